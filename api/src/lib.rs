@@ -1,0 +1,1 @@
+//! The REST API, the same in global and in zones.

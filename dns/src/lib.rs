@@ -1,0 +1,1 @@
+//! Answers names: a table of records, an authority, a forwarder.

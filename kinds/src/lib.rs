@@ -1,0 +1,1 @@
+//! Every kind of resource, one folder each.

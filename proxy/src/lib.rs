@@ -1,0 +1,1 @@
+//! Runs one Envoy: session with its zone, bootstrap, supervision, drain.

@@ -1,0 +1,265 @@
+//! What is known about a kind without knowing its spec type.
+
+use super::{
+    Access, Audience, Encoding, Export, Feature, Features, Flow, Labels, NameRule, Peer,
+    RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName, Violations,
+    ZoneName, label,
+};
+use bytes::Bytes;
+use serde_json::Value;
+use std::{any::Any, fmt, sync::Arc};
+
+/// A decoded spec whose type only its kind knows.
+pub type AnySpec = Arc<dyn Any + Send + Sync>;
+
+/// What the control planes know about a kind without knowing its spec type.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// The kind, as written in YAML.
+    pub name: &'static str,
+    /// The plural, as written in custom resource definitions.
+    pub plural: &'static str,
+    /// The plural, as written in URLs.
+    pub path: &'static str,
+    /// The abbreviation used in KRIs; may be empty.
+    pub short: &'static str,
+    /// Whether the kind lives inside a mesh.
+    pub scope: Scope,
+    /// Which way the kind travels.
+    pub flow: Flow,
+    /// What becomes of its names on the way to a zone.
+    pub transit_name: TransitName,
+    /// What its display names may look like.
+    pub name_rule: NameRule,
+    /// Who may use the API for it.
+    pub access: Access,
+    /// Set for policies.
+    pub targets: Option<Targets>,
+    /// Whether control planes report a status.
+    pub has_status: bool,
+    /// Whether the fields of its specs stand beside `name` in the API, not under `spec`.
+    pub inline: bool,
+    type_url: fn() -> String,
+    decode: fn(&[u8]) -> Result<AnySpec, RejectedSpec>,
+    encode: fn(&AnySpec) -> Result<Bytes, RejectedSpec>,
+    from_json: fn(Value) -> Result<AnySpec, RejectedSpec>,
+    to_json: fn(&AnySpec) -> Result<Value, RejectedSpec>,
+    check_status: fn(&[u8]) -> Result<(), RejectedSpec>,
+    blank_status: fn() -> Bytes,
+    export: fn(&AnySpec, &ResourceKey, Peer) -> Export<AnySpec>,
+    needs: fn(&AnySpec) -> Features,
+    is_producer: fn(&AnySpec, &Labels) -> bool,
+    schema: fn() -> schemars::Schema,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Kind {
+    /// The descriptor of the kind whose spec is `S`.
+    #[must_use]
+    pub const fn of<S: Spec>() -> Self {
+        Self {
+            name: S::KIND,
+            plural: S::PLURAL,
+            path: S::PATH,
+            short: S::SHORT,
+            scope: S::SCOPE,
+            flow: S::FLOW,
+            transit_name: S::TRANSIT_NAME,
+            name_rule: S::NAME,
+            access: S::ACCESS,
+            targets: S::TARGETS,
+            has_status: S::Status::PRESENT,
+            inline: S::Encoding::INLINE,
+            type_url: S::Encoding::type_url,
+            decode: decode::<S>,
+            encode: encode::<S>,
+            from_json: from_json::<S>,
+            to_json: to_json::<S>,
+            check_status: check_status::<S>,
+            blank_status: blank_status::<S>,
+            export: export::<S>,
+            needs: needs::<S>,
+            is_producer: is_producer::<S>,
+            schema: S::schema,
+        }
+    }
+
+    /// The type URL of an encoded spec; empty where the protocol has none.
+    #[must_use]
+    pub fn type_url(&self) -> String {
+        (self.type_url)()
+    }
+
+    /// Decodes and validates a spec.
+    pub fn decode(&self, bytes: &[u8]) -> Result<AnySpec, RejectedSpec> {
+        (self.decode)(bytes)
+    }
+
+    /// Writes a spec; equal specs give equal bytes.
+    pub fn encode(&self, spec: &AnySpec) -> Result<Bytes, RejectedSpec> {
+        (self.encode)(spec)
+    }
+
+    /// Reads and validates a spec as the API has it.
+    pub fn from_json(&self, json: Value) -> Result<AnySpec, RejectedSpec> {
+        (self.from_json)(json)
+    }
+
+    /// An encoded spec as the API has it.
+    pub fn to_json(&self, bytes: &[u8]) -> Result<Value, RejectedSpec> {
+        (self.to_json)(&self.decode(bytes)?)
+    }
+
+    /// The status of which nothing is known, as it goes on the wire.
+    #[must_use]
+    pub fn blank_status(&self) -> Bytes {
+        (self.blank_status)()
+    }
+
+    /// Validates a resource that is written here or comes in, and decides who may see it when it is
+    /// offered to `peer`. An empty `status` is none.
+    pub fn resource(
+        &self,
+        key: ResourceKey,
+        labels: Labels,
+        spec: Bytes,
+        status: Bytes,
+        peer: Peer,
+    ) -> Result<Resource, RejectedSpec> {
+        let decoded = self.decode(&spec)?;
+        let status = if self.has_status { status } else { Bytes::new() };
+        if !status.is_empty() {
+            (self.check_status)(&status)?;
+        }
+        self.check_name(&key, &labels)?;
+        let audience = self.audience(&decoded, &key, &labels, peer);
+        Ok(Resource::new(key, labels, spec, status, audience))
+    }
+
+    fn check_name(&self, key: &ResourceKey, labels: &Labels) -> Result<(), RejectedSpec> {
+        let display = labels.get(label::DISPLAY_NAME).filter(|name| !name.is_empty());
+        let mut violations = Violations::default();
+        if let Err(error) = self.name_rule.check(display.unwrap_or(&key.name)) {
+            violations.add("name", error);
+        }
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(RejectedSpec::Invalid { kind: self.name, violations })
+        }
+    }
+
+    /// Who may see a resource. What depends on other resources (is its zone enabled, may its trust
+    /// be relayed) is decided by those who watch these, and committed as another audience.
+    fn audience(
+        &self,
+        spec: &AnySpec,
+        key: &ResourceKey,
+        labels: &Labels,
+        peer: Peer,
+    ) -> Audience {
+        let (zone, origin) = (labels.get(label::ZONE), labels.get(label::ORIGIN));
+        let needs = (self.needs)(spec);
+        let leaves = labels.get(label::SYNC) != Some(label::DISABLED)
+            && !matches!(self.export(spec, key, peer), Export::Withheld);
+        match peer {
+            Peer::Global => {
+                let ours = origin.is_none_or(|origin| origin == label::ORIGIN_ZONE);
+                let hidden = !(leaves && ours && self.flow.requested_by_global());
+                Audience { owner: None, needs: Features::default(), hidden }
+            }
+            Peer::Zone => {
+                let of_zone = origin == Some(label::ORIGIN_ZONE);
+                let owner = zone.filter(|_| of_zone).and_then(|zone| ZoneName::new(zone).ok());
+                let (reaches, needs) = match self.flow {
+                    Flow::ZoneToZones => (owner.is_some(), needs),
+                    Flow::Everywhere if of_zone => (
+                        owner.is_some() && (self.is_producer)(spec, labels),
+                        needs.with(Feature::ProducerPolicyFlow),
+                    ),
+                    Flow::GlobalToZones
+                    | Flow::GlobalToZonesOrLocal
+                    | Flow::BothWays
+                    | Flow::Everywhere => (!of_zone, needs),
+                    Flow::Local | Flow::ZoneToGlobal => (false, needs),
+                };
+                Audience { owner, needs, hidden: !(leaves && reaches) }
+            }
+        }
+    }
+
+    /// Decides what of a resource may leave for `peer`.
+    #[must_use]
+    pub fn export(&self, spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnySpec> {
+        (self.export)(spec, key, peer)
+    }
+
+    /// The JSON schema, for custom resource definitions and the API.
+    #[must_use]
+    pub fn schema(&self) -> schemars::Schema {
+        (self.schema)()
+    }
+}
+
+const OWN: &str = "a kind's table holds only specs of that kind";
+
+fn checked<S: Spec>(spec: S) -> Result<AnySpec, RejectedSpec> {
+    let mut violations = Violations::default();
+    spec.validate(&mut violations);
+    if violations.is_empty() {
+        Ok(Arc::new(spec))
+    } else {
+        Err(RejectedSpec::Invalid { kind: S::KIND, violations })
+    }
+}
+
+fn malformed<S: Spec>(source: super::BoxError) -> RejectedSpec {
+    RejectedSpec::Malformed { kind: S::KIND, source }
+}
+
+fn decode<S: Spec>(bytes: &[u8]) -> Result<AnySpec, RejectedSpec> {
+    checked(S::Encoding::decode(bytes).map_err(malformed::<S>)?)
+}
+
+fn encode<S: Spec>(spec: &AnySpec) -> Result<Bytes, RejectedSpec> {
+    let spec = spec.downcast_ref::<S>().expect(OWN);
+    Ok(S::Encoding::encode(spec).map_err(malformed::<S>)?.into())
+}
+
+fn from_json<S: Spec>(json: Value) -> Result<AnySpec, RejectedSpec> {
+    checked(S::Encoding::from_json(json).map_err(malformed::<S>)?)
+}
+
+fn to_json<S: Spec>(spec: &AnySpec) -> Result<Value, RejectedSpec> {
+    S::Encoding::to_json(spec.downcast_ref::<S>().expect(OWN)).map_err(malformed::<S>)
+}
+
+fn check_status<S: Spec>(status: &[u8]) -> Result<(), RejectedSpec> {
+    let status: Result<S::Status, _> = serde_json::from_slice(status);
+    status.map(drop).map_err(|error| malformed::<S>(error.into()))
+}
+
+fn blank_status<S: Spec>() -> Bytes {
+    serde_json::to_vec(&S::Status::default()).expect("a status is plain JSON").into()
+}
+
+fn export<S: Spec>(spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnySpec> {
+    match spec.downcast_ref::<S>().expect(OWN).export(key, peer) {
+        Export::AsIs => Export::AsIs,
+        Export::Changed(key, spec) => Export::Changed(key, Arc::new(spec)),
+        Export::Withheld => Export::Withheld,
+    }
+}
+
+fn needs<S: Spec>(spec: &AnySpec) -> Features {
+    spec.downcast_ref::<S>().expect(OWN).needs()
+}
+
+fn is_producer<S: Spec>(spec: &AnySpec, labels: &Labels) -> bool {
+    spec.downcast_ref::<S>().expect(OWN).is_producer(labels)
+}

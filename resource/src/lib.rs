@@ -1,0 +1,26 @@
+//! What a resource is: names, kinds, content. No I/O.
+
+mod content;
+mod feature;
+mod flow;
+mod kind;
+mod kri;
+pub mod label;
+mod memo;
+mod name;
+mod spec;
+mod violation;
+
+pub use self::{
+    content::{Audience, Head, Labels, Resource, Times, Version},
+    feature::{Feature, Features},
+    flow::{Export, Flow, Peer, Scope, TransitName},
+    kind::{AnySpec, Kind},
+    kri::{InvalidKri, Kri},
+    memo::Memo,
+    name::{InvalidName, MeshName, NameRule, ResourceKey, ZoneName},
+    spec::{
+        Access, BoxError, Encoding, Json, NoStatus, RejectedSpec, Spec, Status, Targets,
+    },
+    violation::{Violation, Violations},
+};

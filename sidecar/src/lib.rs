@@ -1,0 +1,1 @@
+//! The Envoy beside a workload.

@@ -1,0 +1,121 @@
+//! A revisioned view over a backend.
+//!
+//! `commit` is the only way in, [`view::Reader`] the only way out. A commit is a batch: what it
+//! changes has one revision and is seen together, and it says of each item what became of it.
+
+pub mod conformance;
+mod embedded;
+mod local;
+mod memory;
+pub mod table;
+pub mod view;
+
+pub use self::{
+    embedded::Embedded,
+    local::{Journal, Local, LocalWriter, open},
+    memory::Memory,
+};
+
+use self::view::{Edit, KindId, Revision};
+use resource::{BoxError, Kind, Peer, Version};
+use std::future::Future;
+
+/// The kinds of a control plane, and the sort of peer its resources are offered to.
+#[derive(Clone, Debug)]
+pub struct Kinds {
+    /// A kind's id is its place here.
+    pub list: Box<[Kind]>,
+    /// Global offers to zones, a zone to global.
+    pub peer: Peer,
+}
+
+impl Kinds {
+    /// Every kind with its id.
+    pub fn iter(&self) -> impl Iterator<Item = (KindId, &Kind)> {
+        self.list.iter().enumerate().filter_map(|(index, kind)| Some((KindId::new(index)?, kind)))
+    }
+
+    /// The id of the kind called `name`.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> Option<KindId> {
+        self.iter().find(|(_, kind)| kind.name == name).map(|(id, _)| id)
+    }
+}
+
+/// What must be there for an item to be done: the answer to `If-Match` and to lost updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Whatever is there.
+    Anything,
+    /// Nothing is there.
+    Nothing,
+    /// This content is there. A content hash suffices: who saw the same content decides the same.
+    Version(Version),
+}
+
+/// One step of a commit.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The kind of the resource.
+    pub kind: KindId,
+    /// The condition.
+    pub expected: Expected,
+    /// The change.
+    pub edit: Edit,
+}
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable and can be read.
+    Done,
+    /// It was so already; nobody hears of it.
+    Unchanged,
+    /// Something else was there.
+    Conflict {
+        /// This, or nothing.
+        found: Option<Version>,
+    },
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Readers that reached it see the batch.
+    pub revision: Revision,
+    /// In the order of the items. A conflict of one holds back no other.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Nothing can be said about the batch: it may be there or not.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The writer ended.
+    #[error("the store is closed")]
+    Closed,
+    /// The data cannot be trusted.
+    #[error("the store is damaged")]
+    Damaged(#[source] BoxError),
+    /// The disk or the server failed.
+    #[error("storage failed")]
+    Storage(#[source] BoxError),
+}
+
+/// Where resources are kept.
+pub trait Backend: Send + Sync {
+    /// Makes a batch durable, then visible.
+    fn commit(
+        &self,
+        batch: Vec<Item>,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+
+    /// Waits until readers here see `revision`. Returns at once unless another process committed it.
+    fn wait_for(&self, revision: Revision) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is kept.
+    fn reader(&self) -> view::Reader;
+
+    /// Names the history of this store. Drawn anew when a store is made or restored, so that a peer
+    /// that remembers a place of another history notices (decision 25).
+    fn epoch(&self) -> u64;
+}

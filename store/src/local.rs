@@ -1,0 +1,190 @@
+//! A backend of one process: one writer, group commit.
+//!
+//! Only the writer changes the view, so the view is what conditions are checked against and the
+//! journal is never read after it was loaded. While a group is being made durable the next one
+//! gathers in the queue; nobody waits for a timer.
+
+use super::{
+    Backend, Committed, Expected, Item, Kinds, Outcome, StoreError,
+    view::{self, Edit, KindId, Loaded, Reader, Revision, Writer, view},
+};
+use daemon::Clock;
+use resource::{Resource, ResourceKey, Times};
+use jiff::Timestamp;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::{mpsc, oneshot};
+
+/// Makes groups of changes durable. Owned by one writer; blocks.
+pub trait Journal: Send {
+    /// Names the history; drawn anew by a journal that begins empty.
+    fn epoch(&self) -> u64;
+
+    /// Everything there is, by kind, in the order of `kinds`.
+    fn load(&mut self, kinds: &Kinds) -> Result<Vec<Loaded>, StoreError>;
+
+    /// Makes `edits` and the revision they get durable, all or nothing.
+    fn write(
+        &mut self,
+        kinds: &Kinds,
+        revision: Revision,
+        edits: &[(KindId, Edit)],
+    ) -> Result<(), StoreError>;
+}
+
+struct Request {
+    batch: Vec<Item>,
+    done: oneshot::Sender<Committed>,
+}
+
+/// The handle that commits. Cloneable.
+#[derive(Clone, Debug)]
+pub struct Local {
+    requests: mpsc::Sender<Request>,
+    reader: Reader,
+    epoch: u64,
+}
+
+/// The one that writes. It must run for commits to return.
+pub struct LocalWriter<J> {
+    journal: J,
+    kinds: Kinds,
+    clock: Clock,
+    requests: mpsc::Receiver<Request>,
+    view: Writer,
+    reader: Reader,
+}
+
+impl<J> std::fmt::Debug for LocalWriter<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalWriter").field("view", &self.view).finish_non_exhaustive()
+    }
+}
+
+// Bounds how long the first of a group waits for the last.
+const GROUP: usize = 256;
+const HISTORY: usize = 4096;
+
+/// Loads what `journal` holds.
+pub fn open<J: Journal>(
+    mut journal: J,
+    kinds: Kinds,
+    clock: Clock,
+) -> Result<(Local, LocalWriter<J>), StoreError> {
+    let (view, reader) = view(journal.load(&kinds)?, HISTORY);
+    let (sender, requests) = mpsc::channel(GROUP);
+    let local = Local { requests: sender, reader: reader.clone(), epoch: journal.epoch() };
+    Ok((local, LocalWriter { journal, kinds, clock, requests, view, reader }))
+}
+
+impl<J: Journal> LocalWriter<J> {
+    /// Writes until every [`Local`] is gone. Blocks while the journal does, so it gets a thread of
+    /// its own (`spawn_blocking` with `block_on`), or is polled in place by a simulation, where the
+    /// disk is simulated too and threads would make runs differ.
+    pub async fn run(mut self) -> Result<(), StoreError> {
+        while let Some(first) = self.requests.recv().await {
+            let mut group = vec![first];
+            while group.len() < GROUP
+                && let Ok(next) = self.requests.try_recv()
+            {
+                group.push(next);
+            }
+            self.commit(group)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, group: Vec<Request>) -> Result<(), StoreError> {
+        let (now, rows, edits) = (self.clock.now(), BTreeMap::new(), Vec::new());
+        let mut pending = Pending { reader: &self.reader, now, rows, edits };
+        let mut answers = Vec::with_capacity(group.len());
+        for Request { batch, done } in group {
+            let outcomes = batch.into_iter().map(|item| pending.decide(item)).collect();
+            answers.push((done, outcomes));
+        }
+        let edits = pending.edits;
+        let mut revision = self.reader.revision();
+        if !edits.is_empty() {
+            self.journal.write(&self.kinds, Revision(revision.0 + 1), &edits)?;
+            revision = self.view.apply(edits);
+        }
+        for (done, outcomes) in answers {
+            // Who asked may have left; what it asked for is done nevertheless.
+            done.send(Committed { revision, outcomes }).ok();
+        }
+        Ok(())
+    }
+}
+
+/// A group on top of the view: a request sees what those before it in the group did.
+struct Pending<'a> {
+    reader: &'a Reader,
+    now: Timestamp,
+    rows: BTreeMap<(KindId, ResourceKey), Option<Arc<Resource>>>,
+    edits: Vec<(KindId, Edit)>,
+}
+
+impl Pending<'_> {
+    fn decide(&mut self, Item { kind, expected, edit }: Item) -> Outcome {
+        let (key, after) = match &edit {
+            Edit::Put(row) => (row.head.key.clone(), Some(row.clone())),
+            Edit::Delete(key) => (key.clone(), None),
+        };
+        let here = (kind, key);
+        let before = match self.rows.get(&here) {
+            Some(row) => row.clone(),
+            None => self.reader.get(kind, &here.1),
+        };
+        let found = before.as_ref().map(|row| row.head.version);
+        let met = match expected {
+            Expected::Anything => true,
+            Expected::Nothing => found.is_none(),
+            Expected::Version(version) => found == Some(version),
+        };
+        if !met {
+            return Outcome::Conflict { found };
+        }
+        let said = |row: &Option<Arc<Resource>>| {
+            row.as_ref().map(|row| (row.head.version, row.head.audience.clone()))
+        };
+        if said(&before) == said(&after) {
+            return Outcome::Unchanged;
+        }
+        let edit = match edit {
+            Edit::Put(row) => {
+                let created = before.map_or(self.now, |before| before.head.times.created);
+                let row = Arc::unwrap_or_clone(row).written(Times { created, modified: self.now });
+                Edit::Put(Arc::new(row))
+            }
+            Edit::Delete(key) => Edit::Delete(key),
+        };
+        let after = match &edit {
+            Edit::Put(row) => Some(row.clone()),
+            Edit::Delete(_) => None,
+        };
+        self.rows.insert(here, after);
+        self.edits.push((kind, edit));
+        Outcome::Done
+    }
+}
+
+impl Backend for Local {
+    async fn commit(&self, batch: Vec<Item>) -> Result<Committed, StoreError> {
+        let (done, committed) = oneshot::channel();
+        let request = Request { batch, done };
+        self.requests.send(request).await.map_err(|_| StoreError::Closed)?;
+        committed.await.map_err(|_| StoreError::Closed)
+    }
+
+    async fn wait_for(&self, revision: Revision) -> Result<(), StoreError> {
+        let mut reader = self.reader();
+        reader.wait_for(revision).await.map_err(|view::Closed| StoreError::Closed)
+    }
+
+    fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}

@@ -1,0 +1,218 @@
+//! What everybody reads: tables with a revision, and what changed since one.
+//!
+//! One [`Writer`] publishes batches; any number of [`Reader`]s look. A reader is told *that* a kind
+//! changed, by a bit, and asks *what* changed since the revision it knows. Nothing is queued for a
+//! reader, so a slow one costs nothing and misses nothing.
+//!
+//! A revision counts the batches of the whole view. A kind's own revision is that of the last
+//! batch that touched it, so an idle kind keeps its revision, also over a restart.
+
+mod interest;
+mod log;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    interest::{KindId, KindSet, Watch},
+    log::{Change, Changes},
+};
+
+use self::{interest::Interests, log::Log};
+use super::table::{Keyed, Table};
+use resource::{Resource, ResourceKey};
+use parking_lot::RwLock;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Counts the batches of a view; never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision(pub u64);
+
+impl Keyed for Resource {
+    type Key = ResourceKey;
+
+    fn key(&self) -> &ResourceKey {
+        &self.head.key
+    }
+}
+
+/// The resources of a kind.
+pub type Rows = Table<Resource>;
+
+/// One step of a batch.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// Adds or replaces.
+    Put(Arc<Resource>),
+    /// Removes.
+    Delete(ResourceKey),
+}
+
+#[derive(Debug)]
+struct Shelf {
+    rows: Rows,
+    log: Log,
+}
+
+#[derive(Debug)]
+struct State {
+    revision: Revision,
+    shelves: Box<[Shelf]>,
+}
+
+/// Holds the tables as they were at one revision.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Counts the batches it contains.
+    pub revision: Revision,
+    kinds: Box<[Rows]>,
+}
+
+impl Snapshot {
+    /// The resources of `kind`.
+    #[must_use]
+    pub fn rows(&self, kind: KindId) -> &Rows {
+        self.kinds.get(kind.index()).expect("a kind's id comes from the list the view was made of")
+    }
+}
+
+/// The only handle that can change the view.
+#[derive(Debug)]
+pub struct Writer {
+    state: Arc<RwLock<State>>,
+    interests: Arc<Interests>,
+    published: watch::Sender<Revision>,
+}
+
+/// A cheap, cloneable, read-only handle.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    state: Arc<RwLock<State>>,
+    interests: Arc<Interests>,
+    published: watch::Receiver<Revision>,
+}
+
+/// What a kind held when the process started.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Its resources.
+    pub rows: Rows,
+    /// The last revision that touched it.
+    pub revision: Revision,
+}
+
+/// A view of `kinds`, as loaded. The log keeps at least `history` changes of each kind.
+#[must_use]
+pub fn view(kinds: impl IntoIterator<Item = Loaded>, history: usize) -> (Writer, Reader) {
+    let shelves: Box<[Shelf]> = kinds
+        .into_iter()
+        .map(|Loaded { rows, revision }| Shelf { rows, log: Log::new(revision, history) })
+        .collect();
+    let revision = shelves.iter().map(|shelf| shelf.log.revision()).max().unwrap_or_default();
+    let interests = Arc::new(Interests::of(shelves.len()));
+    let (published, receiver) = watch::channel(revision);
+    let state = Arc::new(RwLock::new(State { revision, shelves }));
+    let reader = Reader { state: state.clone(), interests: interests.clone(), published: receiver };
+    (Writer { state, interests, published }, reader)
+}
+
+impl Writer {
+    /// Publishes a batch: readers see all of it or nothing. Returns its revision.
+    pub fn apply(&self, batch: impl IntoIterator<Item = (KindId, Edit)>) -> Revision {
+        let mut touched = KindSet::default();
+        let mut state = self.state.write();
+        let revision = Revision(state.revision.0 + 1);
+        state.revision = revision;
+        for (kind, edit) in batch {
+            let shelf = state.shelf_mut(kind);
+            let (key, before) = match edit {
+                Edit::Put(row) => (row.head.key.clone(), shelf.rows.insert(row)),
+                Edit::Delete(key) => {
+                    let before = shelf.rows.remove(&key);
+                    (key, before)
+                }
+            };
+            shelf.log.push(revision, key, before.map(|row| row.head.clone()), shelf.rows.len());
+            touched = touched.with(kind);
+        }
+        drop(state);
+        self.published.send_replace(revision);
+        // After the lock: whoever wakes reads at once.
+        self.interests.mark(touched);
+        revision
+    }
+}
+
+/// The writer is gone, so nothing will change any more.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the view is closed")]
+pub struct Closed;
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.interests.close();
+    }
+}
+
+impl Reader {
+    /// All tables as they are now. Free: the tables are shared until they change.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state.read();
+        let kinds = state.shelves.iter().map(|shelf| shelf.rows.clone()).collect();
+        Snapshot { revision: state.revision, kinds }
+    }
+
+    /// The revision that can be read now.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.state.read().revision
+    }
+
+    /// The table of `kind` as it is now, and the last revision that touched it.
+    #[must_use]
+    pub fn rows(&self, kind: KindId) -> (Revision, Rows) {
+        let state = self.state.read();
+        let shelf = state.shelf(kind);
+        (shelf.log.revision(), shelf.rows.clone())
+    }
+
+    /// The resource `key` as it is now.
+    #[must_use]
+    pub fn get(&self, kind: KindId, key: &ResourceKey) -> Option<Arc<Resource>> {
+        self.state.read().shelf(kind).rows.get(key).cloned()
+    }
+
+    /// What happened to `kind` after `since`. Costs what changed.
+    #[must_use]
+    pub fn changes(&self, kind: KindId, since: Revision) -> Changes {
+        let state = self.state.read();
+        let shelf = state.shelf(kind);
+        shelf.log.changes(since, &shelf.rows)
+    }
+
+    /// Tells from now on which of `kinds` changed.
+    #[must_use]
+    pub fn watch(&self, kinds: KindSet) -> Watch {
+        Interests::watch(&self.interests, kinds)
+    }
+
+    /// Waits until what was committed at `revision` can be read here.
+    pub async fn wait_for(&mut self, revision: Revision) -> Result<(), Closed> {
+        self.published.wait_for(|now| *now >= revision).await.map(drop).map_err(|_| Closed)
+    }
+}
+
+impl State {
+    fn shelf(&self, kind: KindId) -> &Shelf {
+        self.shelves
+            .get(kind.index())
+            .expect("a kind's id comes from the list the view was made of")
+    }
+
+    fn shelf_mut(&mut self, kind: KindId) -> &mut Shelf {
+        self.shelves
+            .get_mut(kind.index())
+            .expect("a kind's id comes from the list the view was made of")
+    }
+}

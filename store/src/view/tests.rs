@@ -1,0 +1,107 @@
+use super::*;
+use tokio_test::{assert_pending, assert_ready_eq, assert_ready_ok, task};
+
+const A: &str = "a";
+const B: &str = "b";
+
+fn kind(index: usize) -> KindId {
+    KindId::new(index).unwrap()
+}
+
+fn key(name: &str) -> ResourceKey {
+    ResourceKey { mesh: None, name: name.into() }
+}
+
+fn put(name: &str, spec: &'static str) -> Edit {
+    let spec = spec.as_bytes().into();
+    let (labels, status, audience) = Default::default();
+    Edit::Put(Arc::new(Resource::new(key(name), labels, spec, status, audience)))
+}
+
+fn two_kinds(history: usize) -> (Writer, Reader) {
+    view([Loaded::default(), Loaded::default()], history)
+}
+
+/// Name, whether it was there before, and what it says now.
+fn seen(changes: Changes) -> Option<Vec<(String, bool, Option<String>)>> {
+    let Changes::Keys { changes, .. } = changes else { return None };
+    let text = |row: Arc<Resource>| String::from_utf8(row.spec.to_vec()).unwrap();
+    let seen = |c: Change| (c.key.name.to_string(), c.before.is_some(), c.now.map(text));
+    Some(changes.into_iter().map(seen).collect())
+}
+
+#[test]
+fn many_changes_of_a_key_are_one_with_the_first_before_and_the_last_now() {
+    let (writer, reader) = two_kinds(8);
+    let first = writer.apply([(kind(0), put(A, "1"))]);
+    writer.apply([(kind(0), put(A, "2")), (kind(0), put(B, "1"))]);
+    writer.apply([(kind(0), put(A, "3")), (kind(0), Edit::Delete(key(B)))]);
+    let changes = seen(reader.changes(kind(0), first)).unwrap();
+    assert_eq!(changes, [(A.into(), true, Some("3".into())), (B.into(), false, None)]);
+}
+
+#[test]
+fn a_log_that_does_not_reach_back_says_so() {
+    let (writer, reader) = two_kinds(2);
+    let start = writer.apply([(kind(0), put(A, "0"))]);
+    for spec in ["1", "2", "3"] {
+        writer.apply([(kind(0), put(A, spec))]);
+    }
+    assert_eq!(seen(reader.changes(kind(0), start)), None);
+    assert_eq!(seen(reader.changes(kind(0), Revision(start.0 + 1))).map(|c| c.len()), Some(1));
+    assert_eq!(seen(reader.changes(kind(0), Revision(99))), None, "from another life");
+}
+
+#[test]
+fn a_kind_keeps_its_revision_while_others_change() {
+    let (writer, reader) = two_kinds(8);
+    let touched = writer.apply([(kind(0), put(A, "1"))]);
+    writer.apply([(kind(1), put(A, "1"))]);
+    assert_eq!(reader.rows(kind(0)).0, touched);
+    assert_eq!(reader.snapshot().revision, Revision(2));
+}
+
+#[test]
+fn a_watch_is_woken_for_its_kinds_only_and_once_for_many_changes() {
+    let (writer, reader) = two_kinds(8);
+    let mut watch = reader.watch(KindSet::default().with(kind(1)));
+    let mut dirty = task::spawn(watch.dirty());
+    assert_pending!(dirty.poll());
+    writer.apply([(kind(0), put(A, "1"))]);
+    assert!(!dirty.is_woken());
+    writer.apply([(kind(1), put(A, "1"))]);
+    writer.apply([(kind(1), put(B, "1"))]);
+    assert!(dirty.is_woken());
+    assert_ready_eq!(dirty.poll(), Ok(KindSet::default().with(kind(1))));
+    drop(dirty);
+    let mut idle = task::spawn(watch.dirty());
+    assert_pending!(idle.poll());
+    drop(writer);
+    assert!(idle.is_woken());
+    drop(idle);
+    assert_ready_eq!(task::spawn(watch.dirty()).poll(), Err(Closed));
+    let mut late = reader.watch(KindSet::default());
+    assert_ready_eq!(task::spawn(late.dirty()).poll(), Err(Closed));
+}
+
+#[test]
+fn a_snapshot_stays_while_the_view_moves_on() {
+    let (writer, reader) = two_kinds(8);
+    writer.apply([(kind(0), put(A, "1"))]);
+    let snapshot = reader.snapshot();
+    writer.apply([(kind(0), Edit::Delete(key(A)))]);
+    assert_eq!(snapshot.rows(kind(0)).len(), 1);
+    assert_eq!(reader.snapshot().rows(kind(0)).len(), 0);
+}
+
+#[test]
+fn waiting_for_a_revision_ends_when_it_can_be_read() {
+    let (writer, reader) = two_kinds(8);
+    let mut waiting = reader.clone();
+    let mut waited = task::spawn(waiting.wait_for(Revision(2)));
+    writer.apply([(kind(0), put(A, "1"))]);
+    assert_pending!(waited.poll());
+    writer.apply([(kind(1), put(A, "1"))]);
+    assert!(waited.is_woken());
+    assert_ready_ok!(waited.poll());
+}

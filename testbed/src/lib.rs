@@ -1,0 +1,1 @@
+//! Test support: several control planes in one process.

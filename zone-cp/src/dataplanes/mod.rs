@@ -1,0 +1,1 @@
+//! Proxies as they come and go: sessions, bootstrap, ADS, registration, insights.

@@ -1,0 +1,1 @@
+//! From a destination, an inbound or an identity to an Envoy resource. Pure.

@@ -1,0 +1,1 @@
+//! Certificate authorities, trust and the identities of proxies.

@@ -1,0 +1,1 @@
+//! Records for the DNS server and for proxies, out of services.

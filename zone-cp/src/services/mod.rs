@@ -1,0 +1,1 @@
+//! Services, their state, addresses and host names, out of workloads.

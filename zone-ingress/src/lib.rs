@@ -1,0 +1,1 @@
+//! The Envoy through which other zones come in.
