@@ -39,7 +39,8 @@ pub(super) fn inbound(name: &str, draft: &ListenerDraft) -> Filter {
         disabled("envoy.filters.http.local_ratelimit", pack(&rate_limit)),
     ];
     filters.push(router());
-    let caller = SetCurrentClientCertDetails { uri: true, ..SetCurrentClientCertDetails::default() };
+    let caller =
+        SetCurrentClientCertDetails { uri: true, ..SetCurrentClientCertDetails::default() };
     manager(HttpConnectionManager {
         forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
         set_current_client_cert_details: Some(caller),

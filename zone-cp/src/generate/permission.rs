@@ -1,7 +1,6 @@
 //! Who may call: as a matcher, which says it all, and as a list of names, which says most of it.
 
 use super::{
-
     tls::San,
     value::{Inbound, TcpPermissions, Withdrawn},
 };
@@ -149,9 +148,8 @@ fn fields(permissions: &Permissions) -> impl Iterator<Item = FieldMatcher> {
 
 /// A call is by `caller` if one of these holds.
 fn caller(caller: &Match) -> Vec<Predicate> {
-    let server_name = caller.sni.as_ref().map(|sni| {
-        text(server_name(), MatchPattern::Exact(sni.value.clone()))
-    });
+    let server_name =
+        caller.sni.as_ref().map(|sni| text(server_name(), MatchPattern::Exact(sni.value.clone())));
     if let (None, Some(name)) = (&caller.spiffe_id, &server_name) {
         return vec![name.clone()];
     }
@@ -183,7 +181,8 @@ fn any_of(mut predicates: Vec<Predicate>) -> Option<Predicate> {
 fn withdrawn(runtime_key: String) -> Predicate {
     let never = FractionalPercent { numerator: 0, ..FractionalPercent::default() };
     let fraction = RuntimeFractionalPercent { default_value: Some(never), runtime_key };
-    let matcher = RuntimeFraction { runtime_fraction: Some(fraction), ..RuntimeFraction::default() };
+    let matcher =
+        RuntimeFraction { runtime_fraction: Some(fraction), ..RuntimeFraction::default() };
     let matcher = input("envoy.matching.matchers.runtime_fraction", pack(&matcher));
     single(uri_san(), single_predicate::Matcher::CustomMatch(matcher))
 }

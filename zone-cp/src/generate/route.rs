@@ -39,10 +39,10 @@ pub fn outbound_route(outbound: &Outbound, draft: &OutboundDraft) -> Option<Rout
         retry_policy: Some(retries(outbound.kri.short == "mzsvc")),
         ..action(&name, &draft.route)
     };
-    outbound.protocol.is_http().then(|| routes(VirtualHost {
-        routes: vec![everything(action)],
-        ..host(&name)
-    }))
+    outbound
+        .protocol
+        .is_http()
+        .then(|| routes(VirtualHost { routes: vec![everything(action)], ..host(&name) }))
 }
 
 /// Who may call an inbound, and what happens to their requests. `None` where requests are not seen.
@@ -51,11 +51,13 @@ pub fn inbound_route(inbound: &Inbound, draft: &InboundDraft) -> Option<RouteCon
     let name = names::inbound(&inbound.section);
     let rbac = Rbac { matcher: Some(permission::rules(&draft.permissions)), ..Rbac::default() };
     let rbac = pack(&RbacPerRoute { rbac: Some(rbac) });
-    inbound.protocol.is_http().then(|| routes(VirtualHost {
-        typed_per_filter_config: BTreeMap::from([(http::RBAC.to_owned(), rbac)]),
-        routes: vec![everything(action(&name, &draft.route))],
-        ..host(&name)
-    }))
+    inbound.protocol.is_http().then(|| {
+        routes(VirtualHost {
+            typed_per_filter_config: BTreeMap::from([(http::RBAC.to_owned(), rbac)]),
+            routes: vec![everything(action(&name, &draft.route))],
+            ..host(&name)
+        })
+    })
 }
 
 fn routes(host: VirtualHost) -> RouteConfiguration {

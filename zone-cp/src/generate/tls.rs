@@ -81,8 +81,7 @@ pub(super) fn upstream(destination: &Destination, identity: &Kri) -> TransportSo
 /// Takes calls as `identity` from those whom the secret `validation` admits.
 pub(super) fn downstream(identity: &Kri, validation: &str) -> TransportSocket {
     let validation = ValidationContextType::ValidationContextSdsSecretConfig(secret(validation));
-    let common =
-        CommonTlsContext { validation_context_type: Some(validation), ..common(identity) };
+    let common = CommonTlsContext { validation_context_type: Some(validation), ..common(identity) };
     let context = DownstreamTlsContext {
         common_tls_context: Some(common),
         require_client_certificate: Some(true),
