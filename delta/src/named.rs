@@ -138,6 +138,11 @@ impl Named {
         self.in_flight.is_some()
     }
 
+    /// What was sent and is not answered.
+    pub fn in_flight(&self) -> impl Iterator<Item = &Item> {
+        self.in_flight.iter().flat_map(|in_flight| &*in_flight.upserts)
+    }
+
     /// Whether anything is due.
     #[must_use]
     pub fn is_due(&self) -> bool {
@@ -338,6 +343,7 @@ mod tests {
         stream.remove("b");
         stream.put("a", 3);
         assert_eq!(stream.next(), None);
+        assert!(stream.named.in_flight().eq(&[item("a", 1)]));
         assert_eq!(stream.named.answered(Nonce(99), &Answer::Ack), None);
         assert_eq!(stream.next(), None, "99 is not in flight");
         assert_eq!(stream.named.answered(first.nonce, &Answer::Ack), Some(first));

@@ -2,8 +2,8 @@
 
 use delta::{Item, Name, Version};
 use parking_lot::Mutex;
-use proto::{envoy::service::discovery::v3::Resource, frame};
 use prost::Message;
+use proto::{envoy::service::discovery::v3::Resource, frame};
 use std::{
     array,
     collections::{BTreeMap, BTreeSet},
@@ -50,9 +50,7 @@ impl Type {
             Self::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-            Self::Secret => {
-                "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-            }
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
             Self::Runtime => "type.googleapis.com/envoy.service.runtime.v3.Runtime",
         }
@@ -201,10 +199,8 @@ impl Changes {
     /// Takes what is marked.
     #[must_use]
     pub fn take(&mut self) -> Marks {
-        let marks = std::mem::replace(
-            &mut self.0.state.lock().marks,
-            array::from_fn(|_| BTreeSet::new()),
-        );
+        let marks =
+            std::mem::replace(&mut self.0.state.lock().marks, array::from_fn(|_| BTreeSet::new()));
         let marks = Type::ALL.into_iter().zip(marks);
         marks.filter(|(_, names)| !names.is_empty()).collect()
     }
@@ -219,6 +215,7 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Name as _;
     use proto::envoy::{
         config::{
             cluster::v3::Cluster, core::v3::TypedExtensionConfig,
@@ -228,7 +225,6 @@ mod tests {
         extensions::transport_sockets::tls::v3::Secret,
         service::{discovery::v3::DeltaDiscoveryResponse, runtime::v3::Runtime},
     };
-    use prost::Name as _;
     use std::time::Duration;
 
     #[test]

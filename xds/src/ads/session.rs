@@ -155,11 +155,18 @@ impl Session {
         if all && !kind.is_wildcard() {
             return Err(Rejected::Wildcard(kind));
         }
-        let held: Versions = request
+        let mut held: Versions = request
             .initial_resource_versions
             .into_iter()
             .map(|(name, version)| (name.into(), parsed(&version)))
             .collect();
+        if kind == Type::Endpoint {
+            // After a reconnect, it names the endpoints it holds behind a cluster that was sent
+            // already, and it warms that cluster until they come again.
+            for cluster in self.named(Type::Cluster).in_flight() {
+                held.remove(&source.endpoints_of(&cluster.name));
+            }
+        }
         let named = self.named_mut(kind);
         named.unsubscribe(&dropped);
         named.subscribe(names, &held);
@@ -197,8 +204,7 @@ impl Session {
 
     fn draft(&self, kind: Type, source: &dyn Source, changes: &Changes) -> Option<delta::Draft> {
         let after = changed_after(kind);
-        let too_early =
-            || after.iter().any(|first| self.is_held_up(*first) || changes.has(*first));
+        let too_early = || after.iter().any(|first| self.is_held_up(*first) || changes.has(*first));
         // The runtime is one resource, and Envoy asks for nothing else before it has it.
         let whole = kind != Type::Runtime;
         if whole && too_early() {
