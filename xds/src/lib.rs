@@ -1,6 +1,13 @@
 //! Envoy configuration. Knows no kind.
 
 pub mod ads;
+pub mod names;
+mod protocol;
 mod snapshot;
+pub mod target;
 
-pub use self::snapshot::{Changes, Gone, Marker, Marks, Source, Type, changes, item};
+pub use self::{
+    protocol::{Protocol, UnknownProtocol},
+    snapshot::{Changes, Gone, Marker, Marks, Source, Type, changes, item},
+    target::{Match, Rule, TargetKind, TargetRef, To, ToKind, ToRef},
+};
