@@ -1,7 +1,10 @@
 //! Envoy configuration. Knows no kind.
 
 pub mod ads;
+pub mod draft;
+mod merge;
 pub mod names;
+pub mod policy;
 mod protocol;
 mod snapshot;
 pub mod target;
