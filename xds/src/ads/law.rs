@@ -7,7 +7,7 @@ use super::{
 };
 use crate::snapshot::{
     Changes, Source,
-    Type::{self, Cluster, Endpoint, Listener, Route, Secret},
+    Type::{self, Cluster, Endpoint, Extension, Listener, Route, Runtime, Secret},
 };
 use delta::{Name, Nonce, Update};
 use proptest::prelude::*;
@@ -147,7 +147,7 @@ impl Envoy {
                 Endpoint => self.of(Cluster).keys().cloned().collect(),
                 Route => self.of(Listener).keys().cloned().collect(),
                 Secret => ["secret".into()].into(),
-                _ => BTreeSet::new(),
+                Cluster | Listener | Extension | Runtime => BTreeSet::new(),
             };
             wanted.extend(held.keys().filter(|_| !kind.is_wildcard()).cloned());
             if kind.is_wildcard() || !wanted.is_empty() {
@@ -178,15 +178,15 @@ impl Envoy {
                     self.ask_if(new, Endpoint, &item.name);
                 }
                 Listener => self.ask_if(new, Route, &item.name),
-                _ => {}
+                Endpoint | Route | Secret | Extension | Runtime => {}
             }
         }
         for name in &*update.removals {
             let was_there = self.of(kind).remove(name).is_some();
             match kind {
-                Cluster if was_there => self.drop_name(Endpoint, name),
-                Listener if was_there => self.drop_name(Route, name),
-                _ => {}
+                Cluster => self.drop_if(was_there, Endpoint, name),
+                Listener => self.drop_if(was_there, Route, name),
+                Endpoint | Route | Secret | Extension | Runtime => {}
             }
             self.warming.remove(name);
         }
@@ -211,7 +211,10 @@ impl Envoy {
         }
     }
 
-    fn drop_name(&mut self, kind: Type, name: &Name) {
+    fn drop_if(&mut self, was_there: bool, kind: Type, name: &Name) {
+        if !was_there {
+            return;
+        }
         self.of(kind).remove(name);
         self.to_server.push_back(DeltaDiscoveryRequest {
             resource_names_unsubscribe: vec![name.to_string()],
