@@ -19,8 +19,6 @@ pub use self::{
     kri::{InvalidKri, Kri},
     memo::Memo,
     name::{InvalidName, MeshName, NameRule, ResourceKey, ZoneName},
-    spec::{
-        Access, BoxError, Encoding, Json, NoStatus, RejectedSpec, Spec, Status, Targets,
-    },
+    spec::{Access, BoxError, Encoding, Json, NoStatus, RejectedSpec, Spec, Status, Targets},
     violation::{Violation, Violations},
 };
