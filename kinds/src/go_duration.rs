@@ -255,7 +255,9 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "[-+]?[0-9.a-zµ ]{0,12}") {
-            let _ = parse(&text).is_ok();
+            if let Ok(duration) = text.parse::<GoDuration>() {
+                prop_assert_eq!(duration.to_string().parse(), Ok(duration));
+            }
         }
     }
 }

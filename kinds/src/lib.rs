@@ -12,9 +12,12 @@ mod label_selector;
 pub mod mesh;
 pub mod mesh_identity;
 pub mod mesh_service;
+pub mod mesh_timeout;
+pub mod mesh_traffic_permission;
 pub mod mesh_trust;
 pub mod mesh_zone_address;
 pub mod protobuf;
+pub mod role;
 mod rule;
 pub mod secret;
 pub mod template;
@@ -53,7 +56,7 @@ pub const PLAIN: &[Kind] = &[
 ];
 
 /// The kinds that are policies, in the order they run.
-pub const POLICIES: &[Kind] = &[];
+pub const POLICIES: &[Kind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
 
 /// Every kind.
 pub fn all() -> impl Iterator<Item = Kind> {

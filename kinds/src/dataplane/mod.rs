@@ -14,6 +14,7 @@ use proto::kuma::mesh::v1alpha1::{
 };
 use resource::{Flow, Kind, NoStatus, Scope, Spec, Violations};
 use std::borrow::Cow;
+use xds::Protocol;
 
 /// See [`Dataplane`].
 pub const KIND: Kind = Kind::of::<Dataplane>();
@@ -82,4 +83,10 @@ pub fn section(inbound: &Inbound) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(&inbound.name)
     }
+}
+
+/// What is spoken on `inbound`; bytes if that is not known here.
+#[must_use]
+pub fn protocol(inbound: &Inbound) -> Protocol {
+    inbound.protocol.parse().unwrap_or_default()
 }

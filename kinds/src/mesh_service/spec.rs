@@ -4,6 +4,7 @@ use resource::Labels;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use xds::Protocol;
 
 /// A service: the proxies that serve it and the ports it is called on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,6 +109,12 @@ impl Port {
             Some(name) => name.into(),
             None => self.port.to_string().into(),
         }
+    }
+
+    /// What is spoken on it; bytes if that is not known here.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.app_protocol.parse().unwrap_or_default()
     }
 
     /// Whether `inbound` serves it.
