@@ -4,7 +4,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use self::spec::{Conf, MeshTrafficPermission, Rule};
+pub use self::spec::{Conf, MeshTrafficPermission};
 
 use resource::{Flow, Json, Kind, NoStatus, Scope, Spec, Targets, Violations};
 use xds::target::check_matches;
@@ -42,6 +42,10 @@ impl Spec for MeshTrafficPermission {
                     &path,
                     "at least one of 'allow', 'allowWithShadowDeny', 'deny' has to be defined",
                 );
+            }
+            if !rule.matches.is_empty() {
+                let path = format_args!("spec.rules[{i}].matches");
+                violations.add(path, "must not be set: callers are matched by 'allow' and 'deny'");
             }
             check_matches(allow, &format!("{path}.allow"), violations);
             let shadow = format!("{path}.allowWithShadowDeny");

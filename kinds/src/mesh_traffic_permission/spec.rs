@@ -1,6 +1,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use xds::{Match, TargetRef};
+use xds::{Match, Rule, TargetRef};
 
 /// Says who may call. Without one that admits a caller, nobody may.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,14 +11,7 @@ pub struct MeshTrafficPermission {
     pub target_ref: Option<TargetRef>,
     /// Who may call them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rules: Vec<Rule>,
-}
-
-/// A part of a permission.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Rule {
-    /// Who may call and who may not.
-    pub default: Conf,
+    pub rules: Vec<Rule<Conf>>,
 }
 
 /// Who may call and who may not; who is denied is denied whatever else admits it.
