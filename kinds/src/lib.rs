@@ -36,6 +36,7 @@ pub use self::{
 
 use resource::{Kind, RejectedSpec, Resource, Spec};
 use std::sync::Arc;
+use xds::policy::PolicyKind;
 
 /// The kinds that are not policies.
 pub const PLAIN: &[Kind] = &[
@@ -56,11 +57,11 @@ pub const PLAIN: &[Kind] = &[
 ];
 
 /// The kinds that are policies, in the order they run.
-pub const POLICIES: &[Kind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
+pub const POLICIES: &[PolicyKind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
 
 /// Every kind.
 pub fn all() -> impl Iterator<Item = Kind> {
-    PLAIN.iter().copied().chain(POLICIES.iter().copied())
+    PLAIN.iter().copied().chain(POLICIES.iter().map(|policy| policy.kind))
 }
 
 /// The spec of a resource of the kind of `S`.

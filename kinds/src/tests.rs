@@ -89,3 +89,8 @@ fn what_is_no_spec_is_refused_without_panic() {
         assert!(kind.from_json(serde_json::json!([1])).is_err(), "{kind:?}");
     }
 }
+
+#[test]
+fn policies_stand_in_the_order_they_run() {
+    assert!(POLICIES.is_sorted_by_key(|policy| policy.phase));
+}
