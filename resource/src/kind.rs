@@ -1,7 +1,7 @@
 //! What is known about a kind without knowing its spec type.
 
 use super::{
-    Access, Audience, Encoding, Export, Feature, Features, Flow, Labels, NameRule, Peer,
+    Access, Audience, Encoding, Export, Feature, Features, Flow, Head, Kri, Labels, NameRule, Peer,
     RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName, Violations,
     ZoneName, label,
 };
@@ -47,6 +47,7 @@ pub struct Kind {
     check_status: fn(&[u8]) -> Result<(), RejectedSpec>,
     blank_status: fn() -> Bytes,
     export: fn(&AnySpec, &ResourceKey, Peer) -> Export<AnySpec>,
+    transit_key: fn(&ResourceKey, Peer) -> Option<ResourceKey>,
     needs: fn(&AnySpec) -> Features,
     is_producer: fn(&AnySpec, &Labels) -> bool,
     schema: fn() -> schemars::Schema,
@@ -83,6 +84,7 @@ impl Kind {
             check_status: check_status::<S>,
             blank_status: blank_status::<S>,
             export: export::<S>,
+            transit_key: S::transit_key,
             needs: needs::<S>,
             is_producer: is_producer::<S>,
             schema: S::schema,
@@ -156,13 +158,7 @@ impl Kind {
 
     /// Who may see a resource. What depends on other resources (is its zone enabled, may its trust
     /// be relayed) is decided by those who watch these, and committed as another audience.
-    fn audience(
-        &self,
-        spec: &AnySpec,
-        key: &ResourceKey,
-        labels: &Labels,
-        peer: Peer,
-    ) -> Audience {
+    fn audience(&self, spec: &AnySpec, key: &ResourceKey, labels: &Labels, peer: Peer) -> Audience {
         let (zone, origin) = (labels.get(label::ZONE), labels.get(label::ORIGIN));
         let needs = (self.needs)(spec);
         let leaves = labels.get(label::SYNC) != Some(label::DISABLED)
@@ -197,6 +193,28 @@ impl Kind {
     #[must_use]
     pub fn export(&self, spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnySpec> {
         (self.export)(spec, key, peer)
+    }
+
+    /// The name under which a resource leaves for `peer` where its kind renames it, before what
+    /// [`transit_name`](Self::transit_name) asks for. Known without its spec.
+    #[must_use]
+    pub fn transit_key(&self, key: &ResourceKey, peer: Peer) -> Option<ResourceKey> {
+        (self.transit_key)(key, peer)
+    }
+
+    /// The KRI of a resource of this kind.
+    #[must_use]
+    pub fn kri(&self, head: &Head) -> Kri {
+        let label = |key| head.labels.get(key).unwrap_or_default().to_owned();
+        let display = head.labels.get(label::DISPLAY_NAME).filter(|name| !name.is_empty());
+        Kri {
+            short: self.short.to_owned(),
+            mesh: head.key.mesh.as_ref().map(ToString::to_string).unwrap_or_default(),
+            zone: label(label::ZONE),
+            namespace: label(label::NAMESPACE),
+            name: display.unwrap_or(&head.key.name).to_owned(),
+            section: String::new(),
+        }
     }
 
     /// The JSON schema, for custom resource definitions and the API.
@@ -251,7 +269,7 @@ fn blank_status<S: Spec>() -> Bytes {
 fn export<S: Spec>(spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnySpec> {
     match spec.downcast_ref::<S>().expect(OWN).export(key, peer) {
         Export::AsIs => Export::AsIs,
-        Export::Changed(key, spec) => Export::Changed(key, Arc::new(spec)),
+        Export::Changed(spec) => Export::Changed(Arc::new(spec)),
         Export::Withheld => Export::Withheld,
     }
 }
