@@ -11,7 +11,7 @@ use super::{
 use daemon::Clock;
 use jiff::Timestamp;
 use resource::{Resource, ResourceKey, Times};
-use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::{
     sync::{mpsc, oneshot},
     task,
@@ -126,22 +126,17 @@ impl<J: Journal> LocalWriter<J> {
 
     /// Writes on a thread of its own until every [`Local`] is gone. Meant for
     /// [`daemon::Tasks`]: when it ends with an error, the store is of no use any more.
-    pub fn run_on_thread(mut self) -> impl Future<Output = Result<(), StoreError>> + Send
+    pub async fn run_on_thread(mut self) -> Result<(), StoreError>
     where
         J: 'static,
     {
-        async {
-            let writing = task::spawn_blocking(move || {
-                while let Some(first) = self.requests.blocking_recv() {
-                    self.commit_group(first)?;
-                }
-                Ok(())
-            });
-            match writing.await {
-                Ok(ended) => ended,
-                Err(error) => Err(StoreError::Storage(Arc::new(error))),
+        let writing = task::spawn_blocking(move || {
+            while let Some(first) = self.requests.blocking_recv() {
+                self.commit_group(first)?;
             }
-        }
+            Ok(())
+        });
+        writing.await.unwrap_or_else(|error| Err(StoreError::Storage(Arc::new(error))))
     }
 
     /// Commits `first` and those that gathered behind it.

@@ -7,9 +7,7 @@ use super::{
     mark::{self, Found, Mark, MarkFile},
 };
 use crate::view::Revision;
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 use std::{
     fs::{self, File, TryLockError},
     io::{self, ErrorKind},
@@ -73,14 +71,13 @@ impl From<io::Error> for OpenProblem {
 /// What redb complains about.
 impl From<redb::Error> for OpenProblem {
     fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::Io(error)
-                if error.kind() != ErrorKind::InvalidData
-                    && error.kind() != ErrorKind::UnexpectedEof =>
-            {
-                Self::Io(error)
-            }
-            error => Self::Damaged(error.into()),
+        let redb::Error::Io(error) = error else { return Self::Damaged(error.into()) };
+        if error.kind() == ErrorKind::InvalidData {
+            Self::Foreign
+        } else if error.kind() == ErrorKind::UnexpectedEof {
+            Self::Damaged(error.into())
+        } else {
+            Self::Io(error)
         }
     }
 }
@@ -178,7 +175,7 @@ fn create(path: &Path) -> Result<Embedded, OpenProblem> {
 
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 /// redb trusts its file unless told otherwise: then a damaged page is found when it is read, as a
@@ -186,16 +183,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 fn checked(disk: impl StorageBackend) -> Result<Database, OpenProblem> {
     let mut builder = Database::builder();
     builder.set_check_integrity_on_open(true);
-    builder.create_with_backend(disk).map_err(|error| match error {
-        DatabaseError::Storage(StorageError::Io(error)) if is_foreign(&error) => {
-            OpenProblem::Foreign
-        }
-        error => redb::Error::from(error).into(),
-    })
-}
-
-fn is_foreign(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::InvalidData
+    Ok(builder.create_with_backend(disk).map_err(redb::Error::from)?)
 }
 
 /// What a store says about itself.
