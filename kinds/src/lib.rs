@@ -9,6 +9,7 @@ mod go_duration;
 pub mod hostname_generator;
 mod int_or_string;
 mod label_selector;
+pub mod labels;
 pub mod mesh;
 pub mod mesh_identity;
 pub mod mesh_service;
