@@ -137,8 +137,14 @@ impl Kind {
             (self.check_status)(&status)?;
         }
         self.check_name(&key, &labels)?;
-        let audience = self.audience(&decoded, &key, &labels, peer);
-        Ok(Resource::new(key, labels, spec, status, audience))
+        let export = self.export(&decoded, &key, peer);
+        let withheld = matches!(export, Export::Withheld);
+        let audience = self.audience(&decoded, withheld, &labels, peer);
+        let resource = Resource::new(key, labels, spec, status, audience);
+        Ok(match export {
+            Export::Changed(key, spec) => resource.exported_as(key, &self.encode(&spec)?),
+            Export::AsIs | Export::Withheld => resource,
+        })
     }
 
     fn check_name(&self, key: &ResourceKey, labels: &Labels) -> Result<(), RejectedSpec> {
@@ -159,14 +165,13 @@ impl Kind {
     fn audience(
         &self,
         spec: &AnySpec,
-        key: &ResourceKey,
+        withheld: bool,
         labels: &Labels,
         peer: Peer,
     ) -> Audience {
         let (zone, origin) = (labels.get(label::ZONE), labels.get(label::ORIGIN));
         let needs = (self.needs)(spec);
-        let leaves = labels.get(label::SYNC) != Some(label::DISABLED)
-            && !matches!(self.export(spec, key, peer), Export::Withheld);
+        let leaves = labels.get(label::SYNC) != Some(label::DISABLED) && !withheld;
         match peer {
             Peer::Global => {
                 let ours = origin.is_none_or(|origin| origin == label::ORIGIN_ZONE);
