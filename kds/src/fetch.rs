@@ -58,6 +58,12 @@ enum Progress {
     Following,
 }
 
+/// A global that could resume cannot any more, so the answers to what it was asked mean something
+/// else. The zone must forget where it was and ask anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("global does not resume streams any more")]
+pub struct Forgotten;
+
 /// What a response means.
 #[derive(Debug)]
 struct Judged {
@@ -76,31 +82,40 @@ impl Asking {
         Self { zone: zone.clone(), sender, asked, own: None, kinds }
     }
 
-    /// The zone `zone` asks its global, which said it is `presented` if it is one of ours.
-    /// `confirmed` is a global that an operator confirmed.
+    /// The zone `zone` asks its global. What it remembers says where it begins; a global that an
+    /// operator has just confirmed says all anew.
     #[must_use]
     pub fn of_global(
         kinds: Arc<Kinds>,
-        (zone, dialect): (&ZoneName, Dialect),
+        zone: &ZoneName,
         (facts, memory): (Facts, Option<Memory>),
-        presented: Option<Presented>,
         confirmed: Option<Identity>,
     ) -> Self {
-        let resumes = dialect.has(Feature::Resume)
-            && confirmed.is_none()
-            && memory.as_ref().map(|memory| &memory.identity)
-                == presented.as_ref().map(|presented| &presented.identity);
         let start = |kind: &str| match &memory {
-            Some(memory) if resumes => memory.start(kind),
+            Some(memory) if confirmed.is_none() => memory.start(kind),
             Some(_) | None => Start::Fresh,
         };
         let all = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_zones());
         let all: Vec<_> = all.map(|(id, kind)| (id, *kind)).collect();
         let asked = all.iter().map(|(id, kind)| (*id, Asked::new(start(kind.name)))).collect();
-        let gate = Gate::new(facts, memory.clone(), presented, confirmed, all);
-        let sender = Sender { who: Who::Global, dialect };
+        let gate = Gate::new(facts, memory.clone(), confirmed, all);
+        let sender = Sender { who: Who::Global, dialect: Dialect::Plain };
         let own = Some(Own { gate, facts, memory });
         Self { zone: zone.clone(), sender, asked, own, kinds }
+    }
+
+    /// Takes note of how the peer speaks, and of which global it is if that is one of ours. Both
+    /// are known before its first response, but not before the first requests are sent.
+    pub fn met(&mut self, dialect: Dialect, presented: Option<Presented>) -> Result<(), Forgotten> {
+        self.sender.dialect = dialect;
+        let resumes = |asked: &Asked| matches!(asked.start, Start::Resume { .. });
+        if !dialect.has(Feature::Resume) && self.asked.values().any(resumes) {
+            return Err(Forgotten);
+        }
+        if let (Some(own), Some(presented)) = (&mut self.own, presented) {
+            own.gate.met(presented);
+        }
+        Ok(())
     }
 
     /// The first requests, one for each kind.
@@ -188,6 +203,7 @@ impl Asking {
         let incoming = Incoming::read((id, kind), response, self.sender.dialect, first)?;
         let ready = match &mut self.own {
             None => vec![incoming],
+            Some(own) if own.gate.keeps(id) => return Err(Broken::Flood.into()),
             Some(own) => match own.gate.pass(incoming, (&kinds, &self.sender, &store.reader())) {
                 Ok(ready) => ready,
                 Err(held) => return self.hold(&held, report),
@@ -340,14 +356,18 @@ impl Own {
         });
         let cursor = incoming.cursor.map_or(0, |cursor| cursor.revision);
         memory.revision = memory.revision.max(presented.revision).max(cursor);
-        match incoming.cursor {
-            Some(cursor) => {
-                let asked = asking.asked.get(&incoming.kind)?;
-                let refused = asked.refused_after(incoming, refused);
-                memory.places.insert(kind.name.into(), Place { cursor, refused });
+        let cursor = incoming.cursor;
+        if incoming.extent == Extent::Part {
+            // In the middle of everything it is at no place, but it has what it had.
+            if let Some(place) = memory.places.get_mut(kind.name) {
+                *place = Place::default();
             }
-            // In the middle of everything it is at no place.
-            None => drop(memory.places.remove(kind.name)),
+        } else if cursor.is_some() {
+            let asked = asking.asked.get(&incoming.kind)?;
+            let refused = asked.refused_after(incoming, refused);
+            memory.places.insert(kind.name.into(), Place { cursor, refused });
+        } else {
+            memory.places.insert(kind.name.into(), Place::default());
         }
         (known != Some(&memory)).then_some(memory)
     }

@@ -45,25 +45,29 @@ enum State {
 }
 
 impl Gate {
-    /// A gate for a stream that asks for `asked`. `presented` is what a global of ours says with
-    /// its first bytes; a plain one says who it is among its resources.
+    /// A gate for a stream that asks for `asked`. A plain global says who it is among its resources.
     #[must_use]
     pub fn new(
         facts: Facts,
         memory: Option<Memory>,
-        presented: Option<Presented>,
         confirmed: Option<Identity>,
         asked: impl IntoIterator<Item = (KindId, Kind)>,
     ) -> Self {
-        let plain = presented.is_none();
         let missing = asked
             .into_iter()
-            .filter(|(id, kind)| is_guarded(kind) || (plain && *id == facts.id))
+            .filter(|(id, kind)| is_guarded(kind) || *id == facts.id)
             .map(|(id, _)| id)
             .collect();
-        let found = presented.map_or(Found::Unknown, Found::Known);
         let state = State::Waiting { kept: Vec::new(), missing };
-        Self { facts, memory, found, confirmed, state }
+        Self { facts, memory, found: Found::Unknown, confirmed, state }
+    }
+
+    /// A global of ours said who it is with its first bytes.
+    pub fn met(&mut self, presented: Presented) {
+        self.found = Found::Known(presented);
+        if let State::Waiting { missing, .. } = &mut self.state {
+            missing.remove(&self.facts.id);
+        }
     }
 
     /// Which global it is, as soon as that is known.
@@ -72,6 +76,15 @@ impl Gate {
         match &self.found {
             Found::Known(presented) => Some(presented),
             Found::Unknown => None,
+        }
+    }
+
+    /// Whether a response about `kind` is kept back: there can be only one.
+    #[must_use]
+    pub fn keeps(&self, kind: KindId) -> bool {
+        match &self.state {
+            State::Waiting { kept, .. } => kept.iter().any(|incoming| incoming.kind == kind),
+            State::Open | State::Held => false,
         }
     }
 

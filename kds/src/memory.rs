@@ -78,11 +78,12 @@ impl Held {
     }
 }
 
-/// Where a zone is in the history of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a zone has of one kind: one state of it was complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Until here.
-    pub cursor: Cursor,
+    /// All that happened until here; unknown in the middle of a state that comes in parts, and of
+    /// plain peers.
+    pub cursor: Option<Cursor>,
     /// But for these.
     pub refused: Versions,
 }
@@ -94,7 +95,7 @@ pub struct Memory {
     pub identity: Identity,
     /// The highest revision seen.
     pub revision: u64,
-    /// Where it is, by kind.
+    /// What it has, by kind.
     pub places: BTreeMap<String, Place>,
 }
 
@@ -164,10 +165,16 @@ impl Memory {
     /// Where to begin with `kind` on a new stream of one of ours.
     #[must_use]
     pub fn start(&self, kind: &str) -> Start {
-        self.places.get(kind).map_or(Start::Fresh, |place| Start::Resume {
-            cursor: place.cursor,
-            refused: place.refused.clone(),
+        let place = self.places.get(kind).and_then(|place| Some((place.cursor?, &place.refused)));
+        place.map_or(Start::Fresh, |(cursor, refused)| Start::Resume {
+            cursor,
+            refused: refused.clone(),
         })
+    }
+
+    /// Whether one state of each of `kinds` was complete.
+    pub fn has_all<'a>(&self, kinds: impl IntoIterator<Item = &'a str>) -> bool {
+        kinds.into_iter().all(|kind| self.places.contains_key(kind))
     }
 
     fn print(&self) -> String {
@@ -175,7 +182,7 @@ impl Memory {
             let refused = place.refused.iter();
             let refused: BTreeMap<&str, String> =
                 refused.map(|(name, version)| (&**name, hex(*version))).collect();
-            json!({ "at": print_cursor(place.cursor), "refused": refused })
+            json!({ "at": place.cursor.map(print_cursor), "refused": refused })
         };
         let places: BTreeMap<&str, Value> =
             self.places.iter().map(|(kind, at)| (&**kind, place(at))).collect();
@@ -195,7 +202,10 @@ impl Memory {
         let place = |value: &Value| {
             let refused = value.get("refused")?.as_object()?.iter();
             let refused = refused.map(|(name, hex)| Some((name.as_str().into(), parse_hex(hex.as_str()?)?)));
-            let cursor = parse_cursor(value.get("at")?.as_str()?)?;
+            let cursor = match value.get("at")? {
+                Value::String(at) => Some(parse_cursor(at)?),
+                _ => None,
+            };
             Some(Place { cursor, refused: refused.collect::<Option<_>>()? })
         };
         let kinds = json.get("kinds")?.as_object()?.iter();
