@@ -162,7 +162,6 @@ impl Kind {
 
     /// Who may see a resource. What depends on other resources (is its zone enabled, may its trust
     /// be relayed) is decided by those who watch these, and committed as another audience.
-<<<<<<< HEAD
     fn audience(
         &self,
         spec: &AnySpec,
@@ -170,9 +169,6 @@ impl Kind {
         labels: &Labels,
         peer: Peer,
     ) -> Audience {
-=======
-    fn audience(&self, spec: &AnySpec, key: &ResourceKey, labels: &Labels, peer: Peer) -> Audience {
->>>>>>> trunk
         let (zone, origin) = (labels.get(label::ZONE), labels.get(label::ORIGIN));
         let needs = (self.needs)(spec);
         let leaves = labels.get(label::SYNC) != Some(label::DISABLED) && !withheld;

@@ -113,7 +113,9 @@ where
         let mut service = std::mem::replace(&mut self.service, ready);
         let admission = self.admission.clone();
         Box::pin(async move {
-            match admit(&*admission, &request).await {
+            let metadata = MetadataMap::from_headers(request.headers().clone());
+            let peer = request.extensions().get::<Peer>().cloned();
+            match admit(&*admission, &metadata, peer.as_ref()).await {
                 Ok(guest) => {
                     request.extensions_mut().insert(guest);
                     service.call(request).await
@@ -126,13 +128,12 @@ where
 
 async fn admit(
     admission: &dyn Admission,
-    request: &http::Request<Body>,
+    metadata: &MetadataMap,
+    peer: Option<&Peer>,
 ) -> Result<Guest, Refused> {
-    let metadata = MetadataMap::from_headers(request.headers().clone());
-    let peer = request.extensions().get::<Peer>();
-    let dialect = dialect(&metadata);
+    let dialect = dialect(metadata);
     let claimed = metadata.get(CLIENT_ID).and_then(|name| name.to_str().ok()).unwrap_or_default();
-    let presented = Presented { metadata: &metadata, peer, dialect };
+    let presented = Presented { metadata, peer, dialect };
     let admitted = admission.admit(presented).await.and_then(|admitted| {
         if claimed == admitted.zone.as_str() {
             return Ok(admitted);
