@@ -80,10 +80,12 @@ struct Secret {
 
 kind!(Secret, NoStatus, "Secret", "secrets", Mesh, GlobalToZonesOrLocal, {
     const TRANSIT_NAME: TransitName = TransitName::Kept;
-    fn export(&self, key: &ResourceKey, _peer: Peer) -> Export<Self> {
+    fn export(&self, _key: &ResourceKey, _peer: Peer) -> Export<Self> {
+        Export::Changed(Self { key: "public".into(), beats: None })
+    }
+    fn transit_key(key: &ResourceKey, _peer: Peer) -> Option<ResourceKey> {
         let name = format!("{}-public", key.name).into();
-        let key = ResourceKey { mesh: key.mesh.clone(), name };
-        Export::Changed(key, Self { key: "public".into(), beats: None })
+        Some(ResourceKey { mesh: key.mesh.clone(), name })
     }
 });
 
