@@ -9,6 +9,7 @@ use crate::{
     refusal::{Refusal, Refusals},
 };
 use delta::{Answer, Cursor, Extent, Nonce, Response, Start, Versions};
+use prost_types::{ListValue, Struct, Value, value::Kind as Of};
 use proto::{
     envoy::{
         config::core::v3::{ControlPlane, Node},
@@ -16,7 +17,6 @@ use proto::{
     },
     kuma::system::v1alpha1::KumaCpVersion,
 };
-use prost_types::{ListValue, Struct, Value, value::Kind as Of};
 use resource::{Feature, Features, ZoneName};
 use std::collections::BTreeMap;
 

@@ -15,10 +15,7 @@ use futures::{Stream, StreamExt};
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use resource::{Feature, ZoneName};
 use std::{collections::BTreeMap, sync::Arc};
-use store::{
-    Backend, Item, Kinds, Outcome,
-    view::KindId,
-};
+use store::{Backend, Item, Kinds, Outcome, view::KindId};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -282,7 +279,8 @@ impl Asking {
         named.unknown |= applied.named.unknown;
         named.keys.extend(applied.named.keys);
         let mut batch = applied.batch;
-        let memory = self.own.as_ref().and_then(|own| own.after(self, kind, incoming, &applied.refused));
+        let memory =
+            self.own.as_ref().and_then(|own| own.after(self, kind, incoming, &applied.refused));
         if let (Some(own), Some(memory)) = (&self.own, &memory) {
             batch.extend(own.facts.remember(memory));
         }
@@ -348,7 +346,10 @@ impl Own {
     ) -> Option<Memory> {
         let presented = self.gate.presented()?;
         let known = self.memory.as_ref();
-        let same = known.filter(|memory| memory.identity == presented.identity);
+        // One that was set back, and confirmed, is remembered anew.
+        let same = known.filter(|memory| {
+            memory.identity == presented.identity && memory.accept(presented).is_ok()
+        });
         let mut memory = same.cloned().unwrap_or_else(|| Memory {
             identity: presented.identity.clone(),
             revision: presented.revision,

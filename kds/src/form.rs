@@ -3,11 +3,11 @@
 use crate::transit::transit_name;
 use bytes::Bytes;
 use delta::Version;
+use prost_types::Any;
 use proto::{
     envoy::service::discovery::v3::Resource,
     kuma::mesh::v1alpha1::{KumaResource, kuma_resource::Meta},
 };
-use prost_types::Any;
 use resource::{Labels, MeshName, ResourceKey};
 
 /// What of a resource leaves.
@@ -66,10 +66,8 @@ pub fn parse_hex(text: &str) -> Option<Version> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::{
-        envoy::service::discovery::v3::DeltaDiscoveryResponse, frame::Frame,
-    };
     use prost::Message;
+    use proto::{envoy::service::discovery::v3::DeltaDiscoveryResponse, frame::Frame};
 
     #[test]
     fn a_resource_is_wrapped_as_the_protocol_has_it() {

@@ -146,10 +146,8 @@ impl Gate {
         for incoming in waiting.iter().chain([incoming]) {
             let kind = kinds.iter().find(|(id, _)| *id == incoming.kind).map(|(_, kind)| kind);
             let Some(kind) = kind.filter(|kind| is_guarded(kind)) else { continue };
-            let named = Named {
-                keys: incoming.keys().cloned().collect(),
-                unknown: incoming.has_unknown(),
-            };
+            let named =
+                Named { keys: incoming.keys().cloned().collect(), unknown: incoming.has_unknown() };
             let all = incoming.extent == Extent::Complete
                 && removes_all(kind, sender, &reader.rows(incoming.kind).1, &named);
             if all {

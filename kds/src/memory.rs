@@ -3,7 +3,10 @@
 //! It is kept in the zone's store, in a row that never leaves, and committed together with what a
 //! response changes: so a place that is remembered is always one that was applied.
 
-use crate::{dialect::{parse_cursor, print_cursor}, form::{hex, parse_hex}};
+use crate::{
+    dialect::{parse_cursor, print_cursor},
+    form::{hex, parse_hex},
+};
 use delta::{Cursor, Start, Versions};
 use resource::{Kind, Labels, Peer, ResourceKey};
 use serde_json::{Value, json};
@@ -201,7 +204,8 @@ impl Memory {
         let epoch = json.get("epoch").and_then(Value::as_u64);
         let place = |value: &Value| {
             let refused = value.get("refused")?.as_object()?.iter();
-            let refused = refused.map(|(name, hex)| Some((name.as_str().into(), parse_hex(hex.as_str()?)?)));
+            let refused =
+                refused.map(|(name, hex)| Some((name.as_str().into(), parse_hex(hex.as_str()?)?)));
             let cursor = match value.get("at")? {
                 Value::String(at) => Some(parse_cursor(at)?),
                 _ => None,

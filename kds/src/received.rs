@@ -3,12 +3,12 @@
 use crate::{refusal::Refusal, transit::TransitKey};
 use bytes::Bytes;
 use delta::Name;
+use prost::{Message, Name as _};
+use prost_types::Any;
 use proto::{
     envoy::service::discovery::v3::Resource,
     kuma::mesh::v1alpha1::{KumaResource, kuma_resource::Meta},
 };
-use prost::{Message, Name as _};
-use prost_types::Any;
 use resource::{Kind, Labels, MeshName, NameRule, ResourceKey, Scope};
 
 /// A resource of a peer.

@@ -1,9 +1,9 @@
 //! Which resources were refused, and why: for people as text, for our own peers as a list.
 
 use delta::Name;
-use proto::google::rpc::Status;
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};
+use proto::google::rpc::Status;
 use std::{collections::BTreeSet, fmt};
 
 /// A resource that was not taken.

@@ -168,13 +168,7 @@ impl Kind {
 
     /// Who may see a resource. What depends on other resources (is its zone enabled, may its trust
     /// be relayed) is decided by those who watch these, and committed as another audience.
-    fn audience(
-        &self,
-        spec: &AnySpec,
-        withheld: bool,
-        labels: &Labels,
-        peer: Peer,
-    ) -> Audience {
+    fn audience(&self, spec: &AnySpec, withheld: bool, labels: &Labels, peer: Peer) -> Audience {
         let (zone, origin) = (labels.get(label::ZONE), labels.get(label::ORIGIN));
         let needs = (self.needs)(spec);
         let leaves = labels.get(label::SYNC) != Some(label::DISABLED) && !withheld;

@@ -4,10 +4,10 @@ use super::{
     Journal, Kinds, StoreError,
     view::{Edit, KindId, Loaded, Revision},
 };
-use jiff::Timestamp;
-use resource::{Audience, Kind, Labels, MeshName, Peer, Resource, ResourceKey, Times};
 use bytes::Bytes;
+use jiff::Timestamp;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use resource::{Audience, Kind, Labels, MeshName, Peer, Resource, ResourceKey, Times};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// Labels, spec, status, and when it was created and modified, by kind, mesh (empty for none) and name. Kinds by name: ids are of one process.
@@ -192,7 +192,8 @@ mod tests {
     async fn content_and_revisions_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let kinds = conformance::kinds();
-        let (store, writer) = open(Embedded::open(&path(&folder)).unwrap(), kinds.clone(), Clock::system()).unwrap();
+        let (store, writer) =
+            open(Embedded::open(&path(&folder)).unwrap(), kinds.clone(), Clock::system()).unwrap();
         let committed = conformance::while_running(writer, async {
             store
                 .commit(vec![conformance::put("a", "1s"), conformance::put("b", "1s")])
@@ -204,7 +205,8 @@ mod tests {
         let before = store.reader().get(conformance::SAMPLES, &conformance::key("b")).unwrap();
         drop(store);
 
-        let (store, _writer) = open(Embedded::open(&path(&folder)).unwrap(), kinds, Clock::system()).unwrap();
+        let (store, _writer) =
+            open(Embedded::open(&path(&folder)).unwrap(), kinds, Clock::system()).unwrap();
         let (revision, rows) = store.reader().rows(conformance::SAMPLES);
         assert_eq!(revision, committed.revision);
         let after: Vec<_> = rows.iter().collect();
@@ -218,7 +220,8 @@ mod tests {
     async fn a_damaged_file_is_refused_or_harmless_but_never_believed() {
         let folder = tempfile::tempdir().unwrap();
         let kinds = conformance::kinds();
-        let (store, writer) = open(Embedded::open(&path(&folder)).unwrap(), kinds.clone(), Clock::system()).unwrap();
+        let (store, writer) =
+            open(Embedded::open(&path(&folder)).unwrap(), kinds.clone(), Clock::system()).unwrap();
         let names: Vec<String> = (0..500).map(|i| format!("timeout-{i}")).collect();
         let batch = names.iter().map(|name| conformance::put(name, "1s")).collect();
         conformance::while_running(writer, store.commit(batch)).await.unwrap();

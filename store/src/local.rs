@@ -9,8 +9,8 @@ use super::{
     view::{self, Edit, KindId, Loaded, Reader, Revision, Writer, view},
 };
 use daemon::Clock;
-use resource::{Resource, ResourceKey, Times};
 use jiff::Timestamp;
+use resource::{Resource, ResourceKey, Times};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 

@@ -71,10 +71,8 @@ impl<B: Backend + 'static> Calls<B> {
         let (metadata, extensions, mut answers) = request.into_parts();
         let guest = guest(&extensions)?;
         let (connection, questions) = self.shared.admin.connect::<W>(&guest.admitted.zone);
-        let stream = self.shared.start(
-            (&guest, &metadata, call),
-            questions,
-            |_, _| async move {
+        let stream =
+            self.shared.start((&guest, &metadata, call), questions, |_, _| async move {
                 loop {
                     match answers.next().await {
                         Some(Ok(answer)) => connection.answered(answer),
@@ -82,8 +80,7 @@ impl<B: Backend + 'static> Calls<B> {
                         None => return StreamEnded::ByPeer,
                     }
                 }
-            },
-        )?;
+            })?;
         Ok(Response::new(Box::pin(stream)))
     }
 }

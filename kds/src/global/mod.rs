@@ -118,8 +118,18 @@ impl<B: Backend + 'static> Server<B> {
     ) -> Result<Self, NoFacts> {
         let facts = Facts::of(&kinds).ok_or(NoFacts)?;
         let (calls, streams, admin) = Default::default();
-        let shared =
-            Shared { store, kinds, facts, settings, admission, observer, admin, calls, streams, stop };
+        let shared = Shared {
+            store,
+            kinds,
+            facts,
+            settings,
+            admission,
+            observer,
+            admin,
+            calls,
+            streams,
+            stop,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -242,9 +252,8 @@ impl<B: Backend + 'static> Shared<B> {
             }
         }
         streams.spawn(task);
-        let end = async move {
-            Err(end.await.unwrap_or_else(|_| Status::internal("stream failed")))
-        };
+        let end =
+            async move { Err(end.await.unwrap_or_else(|_| Status::internal("stream failed"))) };
         Ok(ReceiverStream::new(responses).map(Ok).chain(futures::stream::once(end)))
     }
 }

@@ -3,13 +3,7 @@
 //! Written by hand where a generated server would do, because what goes down is encoded already.
 
 use super::{Guest, Shared};
-use crate::{
-    apply::Sender,
-    fetch::Asking,
-    observe::Call,
-    serve::Offering,
-    transit::Hop,
-};
+use crate::{apply::Sender, fetch::Asking, observe::Call, serve::Offering, transit::Hop};
 use futures::{Stream, future::BoxFuture};
 use proto::{
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
@@ -90,7 +84,8 @@ impl<B: Backend + 'static> Service<http::Request<Body>> for Sync<B> {
                     let handle = tower::service_fn(move |request| {
                         std::future::ready(shared.zone_to_global(&guest, request))
                     });
-                    let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
+                    let codec =
+                        ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
                     let mut grpc = Grpc::new(codec)
                         .apply_compression_config(accepted, EnabledCompressionEncodings::default())
                         .apply_max_message_size_config(Some(limit), None);

@@ -19,8 +19,8 @@ pub use self::{
 
 use self::{interest::Interests, log::Log};
 use super::table::{Keyed, Table};
-use resource::{Resource, ResourceKey};
 use parking_lot::RwLock;
+use resource::{Resource, ResourceKey};
 use std::sync::Arc;
 use tokio::sync::watch;
 
