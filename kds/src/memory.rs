@@ -206,9 +206,9 @@ impl Memory {
             let refused = value.get("refused")?.as_object()?.iter();
             let refused =
                 refused.map(|(name, hex)| Some((name.as_str().into(), parse_hex(hex.as_str()?)?)));
-            let cursor = match value.get("at")? {
-                Value::String(at) => Some(parse_cursor(at)?),
-                _ => None,
+            let cursor = match value.get("at")?.as_str() {
+                Some(at) => Some(parse_cursor(at)?),
+                None => None,
             };
             Some(Place { cursor, refused: refused.collect::<Option<_>>()? })
         };

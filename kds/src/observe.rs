@@ -76,6 +76,8 @@ pub enum Event<'a> {
     Sent {
         /// Of this kind.
         kind: &'static str,
+        /// With so many resources.
+        resources: usize,
     },
     /// The peer took a response.
     Acked {

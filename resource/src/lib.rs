@@ -1,7 +1,6 @@
 //! What a resource is: names, kinds, content. No I/O.
 
 mod content;
-mod duration;
 mod feature;
 mod flow;
 mod kind;
@@ -14,7 +13,6 @@ mod violation;
 
 pub use self::{
     content::{Audience, Exported, Head, Labels, Resource, Times, Version},
-    duration::{Duration, InvalidDuration},
     feature::{Feature, Features},
     flow::{Export, Flow, Peer, Scope, TransitName},
     kind::{AnySpec, Kind},

@@ -79,3 +79,15 @@ async fn a_status_goes_up_and_sends_nothing_down() {
     assert_eq!(global.counts.of("sent", SERVICE), 0, "a status is nothing to those below");
     assert_eq!(west.plane.get(SERVICE, &web).unwrap().status, "");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_whose_admission_is_withdrawn_is_gone_at_once() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let east = Zone::start(&mut tasks, "east", &Address::of(&global));
+    east.until_complete().await;
+    global.withdrawn.cancel();
+    let state = east.until(|state| state.connected_since.is_none()).await;
+    let why = state.last_failure.unwrap();
+    assert!(why.contains("the peer's admission was withdrawn"), "{why}");
+}

@@ -16,7 +16,9 @@ use daemon::Clock;
 use futures::{StreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use resource::{Kind, Labels, MeshName, Peer, Resource, ResourceKey, Scope, ZoneName, label};
+use resource::{
+    Audience, Kind, Labels, MeshName, Peer, Resource, ResourceKey, Scope, ZoneName, label,
+};
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use store::{
     Backend as _, Expected, Item, Kinds, Local, Memory, open,
@@ -83,6 +85,13 @@ impl Plane {
         self.write(kind, name, self.labels(), [spec, ""]).await;
     }
 
+    /// As a program of another version might have written it.
+    pub(super) async fn put_unchecked(&self, kind: Kind, name: &str, spec: &str) {
+        let (spec, none) = (Bytes::from(spec.to_owned()), Bytes::new());
+        let row = Resource::new(key(kind, name), self.labels(), spec, none, Audience::default());
+        self.commit(kind, Edit::Put(Arc::new(row))).await;
+    }
+
     pub(super) fn labels(&self) -> Labels {
         match &self.zone {
             None => Labels::default(),
@@ -139,22 +148,32 @@ impl Plane {
 
 /// Counts what happens, by kind.
 #[derive(Default)]
-pub(super) struct Counts(Mutex<BTreeMap<(&'static str, &'static str), usize>>);
+pub(super) struct Counts {
+    events: Mutex<BTreeMap<(&'static str, &'static str), usize>>,
+    /// Resources that were sent.
+    pub(super) resources: Mutex<BTreeMap<&'static str, usize>>,
+}
 
 impl Counts {
     pub(super) fn of(&self, what: &'static str, kind: Kind) -> usize {
-        self.0.lock().get(&(what, kind.name)).copied().unwrap_or_default()
+        self.events.lock().get(&(what, kind.name)).copied().unwrap_or_default()
     }
 
     pub(super) fn clear(&self) {
-        self.0.lock().clear();
+        self.events.lock().clear();
+        self.resources.lock().clear();
     }
 }
 
 impl Observer for Counts {
     fn observe(&self, _stream: StreamId, _zone: &ZoneName, event: Event<'_>) {
         let what = match event {
-            Event::Sent { kind } => ("sent", kind),
+            Event::Sent { kind, resources } => {
+                if resources > 0 {
+                    *self.resources.lock().entry(kind).or_default() += resources;
+                }
+                ("sent", kind)
+            }
             Event::Acked { kind } => ("acked", kind),
             Event::Refused { kind, .. } => ("refused", kind),
             Event::Applied { kind, .. } => ("applied", kind),
@@ -165,7 +184,7 @@ impl Observer for Counts {
             | Event::HealthChecked
             | Event::Closed => return,
         };
-        *self.0.lock().entry(what).or_default() += 1;
+        *self.events.lock().entry(what).or_default() += 1;
     }
 }
 

@@ -104,11 +104,21 @@ pub struct Loaded {
 /// A view of `kinds`, as loaded. The log keeps at least `history` changes of each kind.
 #[must_use]
 pub fn view(kinds: impl IntoIterator<Item = Loaded>, history: usize) -> (Writer, Reader) {
+    view_at(Revision::default(), kinds, history)
+}
+
+/// The same, with a revision of at least `at`: the store may have kinds that are not loaded.
+#[must_use]
+pub fn view_at(
+    at: Revision,
+    kinds: impl IntoIterator<Item = Loaded>,
+    history: usize,
+) -> (Writer, Reader) {
     let shelves: Box<[Shelf]> = kinds
         .into_iter()
         .map(|Loaded { rows, revision }| Shelf { rows, log: Log::new(revision, history) })
         .collect();
-    let revision = shelves.iter().map(|shelf| shelf.log.revision()).max().unwrap_or_default();
+    let revision = shelves.iter().map(|shelf| shelf.log.revision()).fold(at, Revision::max);
     let interests = Arc::new(Interests::of(shelves.len()));
     let (published, receiver) = watch::channel(revision);
     let state = Arc::new(RwLock::new(State { revision, shelves }));

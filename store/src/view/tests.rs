@@ -92,9 +92,6 @@ fn a_watch_can_learn_of_another_kind() {
     watch.add(kind(0));
     writer.apply([(kind(0), put(A, "1"))]);
     assert_ready_eq!(task::spawn(watch.dirty()).poll(), Ok(KindSet::default().with(kind(0))));
-    drop(watch);
-    let nobody = reader.interests.watchers.iter().all(|watchers| watchers.read().is_empty());
-    assert!(nobody, "who is gone is not looked at");
 }
 
 #[test]
