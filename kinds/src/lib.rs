@@ -9,6 +9,7 @@ mod go_duration;
 pub mod hostname_generator;
 mod int_or_string;
 mod label_selector;
+pub mod labels;
 pub mod mesh;
 pub mod mesh_identity;
 pub mod mesh_service;
@@ -36,6 +37,7 @@ pub use self::{
 
 use resource::{Kind, RejectedSpec, Resource, Spec};
 use std::sync::Arc;
+use xds::policy::PolicyKind;
 
 /// The kinds that are not policies.
 pub const PLAIN: &[Kind] = &[
@@ -56,11 +58,11 @@ pub const PLAIN: &[Kind] = &[
 ];
 
 /// The kinds that are policies, in the order they run.
-pub const POLICIES: &[Kind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
+pub const POLICIES: &[PolicyKind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
 
 /// Every kind.
 pub fn all() -> impl Iterator<Item = Kind> {
-    PLAIN.iter().copied().chain(POLICIES.iter().copied())
+    PLAIN.iter().copied().chain(POLICIES.iter().map(|policy| policy.kind))
 }
 
 /// The spec of a resource of the kind of `S`.

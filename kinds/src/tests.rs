@@ -89,3 +89,93 @@ fn what_is_no_spec_is_refused_without_panic() {
         assert!(kind.from_json(serde_json::json!([1])).is_err(), "{kind:?}");
     }
 }
+
+/// The canonical mapping: numbers of 64 bits as text, times in RFC 3339, what has its default left
+/// out.
+#[test]
+fn insights_have_the_json_of_protobuf() {
+    let stats = serde_json::json!({ "responsesSent": "2", "responsesAcknowledged": "1" });
+    let time = "2026-11-23T11:31:55.489587323Z";
+    let subscription = |version: serde_json::Value| {
+        serde_json::json!({
+            "id": "c235b832",
+            "connectTime": time,
+            "status": { "lastUpdateTime": time, "total": stats },
+            "version": version,
+        })
+    };
+    let proxy = serde_json::json!({
+        "subscriptions": [subscription(serde_json::json!({
+            "kumaDp": { "version": "3.0.0", "kumaCpCompatible": true },
+            "dependencies": { "coredns": "1" },
+        }))],
+        "mTLS": { "certificateExpirationTime": time, "issuedBackend": "kri_mid_default___identity_" },
+        "metadata": { "workdir": "/var/lib/dp", "ports": [1.0, null] },
+    });
+    let mut zone = serde_json::json!({
+        "subscriptions": [subscription(serde_json::json!({ "kumaCp": { "version": "3.0.0" } }))],
+        "kdsStreams": { "globalToZone": { "globalInstanceId": "g", "connectTime": time } },
+    });
+    zone["subscriptions"][0]["status"]["stat"] = serde_json::json!({ "Mesh": stats });
+    for (kind, json) in [(dataplane_insight::KIND, proxy), (zone_insight::KIND, zone)] {
+        let bytes = kind.encode(&kind.from_json(json.clone()).unwrap()).unwrap();
+        assert_eq!(kind.to_json(&bytes).unwrap(), json);
+    }
+}
+
+#[test]
+fn small_specs_have_the_json_of_protobuf() {
+    for (kind, json, bytes) in [
+        (mesh::KIND, r#"{"skipCreatingInitialPolicies":["*"]}"#, &b"\x42\x01*"[..]),
+        (mesh::KIND, "{}", b""),
+        (zone::KIND, r#"{"enabled":false}"#, b"\x0a\x00"),
+        (zone::KIND, r#"{"enabled":true}"#, b"\x0a\x02\x08\x01"),
+        (secret::KIND, r#"{"data":"aGk="}"#, b"\x0a\x04\x0a\x02hi"),
+        (global_secret::KIND, r#"{"data":"aGk="}"#, b"\x0a\x04\x0a\x02hi"),
+        (config::KIND, r#"{"config":"x"}"#, b"\x0a\x01x"),
+    ] {
+        let read = kind.from_json(serde_json::from_str(json).unwrap()).unwrap();
+        assert_eq!(kind.encode(&read).unwrap(), bytes, "{json}");
+        assert_eq!(kind.to_json(bytes).unwrap().to_string(), json);
+    }
+}
+
+#[test]
+fn a_zone_is_enabled_unless_it_says_otherwise() {
+    let enabled = |json| {
+        let zone = zone::KIND.from_json(json).unwrap();
+        zone.downcast_ref::<zone::Zone>().unwrap().is_enabled()
+    };
+    let said = |value: bool| serde_json::json!({ "enabled": value });
+    assert_eq!(
+        [enabled(serde_json::json!({})), enabled(said(true)), enabled(said(false))],
+        [true, true, false]
+    );
+}
+
+#[test]
+fn specs_and_statuses_are_read_by_their_types() {
+    let key = resource::ResourceKey::global("a");
+    let of = |spec: &'static str, status: &'static str| {
+        Resource::new(
+            key.clone(),
+            resource::Labels::default(),
+            spec.into(),
+            status.into(),
+            resource::Audience::default(),
+        )
+    };
+    let spec = read::<workload::Workload>(&of("{}", "")).unwrap();
+    assert_eq!(*spec, workload::Workload {});
+    assert!(read::<workload::Workload>(&of("[", "")).is_err());
+    let counted = status::<workload::Workload>(&of("{}", r#"{"dataplaneProxies":{"total":1}}"#));
+    let proxies = workload::Proxies { connected: 0, healthy: 0, total: 1 };
+    assert_eq!(counted.unwrap(), workload::Status { dataplane_proxies: Some(proxies) });
+    assert_eq!(status::<workload::Workload>(&of("{}", "")).unwrap(), workload::Status::default());
+    assert!(status::<workload::Workload>(&of("{}", "[")).is_err());
+}
+
+#[test]
+fn policies_stand_in_the_order_they_run() {
+    assert!(POLICIES.is_sorted_by_key(|policy| policy.phase));
+}

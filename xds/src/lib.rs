@@ -1,6 +1,7 @@
 //! Envoy configuration. Knows no kind.
 
 pub mod ads;
+pub mod bootstrap;
 pub mod draft;
 mod merge;
 pub mod names;

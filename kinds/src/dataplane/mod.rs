@@ -72,7 +72,9 @@ impl Dataplane {
 /// Whether traffic may be sent to `inbound`.
 #[must_use]
 pub fn is_healthy(inbound: &Inbound) -> bool {
-    inbound.state() == State::Ready && inbound.health.as_ref().is_none_or(|health| health.ready)
+    // A state that is not known here is not ready.
+    inbound.state == State::Ready as i32
+        && inbound.health.as_ref().is_none_or(|health| health.ready)
 }
 
 /// The name of `inbound` in KRIs and policies: its name wherever it has one, else its port.

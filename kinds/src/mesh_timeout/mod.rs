@@ -4,14 +4,16 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod xds;
 
 pub use self::spec::{Conf, Http, MeshTimeout};
 
 use crate::role;
-use resource::{Flow, Json, Kind, Labels, NoStatus, Scope, Spec, Targets, Violations};
+use ::xds::policy::PolicyKind;
+use resource::{Flow, Json, Labels, NoStatus, Scope, Spec, Targets, Violations};
 
 /// See [`MeshTimeout`].
-pub const KIND: Kind = Kind::of::<MeshTimeout>();
+pub const KIND: PolicyKind = PolicyKind::of::<MeshTimeout>();
 
 impl Spec for MeshTimeout {
     type Encoding = Json;

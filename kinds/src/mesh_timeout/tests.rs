@@ -75,7 +75,90 @@ fn durations_are_written_as_the_field_writes_them() {
             "http": { "requestTimeout": "0s", "streamIdleTimeout": "60m", "maxStreamDuration": "0" },
         } }],
     });
-    let read = KIND.from_json(spec).unwrap();
+    let read = KIND.kind.from_json(spec).unwrap();
     let expected = r#"{"targetRef":{"kind":"Mesh"},"rules":[{"default":{"connectionTimeout":"10s","idleTimeout":"2h0m0s","http":{"requestTimeout":"0s","streamIdleTimeout":"1h0m0s","maxStreamDuration":"0s"}}}]}"#;
-    assert_eq!(KIND.encode(&read).unwrap(), expected);
+    assert_eq!(KIND.kind.encode(&read).unwrap(), expected);
+}
+
+mod shapes {
+    use super::*;
+    use ::xds::{
+        draft::{InboundDraft, OutboundDraft},
+        policy::{DestinationFacts, InboundFacts, inbound, outbound},
+    };
+    use resource::{Audience, Kri, Labels, MeshName, Resource, ResourceKey};
+    use std::{sync::Arc, time::Duration};
+
+    fn applied(spec: Value) -> [Arc<::xds::policy::Applied>; 1] {
+        let key = ResourceKey::in_mesh(&MeshName::new("shop").unwrap(), "timeouts");
+        let spec = serde_json::to_vec(&spec).unwrap().into();
+        let (labels, none) = (Labels::default(), bytes::Bytes::new());
+        let resource = Resource::new(key, labels, spec, none, Audience::default());
+        [Arc::new(KIND.read(&resource).unwrap())]
+    }
+
+    fn all_timeouts() -> Value {
+        json!({
+            "connectionTimeout": "1s",
+            "idleTimeout": "2s",
+            "http": {
+                "requestTimeout": "3s",
+                "streamIdleTimeout": "4s",
+                "maxStreamDuration": "5s",
+                "maxConnectionDuration": "6s",
+                "requestHeadersTimeout": "7s",
+            },
+        })
+    }
+
+    fn outbound_with(conf: Value) -> OutboundDraft {
+        let spec = json!({ "to": [{ "targetRef": { "kind": "Mesh" }, "default": conf }] });
+        let kri: Kri = "kri_msvc_shop_east__cart_http".parse().unwrap();
+        let facts = DestinationFacts { kri: &kri, labels: &Labels::default(), port: 80 };
+        outbound(&applied(spec), &facts)
+    }
+
+    fn inbound_with(rules: Value) -> InboundDraft {
+        let facts = InboundFacts { section: "http", port: 8080 };
+        inbound(&applied(json!({ "rules": rules })), &facts)
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn each_timeout_of_a_destination_has_its_place() {
+        let mut expected = OutboundDraft::default();
+        expected.cluster.connect_timeout = seconds(1);
+        expected.cluster.idle_timeout = seconds(2);
+        expected.listener.idle_timeout = seconds(2);
+        expected.route.timeout = seconds(3);
+        expected.route.stream_idle_timeout = seconds(4);
+        expected.route.max_stream_duration = seconds(5);
+        expected.cluster.max_connection_duration = seconds(6);
+        expected.listener.request_headers_timeout = seconds(7);
+        assert_eq!(outbound_with(all_timeouts()), expected);
+    }
+
+    #[test]
+    fn each_timeout_of_an_inbound_has_its_place() {
+        let mut expected = InboundDraft::default();
+        expected.cluster.connect_timeout = seconds(1);
+        expected.cluster.idle_timeout = seconds(2);
+        expected.listener.idle_timeout = seconds(2);
+        expected.route.timeout = seconds(3);
+        expected.route.stream_idle_timeout = seconds(4);
+        expected.route.max_stream_duration = seconds(5);
+        expected.listener.max_connection_duration = seconds(6);
+        expected.listener.request_headers_timeout = seconds(7);
+        assert_eq!(inbound_with(json!([{ "default": all_timeouts() }])), expected);
+    }
+
+    #[test]
+    fn what_is_not_said_stays_and_zero_is_said() {
+        let mut expected = OutboundDraft::default();
+        expected.route.timeout = Duration::ZERO;
+        assert_eq!(outbound_with(json!({ "http": { "requestTimeout": "0s" } })), expected);
+    }
 }

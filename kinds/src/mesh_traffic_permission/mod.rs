@@ -3,14 +3,15 @@
 mod spec;
 #[cfg(test)]
 mod tests;
+mod xds;
 
 pub use self::spec::{Conf, MeshTrafficPermission};
 
-use resource::{Flow, Json, Kind, NoStatus, Scope, Spec, Targets, Violations};
-use xds::target::check_matches;
+use ::xds::{policy::PolicyKind, target::check_matches};
+use resource::{Flow, Json, NoStatus, Scope, Spec, Targets, Violations};
 
 /// See [`MeshTrafficPermission`].
-pub const KIND: Kind = Kind::of::<MeshTrafficPermission>();
+pub const KIND: PolicyKind = PolicyKind::of::<MeshTrafficPermission>();
 
 impl Spec for MeshTrafficPermission {
     type Encoding = Json;

@@ -50,6 +50,63 @@ fn the_json_is_that_of_the_field() {
             "allow": [{ "sni": { "type": "Exact", "value": "x" } }],
         } }],
     });
-    let read = KIND.from_json(spec.clone()).unwrap();
-    assert_eq!(KIND.to_json(&KIND.encode(&read).unwrap()).unwrap(), spec);
+    let read = KIND.kind.from_json(spec.clone()).unwrap();
+    assert_eq!(KIND.kind.to_json(&KIND.kind.encode(&read).unwrap()).unwrap(), spec);
+}
+
+mod shapes {
+    use super::*;
+    use ::xds::{
+        Match,
+        draft::{Grant, InboundDraft, Permissions},
+        policy::{Applied, InboundFacts, inbound, sort},
+        target::{SpiffeIdMatch, SpiffeIdMatchType},
+    };
+    use resource::{Audience, Labels, MeshName, Resource, ResourceKey};
+    use std::sync::Arc;
+
+    fn applied(name: &str, conf: Value) -> Arc<Applied> {
+        let key = ResourceKey::in_mesh(&MeshName::new("shop").unwrap(), name);
+        let spec = json!({ "rules": [{ "default": conf }] });
+        let spec = serde_json::to_vec(&spec).unwrap().into();
+        let (labels, none) = (Labels::default(), bytes::Bytes::new());
+        let resource = Resource::new(key, labels, spec, none, Audience::default());
+        Arc::new(KIND.read(&resource).unwrap())
+    }
+
+    fn caller(id: &str) -> Value {
+        json!([{ "spiffeID": { "type": "Exact", "value": id } }])
+    }
+
+    fn grant(policy: &str, id: &str) -> Grant {
+        let id = SpiffeIdMatch { r#type: SpiffeIdMatchType::Exact, value: id.into() };
+        Grant {
+            policy: format!("kri_mtp_shop___{policy}_").parse().unwrap(),
+            callers: vec![Match { spiffe_id: Some(id), sni: None }],
+        }
+    }
+
+    const FACTS: InboundFacts<'static> = InboundFacts { section: "http", port: 8080 };
+
+    #[test]
+    fn all_policies_together_say_who_may_call() {
+        let shadow = json!({
+            "allow": caller("spiffe://a/web"),
+            "allowWithShadowDeny": caller("spiffe://a/old"),
+        });
+        let deny = json!({ "deny": caller("spiffe://a/stranger") });
+        let mut policies = [applied("a", shadow), applied("b", deny)];
+        sort(&mut policies);
+        let permissions = Permissions {
+            deny: vec![grant("b", "spiffe://a/stranger")],
+            allow: vec![grant("a", "spiffe://a/web"), grant("a", "spiffe://a/old")],
+        };
+        let expected = InboundDraft { permissions, ..InboundDraft::default() };
+        assert_eq!(inbound(&policies, &FACTS), expected);
+    }
+
+    #[test]
+    fn without_a_policy_nobody_may_call() {
+        assert_eq!(inbound(&[], &FACTS).permissions, Permissions::default());
+    }
 }
