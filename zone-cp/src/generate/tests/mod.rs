@@ -111,6 +111,12 @@ fn an_http2_inbound_with_every_timeout() {
 }
 
 #[test]
+fn an_http_inbound_that_admits_nobody() {
+    let resources = inbound_files(&http_inbound(), &InboundDraft::default());
+    check("sidecar-inbound-http-nobody", &resources);
+}
+
+#[test]
 fn a_tcp_inbound() {
     let inbound = tcp_inbound();
     let allow = vec![grant("kri_mtp_shop___web_", &[exact(WEB)])];
