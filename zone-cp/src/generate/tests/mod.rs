@@ -204,7 +204,7 @@ fn without_authorities_there_is_no_trust() {
 
 #[test]
 fn priorities_have_no_gaps() {
-    let far = [endpoint(3, "b", "127.0.0.3:1"), endpoint(1, "c", "127.0.0.1:1")];
+    let far = [endpoint(3, "c", "127.0.0.3:1"), endpoint(1, "c", "127.0.0.1:1")];
     let near = [endpoint(1, "a", "127.0.0.2:1"), endpoint(1, "a", "127.0.0.1:1")];
     let assignment = load_assignment("x", &far.into_iter().chain(near).collect());
     let priorities: Vec<_> = assignment
@@ -215,7 +215,7 @@ fn priorities_have_no_gaps() {
             (locality.priority, zone, locality.lb_endpoints.len())
         })
         .collect();
-    assert_eq!(priorities, [(0, "a", 2), (0, "c", 1), (1, "b", 1)]);
+    assert_eq!(priorities, [(0, "a", 2), (0, "c", 1), (1, "c", 1)]);
 }
 
 /// The names that pass the handshake of a TCP inbound.
@@ -248,6 +248,7 @@ fn who_is_refused_altogether_is_not_admitted() {
     assert_eq!(admitted(&[prefix(prod)], &[exact(web)]), none);
     assert_eq!(admitted(&[prefix(prod)], &[prefix(web)]), none);
     assert_eq!(admitted(&[prefix("spiffe://a")], &[prefix(prod)]), none);
+    assert_eq!(admitted(&[prefix(prod)], &[prefix(prod)]), none);
     // A neighbour, a part, or under one server name only: not altogether.
     let dev = "spiffe://a/ns/prod-dev";
     assert_eq!(admitted(&[prefix(prod)], &[exact(dev)]), [dev]);
