@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use xds::{
     Protocol,
-    draft::{InboundDraft, ListenerDraft, OutboundDraft, Permissions},
+    draft::{InboundDraft, ListenerDraft, OutboundDraft, Permissions, RouteDraft},
 };
 
 const WEB: &str = "spiffe://shop.west.mesh.local/workload/web";
@@ -107,6 +107,13 @@ fn an_http2_inbound_with_every_timeout() {
     draft.route.max_stream_duration = seconds(7);
     let callers = [sni("sni.msvc.shop.east.cart.http"), both(WEB, "sni.extsvc.shop.psp.443")];
     draft.permissions.allow = vec![grant("kri_mtp_shop___any_", &callers)];
+    let slow = RouteDraft { timeout: seconds(8), ..draft.route.clone() };
+    let rest = RouteDraft { timeout: seconds(9), ..slow.clone() };
+    draft.callers = vec![
+        (exact(WEB), slow),
+        (both(STRANGER, "sni.msvc.shop.east.cart.http"), rest.clone()),
+        (prefix("spiffe://shop.west.mesh.local"), rest),
+    ];
     check("sidecar-inbound-grpc", &inbound_files(&inbound, &draft));
 }
 
