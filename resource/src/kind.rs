@@ -139,8 +139,18 @@ impl Kind {
             (self.check_status)(&status)?;
         }
         self.check_name(&key, &labels)?;
-        let audience = self.audience(&decoded, &key, &labels, peer);
-        Ok(Resource::new(key, labels, spec, status, audience))
+        let export = self.export(&decoded, &key, peer);
+        let withheld = matches!(export, Export::Withheld);
+        let audience = self.audience(&decoded, withheld, &labels, peer);
+        let renamed = self.transit_key(&key, peer);
+        let resource = Resource::new(key.clone(), labels, spec.clone(), status, audience);
+        Ok(match (export, renamed) {
+            (Export::Changed(spec), renamed) => {
+                resource.exported_as(renamed.unwrap_or(key), &self.encode(&spec)?)
+            }
+            (Export::AsIs, Some(renamed)) => resource.exported_as(renamed, &spec),
+            (Export::AsIs | Export::Withheld, _) => resource,
+        })
     }
 
     fn check_name(&self, key: &ResourceKey, labels: &Labels) -> Result<(), RejectedSpec> {
@@ -158,11 +168,10 @@ impl Kind {
 
     /// Who may see a resource. What depends on other resources (is its zone enabled, may its trust
     /// be relayed) is decided by those who watch these, and committed as another audience.
-    fn audience(&self, spec: &AnySpec, key: &ResourceKey, labels: &Labels, peer: Peer) -> Audience {
+    fn audience(&self, spec: &AnySpec, withheld: bool, labels: &Labels, peer: Peer) -> Audience {
         let (zone, origin) = (labels.get(label::ZONE), labels.get(label::ORIGIN));
         let needs = (self.needs)(spec);
-        let leaves = labels.get(label::SYNC) != Some(label::DISABLED)
-            && !matches!(self.export(spec, key, peer), Export::Withheld);
+        let leaves = labels.get(label::SYNC) != Some(label::DISABLED) && !withheld;
         match peer {
             Peer::Global => {
                 let ours = origin.is_none_or(|origin| origin == label::ORIGIN_ZONE);

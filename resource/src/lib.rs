@@ -12,7 +12,7 @@ mod spec;
 mod violation;
 
 pub use self::{
-    content::{Audience, Head, Labels, Resource, Times, Version},
+    content::{Audience, Exported, Head, Labels, Resource, Times, Version},
     feature::{Feature, Features},
     flow::{Export, Flow, Peer, Scope, TransitName},
     kind::{AnySpec, Kind},
