@@ -247,6 +247,17 @@ pub fn to_pem(certificate: &CertificateDer<'_>) -> String {
     pem::print("CERTIFICATE", certificate)
 }
 
+/// Whether the key of `authority` signed `certificate`.
+#[must_use]
+pub fn is_issued_by(certificate: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
+    let parse = |der| X509Certificate::from_der(der).map(|(_, parsed)| parsed);
+    let (Ok(certificate), Ok(authority)) = (parse(certificate), parse(authority)) else {
+        return false;
+    };
+    certificate.issuer().as_raw() == authority.subject().as_raw()
+        && certificate.verify_signature(Some(authority.public_key())).is_ok()
+}
+
 /// Until when a certificate is valid.
 #[must_use]
 pub fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
