@@ -3,7 +3,6 @@
 use super::{
     Problem,
     access::User,
-    body,
     query::Query,
     serve::Connection,
     state::{Api, MESH},
@@ -48,12 +47,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        body::check_accept(&parts.headers)?;
         let mut path: BTreeMap<String, String> = match parts.extract().await {
             Ok(Path(path)) => path,
             Err(_) => BTreeMap::new(),
         };
-        let user = parts.extensions.get::<User>().cloned().ok_or_else(super::access::unauthenticated)?;
+        let user =
+            parts.extensions.get::<User>().cloned().ok_or_else(super::access::unauthenticated)?;
         let tls = parts.extensions.get::<Connection>().is_some_and(|connection| connection.tls);
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let authority = parts.uri.authority().map(http::uri::Authority::as_str);
@@ -96,9 +95,10 @@ impl Asked {
     pub(crate) fn nothing_here(title: &str, kind: &Kind, key: &ResourceKey) -> Problem {
         let (kind_name, name) = (kind.name, &key.name);
         match (&key.mesh, kind.scope) {
-            (Some(mesh), Scope::Mesh) => {
-                Problem::not_found(title, format_args!("{kind_name} {name:?} not found in mesh {:?}", mesh.as_str()))
-            }
+            (Some(mesh), Scope::Mesh) => Problem::not_found(
+                title,
+                format_args!("{kind_name} {name:?} not found in mesh {:?}", mesh.as_str()),
+            ),
             _ => Problem::not_found(title, format_args!("{kind_name} {name:?} not found")),
         }
     }

@@ -39,7 +39,9 @@ pub(crate) async fn document(
         Problem::new(StatusCode::BAD_REQUEST, "Bad Request", detail)
     };
     let document: Value = match format {
-        Format::Json => serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?,
+        Format::Json => {
+            serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?
+        }
         Format::Yaml => {
             let text = std::str::from_utf8(&bytes).map_err(|error| malformed(error.to_string()))?;
             yaml(text).map_err(malformed)?
@@ -52,7 +54,9 @@ pub(crate) async fn document(
 }
 
 fn yaml(text: &str) -> Result<Value, String> {
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    // A snippet could show a secret.
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
 }
 
 fn depth(value: &Value) -> usize {
@@ -82,7 +86,7 @@ async fn bytes(body: Body) -> Result<Bytes, Problem> {
     })
 }
 
-/// Refuses unless JSON may be answered.
+/// Refuses unless JSON, whole or by lines, may be answered.
 pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
     let mut accepted = headers.get_all(header::ACCEPT).iter().peekable();
     if accepted.peek().is_none() {
@@ -90,10 +94,12 @@ pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
     }
     let json = |range: &str| {
         let mut parts = range.split(';').map(str::trim);
-        let matches = matches!(parts.next(), Some("application/json" | "application/*" | "*/*"));
+        let known = ["application/json", "application/x-ndjson", "application/*", "*/*"];
+        let matches = parts.next().is_some_and(|range| known.contains(&range));
         matches && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     };
-    let ranges = accepted.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let ranges =
+        accepted.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     if ranges.map(str::trim).any(json) {
         Ok(())
     } else {
@@ -120,9 +126,17 @@ mod tests {
     async fn a_body_is_read_as_what_it_says_it_is() {
         let document = serde_json::json!({"a": [1, {"b": "c"}]});
         let yaml = "a:\n- 1\n- b: c\n";
-        assert_eq!(read("application/json; charset=utf-8", document.to_string()).await, Ok(document.clone()));
+        assert_eq!(
+            read("application/json; charset=utf-8", document.to_string()).await,
+            Ok(document.clone())
+        );
         assert_eq!(read("Application/YAML", yaml).await, Ok(document));
-        assert!(read("application/json", yaml).await.unwrap_err().starts_with("Bad Request: invalid MeshTimeout object: "));
+        assert!(
+            read("application/json", yaml)
+                .await
+                .unwrap_err()
+                .starts_with("Bad Request: invalid MeshTimeout object: ")
+        );
         assert_eq!(
             read("text/plain", "{}").await.unwrap_err(),
             "Unsupported Media Type: content-type must be application/json or application/yaml"
@@ -140,7 +154,7 @@ mod tests {
         let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert!(read("application/json", deep(limits::BODY_DEPTH)).await.is_ok());
         assert_eq!(
-            read("application/yaml", deep(limits::BODY_DEPTH + 1)).await.unwrap_err(),
+            read("application/json", deep(limits::BODY_DEPTH + 1)).await.unwrap_err(),
             "Bad Request: invalid MeshTimeout object: nested more than 64 deep"
         );
     }
@@ -148,15 +162,21 @@ mod tests {
     #[tokio::test]
     async fn a_yaml_bomb_is_refused() {
         let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
-        for (this, last) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
-            bomb += &format!("{this}: &{this} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]\n");
+        for (this, last) in ["b", "c", "d", "e", "f", "g", "h", "i"]
+            .iter()
+            .zip(["a", "b", "c", "d", "e", "f", "g", "h"])
+        {
+            bomb += &format!(
+                "{this}: &{this} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]\n"
+            );
         }
         assert!(read("application/yaml", bomb).await.unwrap_err().starts_with("Bad Request"));
     }
 
     #[test]
     fn json_is_answered_to_those_who_take_it() {
-        let accepted = |value| check_accept(&with(header::ACCEPT, value)).map_err(|problem| problem.status());
+        let accepted =
+            |value| check_accept(&with(header::ACCEPT, value)).map_err(|problem| problem.status());
         assert!(check_accept(&HeaderMap::new()).is_ok());
         for good in ["application/json", "*/*", "application/json;q=0.5, application/yaml"] {
             assert_eq!(accepted(good), Ok(()), "{good}");

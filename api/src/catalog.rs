@@ -1,10 +1,6 @@
 //! What kinds there are: `/_resources` and `/policies`.
 
-use super::{
-    asked::Asked,
-    state::Api,
-    write::refusal,
-};
+use super::{asked::Asked, state::Api, write::refusal};
 use axum::{Json, extract::State};
 use resource::{Access, Flow, Kind, Scope};
 use serde::Serialize;
@@ -110,10 +106,7 @@ pub(crate) async fn policies<B: Backend>(
     Json(Policies { policies })
 }
 
-fn by_name<B>(
-    api: &Api<B>,
-    wanted: impl Fn(&Kind) -> bool,
-) -> impl Iterator<Item = &Kind> {
+fn by_name<B>(api: &Api<B>, wanted: impl Fn(&Kind) -> bool) -> impl Iterator<Item = &Kind> {
     let served = api.given.kinds.list.iter().filter(|kind| !kind.path.is_empty());
     let mut kinds: Vec<&Kind> = served.filter(|kind| wanted(kind)).collect();
     kinds.sort_by_key(|kind| kind.name);
@@ -162,6 +155,9 @@ mod tests {
     fn names_are_written_apart() {
         let names = ["MeshHTTPRoute", "MeshTLS", "Mesh", "ZoneInsight", "GlobalSecret"];
         let spaced: Vec<String> = names.into_iter().map(spaced).collect();
-        assert_eq!(spaced, ["Mesh HTTP Route", "Mesh TLS", "Mesh", "Zone Insight", "Global Secret"]);
+        assert_eq!(
+            spaced,
+            ["Mesh HTTP Route", "Mesh TLS", "Mesh", "Zone Insight", "Global Secret"]
+        );
     }
 }

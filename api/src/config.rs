@@ -61,18 +61,29 @@ impl Config {
             problems.add("https.enabled", "must be true when http.enabled is false");
         }
         for (i, host) in self.hosts.iter().enumerate() {
-            if host.is_empty() || (host.contains([':', '/', ' ']) && host.parse::<std::net::IpAddr>().is_err()) {
-                problems.add(format_args!("hosts[{i}]"), format_args!("{host:?} is not a name or an address without port"));
+            if host.is_empty()
+                || (host.contains([':', '/', ' ']) && host.parse::<std::net::IpAddr>().is_err())
+            {
+                problems.add(
+                    format_args!("hosts[{i}]"),
+                    format_args!("{host:?} is not a name or an address without port"),
+                );
             }
         }
         for (i, origin) in self.origins.iter().enumerate() {
             let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
             if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['/', '*', ' '])) {
-                problems.add(format_args!("origins[{i}]"), format_args!("{origin:?} is not an origin such as https://mesh.example.com"));
+                problems.add(
+                    format_args!("origins[{i}]"),
+                    format_args!("{origin:?} is not an origin such as https://mesh.example.com"),
+                );
             }
         }
         if self.localhost_is_admin && self.http.enabled && !self.http.address.ip().is_loopback() {
-            problems.add("localhostIsAdmin", "must be false when http.address is not a loopback address");
+            problems.add(
+                "localhostIsAdmin",
+                "must be false when http.address is not a loopback address",
+            );
         }
     }
 

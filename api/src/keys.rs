@@ -124,12 +124,6 @@ fn text(kind: &Kind, row: &Resource) -> Option<String> {
     String::from_utf8(data).ok()
 }
 
-/// The spec of a secret that holds `text`, as the API has it.
-#[must_use]
-pub fn secret_spec(text: &str) -> serde_json::Value {
-    serde_json::json!({"data": STANDARD.encode(text)})
-}
-
 /// The keys that the API itself uses.
 #[derive(Debug)]
 pub(crate) struct Keys {

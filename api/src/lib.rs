@@ -112,5 +112,9 @@ fn of_kind<B: Backend + 'static>(api: &Arc<Api<B>>, id: KindId, kind: &Kind) -> 
 
 async fn nothing_here(uri: Uri) -> Problem {
     let path = uri.path();
-    Problem::new(StatusCode::NOT_FOUND, "Page Not Found", format_args!("there is nothing at {path:?}"))
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "Page Not Found",
+        format_args!("there is nothing at {path:?}"),
+    )
 }

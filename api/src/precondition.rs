@@ -1,7 +1,10 @@
 //! `If-Match` and `If-None-Match`: what must be there for a write to be done.
 
 use super::Problem;
-use http::{HeaderMap, StatusCode, header::{self, HeaderName}};
+use http::{
+    HeaderMap, StatusCode,
+    header::{self, HeaderName},
+};
 use resource::Resource;
 
 /// The entity tags of one header.
@@ -59,7 +62,10 @@ impl Precondition {
             Err(Problem::new(StatusCode::PRECONDITION_FAILED, "Precondition Failed", detail))
         };
         if self.matches.as_ref().is_some_and(|tags| !tags.match_row(row)) {
-            let there = row.map_or_else(|| "nothing".into(), |row| format!("{:?}", row.head.version.to_string()));
+            let there = row.map_or_else(
+                || "nothing".into(),
+                |row| format!("{:?}", row.head.version.to_string()),
+            );
             return refuse(format!("{there} is stored, which If-Match does not name"));
         }
         if self.none_matches.as_ref().is_some_and(|tags| tags.match_row(row)) {

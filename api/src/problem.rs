@@ -49,9 +49,11 @@ impl Problem {
     pub fn rejected(title: &str, rejected: &RejectedSpec) -> Self {
         match rejected {
             RejectedSpec::Invalid { violations, .. } => Self::invalid(title, violations),
-            RejectedSpec::Malformed { kind, source } => {
-                Self::new(StatusCode::BAD_REQUEST, "Bad Request", format_args!("invalid {kind} object: {source}"))
-            }
+            RejectedSpec::Malformed { kind, source } => Self::new(
+                StatusCode::BAD_REQUEST,
+                "Bad Request",
+                format_args!("invalid {kind} object: {source}"),
+            ),
         }
     }
 
@@ -103,7 +105,11 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         // The client learns that it may try again; what is wrong with the disk is for the log.
         tracing::error!(error = %chain(&error), "the store refused a write");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", "the store is not available")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Service unavailable",
+            "the store is not available",
+        )
     }
 }
 
@@ -153,8 +159,8 @@ impl IntoResponse for Problem {
                 .collect(),
             causes: parameters().map(|(field, message)| Cause { field, message }).collect(),
         };
-        let challenge = (*status == StatusCode::UNAUTHORIZED)
-            .then_some([(header::WWW_AUTHENTICATE, "Bearer")]);
+        let challenge =
+            (*status == StatusCode::UNAUTHORIZED).then_some([(header::WWW_AUTHENTICATE, "Bearer")]);
         (*status, challenge, Json(body)).into_response()
     }
 }

@@ -15,7 +15,8 @@ impl Query {
         let mut pairs = Vec::new();
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             if pairs.len() == limits::QUERY_PARAMETERS {
-                let detail = format_args!("more than {} query parameters", limits::QUERY_PARAMETERS);
+                let detail =
+                    format_args!("more than {} query parameters", limits::QUERY_PARAMETERS);
                 return Err(Problem::new(StatusCode::BAD_REQUEST, "Bad Request", detail));
             }
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -80,7 +81,8 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn of(query: &Query) -> Result<Self, Problem> {
         let bad_size = |reason: String| {
-            Problem::new(StatusCode::BAD_REQUEST, TITLE, "Invalid page size").with_field("size", reason)
+            Problem::new(StatusCode::BAD_REQUEST, TITLE, "Invalid page size")
+                .with_field("size", reason)
         };
         let size = match query.get("size") {
             None => limits::PAGE_DEFAULT,
@@ -92,13 +94,16 @@ impl Page {
         };
         if size > limits::PAGE_MAX {
             let max = limits::PAGE_MAX;
-            return Err(bad_size(format!("invalid page size of {size}. Maximum page size is {max}")));
+            return Err(bad_size(format!(
+                "invalid page size of {size}. Maximum page size is {max}"
+            )));
         }
         let offset = match query.get("offset") {
             None => 0,
             Some(text) => text.parse().map_err(|_| {
                 let reason = "must be a number that is not negative";
-                Problem::new(StatusCode::BAD_REQUEST, TITLE, "Invalid offset").with_field("offset", reason)
+                Problem::new(StatusCode::BAD_REQUEST, TITLE, "Invalid offset")
+                    .with_field("offset", reason)
             })?,
         };
         Ok(Self { size, offset })
@@ -111,8 +116,10 @@ impl Page {
         pairs.push(("offset".into(), self.offset.saturating_add(self.size).to_string()));
         pairs.push(("size".into(), self.size.to_string()));
         pairs.sort();
-        let pairs: Vec<String> =
-            pairs.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
+        let pairs: Vec<String> = pairs
+            .iter()
+            .map(|(key, value)| format!("{}={}", encoded(key), encoded(value)))
+            .collect();
         format!("{base}{path}?{}", pairs.join("&"))
     }
 }
@@ -132,7 +139,11 @@ impl Filter {
         let mut filter = Self { name: query.get("name").map(str::to_owned), labels: Vec::new() };
         let filters = query.0.iter().filter_map(|(key, value)| {
             let inner = key.strip_prefix("filter[")?;
-            Some((key, inner.strip_suffix(']').and_then(|inner| inner.strip_prefix("labels.")), value))
+            Some((
+                key,
+                inner.strip_suffix(']').and_then(|inner| inner.strip_prefix("labels.")),
+                value,
+            ))
         });
         for (key, label, value) in filters {
             let Some(label) = label.filter(|label| !label.is_empty()) else {
@@ -202,7 +213,8 @@ mod tests {
 
     #[test]
     fn filters_are_for_labels_only() {
-        let filter = |text: &str| Filter::of(&query(text), "/meshtimeouts").map_err(|p| p.to_string());
+        let filter =
+            |text: &str| Filter::of(&query(text), "/meshtimeouts").map_err(|p| p.to_string());
         assert_eq!(
             filter("name=l&filter[labels.team]=a&nonsense=1"),
             Ok(Filter { name: Some("l".into()), labels: vec![("team".into(), "a".into())] })
@@ -210,7 +222,9 @@ mod tests {
         for bad in ["filter[name]", "filter[labels.]", "filter[labels.x"] {
             assert_eq!(
                 filter(&format!("{bad}=l1")).unwrap_err(),
-                format!("Could not retrieve resources: Resource is not valid; /meshtimeouts.{bad}: filters are only supported on labels")
+                format!(
+                    "Could not retrieve resources: Resource is not valid; /meshtimeouts.{bad}: filters are only supported on labels"
+                )
             );
         }
     }

@@ -2,7 +2,6 @@
 
 use super::{
     Problem,
-    access::User,
     asked::{Asked, Served},
     query::{Filter, Page},
     render::{self, Form},
@@ -25,7 +24,6 @@ use store::{
 };
 
 const ONE: &str = "Could not retrieve a resource";
-const MANY: &str = "Could not retrieve resources";
 
 /// A page of a list.
 #[derive(Serialize)]
@@ -37,7 +35,11 @@ struct List {
 
 /// A stored row that its kind cannot read any more: a defect of ours, shown as such.
 pub(crate) fn unreadable(error: &RejectedSpec) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error", format_args!("a stored resource is not readable: {error}"))
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Internal Server Error",
+        format_args!("a stored resource is not readable: {error}"),
+    )
 }
 
 pub(crate) fn etag(row: &Resource) -> HeaderMap {
@@ -115,7 +117,10 @@ fn page<B: Backend>(
 }
 
 /// The rows of `mesh`, or all.
-pub(crate) fn within<'a>(rows: &'a Rows, mesh: Option<&MeshName>) -> impl Iterator<Item = &'a Arc<Resource>> {
+pub(crate) fn within<'a>(
+    rows: &'a Rows,
+    mesh: Option<&MeshName>,
+) -> impl Iterator<Item = &'a Arc<Resource>> {
     // Nothing is called "", and the rows of a mesh stand together.
     let first = mesh.map(|mesh| ResourceKey::in_mesh(mesh, ""));
     let mesh = mesh.cloned();
@@ -215,17 +220,21 @@ pub(crate) async fn by_kri<B: Backend>(
     let row = find(&api.reader.rows(id).1, kind, &kri);
     let readable = row.filter(|row| asked.user.reads(kind, &row.head.key));
     let row = readable.ok_or_else(missing)?;
-    let shown = render::resource(kind, &row, Form::Universal).map_err(|error| unreadable(&error))?;
+    let shown =
+        render::resource(kind, &row, Form::Universal).map_err(|error| unreadable(&error))?;
     Ok((etag(&row), Json(shown)).into_response())
 }
 
 /// The resource of `kri`. Here it is called by its display name, or by that and a hash.
 fn find(rows: &Rows, kind: &Kind, kri: &Kri) -> Option<Arc<Resource>> {
     let mesh = MeshName::new(&kri.mesh).ok();
-    if (kind.scope == Scope::Mesh) != mesh.is_some() || kri.name.is_empty() || kind.access == Access::Admins {
+    if (kind.scope == Scope::Mesh) != mesh.is_some()
+        || kri.name.is_empty()
+        || kind.access == Access::Admins
+    {
         return None;
     }
-    let is = |row: &Resource| render::kri(kind, &row.head).is_some_and(|of| of == *kri);
+    let is = |row: &Resource| kind.kri(&row.head) == *kri;
     let key = ResourceKey { mesh: mesh.clone(), name: kri.name.as_str().into() };
     if let Some(row) = rows.get(&key).filter(|row| is(row)) {
         return Some(row.clone());
@@ -233,19 +242,11 @@ fn find(rows: &Rows, kind: &Kind, kri: &Kri) -> Option<Arc<Resource>> {
     // A long name is cut where the hash begins.
     let kept = kri.name.get(..kri.name.floor_char_boundary(HASHED_NAME_KEEPS)).unwrap_or_default();
     let from = ResourceKey { mesh, name: kept.into() };
-    let mut near = rows.after(Some(&from)).take_while(|row| {
-        row.head.key.mesh == from.mesh && row.head.key.name.starts_with(kept)
-    });
+    let mut near = rows
+        .after(Some(&from))
+        .take_while(|row| row.head.key.mesh == from.mesh && row.head.key.name.starts_with(kept));
     near.find(|row| is(row)).cloned()
 }
 
 /// How much of a name stands before the hash of a resource that came from another control plane.
 const HASHED_NAME_KEEPS: usize = 236;
-
-/// What a list was refused for.
-pub(crate) const LIST: &str = MANY;
-
-/// Only what the user may see of a watched kind.
-pub(crate) fn visible(user: &User, kind: &Kind, key: &ResourceKey) -> bool {
-    user.reads(kind, key)
-}

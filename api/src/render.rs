@@ -1,7 +1,7 @@
 //! Resources as the API shows them.
 
 use jiff::{Timestamp, tz::TimeZone};
-use resource::{Head, Kind, Kri, RejectedSpec, Resource, label};
+use resource::{Head, Kind, RejectedSpec, Resource, label};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ fn envelope<'a>(name: &'a str, kind: &Kind, row: &'a Resource, rest: Map<String,
         creation_time: head.times.created,
         modification_time: head.times.modified,
         labels: head.labels.iter().collect(),
-        kri: kri(kind, head).map(|kri| kri.to_string()),
+        kri: (!kind.short.is_empty()).then(|| kind.kri(head).to_string()),
         rest,
     };
     serde_json::to_value(envelope).expect("an envelope has text keys only")
@@ -52,20 +52,6 @@ fn envelope<'a>(name: &'a str, kind: &Kind, row: &'a Resource, rest: Map<String,
 /// What a spec says, as the API has it.
 fn spec(kind: &Kind, row: &Resource) -> Result<Value, RejectedSpec> {
     kind.to_json(&row.spec)
-}
-
-/// The same name in every control plane; `None` for kinds that have none.
-pub(crate) fn kri(kind: &Kind, head: &Head) -> Option<Kri> {
-    let of = |key: &str| head.labels.get(key).unwrap_or_default().to_owned();
-    let display = head.labels.get(label::DISPLAY_NAME).filter(|name| !name.is_empty());
-    (!kind.short.is_empty()).then(|| Kri {
-        short: kind.short.into(),
-        mesh: head.key.mesh.as_ref().map(ToString::to_string).unwrap_or_default(),
-        zone: of(label::ZONE),
-        namespace: of(label::NAMESPACE),
-        name: display.unwrap_or(&head.key.name).into(),
-        section: String::new(),
-    })
 }
 
 /// A resource in full.
@@ -79,9 +65,10 @@ pub(crate) fn resource(kind: &Kind, row: &Resource, form: Form) -> Result<Value,
     if !snis.is_empty() {
         rest.insert("snis".into(), json!(snis));
     }
-    match spec {
-        Value::Object(fields) if kind.inline => rest.extend(fields),
-        spec => drop(rest.insert("spec".into(), spec)),
+    if let (true, Value::Object(fields)) = (kind.inline, &spec) {
+        rest.extend(fields.clone());
+    } else {
+        rest.insert("spec".into(), spec);
     }
     if let Some(status) = status(kind, row) {
         rest.insert("status".into(), status);
@@ -114,22 +101,25 @@ fn lower_first(name: &str) -> String {
 
 fn kubernetes(kind: &Kind, head: &Head, spec: Value) -> Value {
     // What control planes compute, a Kubernetes object gets again when it is applied.
-    let labels = head.labels.iter().filter(|(key, _)| *key == label::MESH || !label::is_reserved(key));
-    let created = head.times.created.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let labels =
+        head.labels.iter().filter(|(key, _)| *key == label::MESH || !label::is_reserved(key));
+    let created =
+        head.times.created.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let display = head.labels.get(label::DISPLAY_NAME).unwrap_or(&head.key.name);
-    let mut object = json!({
+    let namespace = head.labels.get(label::NAMESPACE).unwrap_or("kuma-system");
+    let namespaced = head.key.mesh.is_some() || !kind.inline;
+    let mut metadata = json!({
+        "name": display,
+        "creationTimestamp": created,
+        "labels": labels.collect::<BTreeMap<_, _>>(),
+    });
+    if let (true, Value::Object(metadata)) = (namespaced, &mut metadata) {
+        metadata.insert("namespace".into(), namespace.into());
+    }
+    json!({
         "kind": kind.name,
         "apiVersion": "kuma.io/v1alpha1",
-        "metadata": {
-            "name": display,
-            "creationTimestamp": created,
-            "labels": labels.collect::<BTreeMap<_, _>>(),
-        },
+        "metadata": metadata,
         "spec": spec,
-    });
-    if head.key.mesh.is_some() || !kind.inline {
-        let namespace = head.labels.get(label::NAMESPACE).unwrap_or("kuma-system");
-        object["metadata"]["namespace"] = namespace.into();
-    }
-    object
+    })
 }

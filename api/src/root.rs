@@ -45,6 +45,9 @@ pub(crate) async fn config<B: Backend>(
     if asked.user.is_admin() {
         Ok(Json(api.given.config.clone()))
     } else {
-        Err(Problem::denied(format_args!("user {:?} cannot see the configuration", asked.user.to_string())))
+        Err(Problem::denied(format_args!(
+            "user {:?} cannot see the configuration",
+            asked.user.to_string()
+        )))
     }
 }

@@ -2,18 +2,18 @@
 
 use super::limits;
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
-use http::Request;
-use hyper::body::Incoming;
-use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use identity::tls::TlsListener;
+use std::{net::SocketAddr, pin::pin, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    net::TcpListener,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -34,57 +34,66 @@ pub struct Connection {
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves plain HTTP until `shutdown`, then lets open requests end.
-pub async fn plain(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
-    accept(listener, router, shutdown, false, |stream| async { Ok(stream) }).await
+pub async fn plain(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let accept = async || {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    // A connection that has no address any more is gone.
+                    if let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) {
+                        return (stream, Connection { peer, local, tls: false });
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors: those that are open will close.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    drop(tokio::time::timeout(PAUSE, std::future::pending::<()>()).await);
+                }
+            }
+        }
+    };
+    each(accept, router, shutdown.clone()).await;
 }
 
-async fn accept<F, Io>(
-    listener: TcpListener,
+/// Serves HTTPS until `shutdown`, then lets open requests end.
+pub async fn tls(mut listener: TlsListener, router: Router, shutdown: CancellationToken) {
+    let accept = async || {
+        loop {
+            let stream = listener.accept().await;
+            if let Ok(local) = stream.local_addr() {
+                let peer = stream.peer().address;
+                return (stream, Connection { peer, local, tls: true });
+            }
+        }
+    };
+    each(accept, router, shutdown.clone()).await;
+}
+
+/// Serves each connection, so many at once. `accept` must be cancel safe.
+async fn each<Io>(
+    mut accept: impl AsyncFnMut() -> (Io, Connection),
     router: Router,
     shutdown: CancellationToken,
-    tls: bool,
-    handshake: impl Fn(TcpStream) -> F,
-) -> io::Result<()>
-where
-    F: Future<Output = io::Result<Io>> + Send + 'static,
+) where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        let permit = tokio::select! {
+        let full = connections.len() >= limits::CONNECTIONS;
+        let (stream, connection) = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
-            permit = room.clone().acquire_owned() => permit.map_err(io::Error::other)?,
-        };
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors: those that are open will close.
-                tracing::warn!(%error, "cannot accept a connection");
-                drop(tokio::time::timeout(PAUSE, shutdown.cancelled()).await);
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a request ended unexpectedly");
+                }
                 continue;
             }
+            accepted = accept(), if !full => accepted,
         };
-        let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { continue };
-        let connection = Connection { peer, local, tls };
-        let stream = handshake(stream);
-        let (router, shutdown) = (router.clone(), shutdown.clone());
-        connections.spawn(async move {
-            if let Ok(Ok(stream)) = tokio::time::timeout(limits::HEADERS_TIME, stream).await {
-                serve(stream, connection, router, shutdown).await;
-            }
-            drop(permit);
-        });
+        connections.spawn(serve(stream, connection, router.clone(), shutdown.clone()));
     }
     while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 async fn serve(

@@ -11,6 +11,18 @@ pub(crate) struct Sni {
 }
 
 /// The names of a destination's ports, by port.
-pub(crate) fn of(_kind: &Kind, _row: &Resource) -> Vec<Sni> {
-    Vec::new()
+pub(crate) fn of(kind: &Kind, row: &Resource) -> Vec<Sni> {
+    let snis = kinds::snis(kind, row).into_iter();
+    snis.filter_map(|(port, sni)| Some(Sni { port, sni: sni.ok()?.to_string() })).collect()
+}
+
+/// What the author of a destination should know: ports that other zones cannot ask for.
+pub(crate) fn warnings(kind: &Kind, row: &Resource) -> Vec<String> {
+    let snis = kinds::snis(kind, row).into_iter();
+    let name = kind.name;
+    snis.filter_map(|(port, sni)| {
+        sni.err()
+            .map(|error| format!("{name} port {port} cannot be called from other zones: {error}"))
+    })
+    .collect()
 }

@@ -2,7 +2,7 @@
 
 use super::{Problem, keys::Keys};
 use daemon::Clock;
-use resource::{Kind, MeshName, Resource, ResourceKey, ZoneName, label};
+use resource::{Kind, MeshName, Resource, ResourceKey};
 use serde::Serialize;
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use store::{
@@ -14,28 +14,18 @@ use tokio_util::sync::CancellationToken;
 
 /// Which control plane answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The global control plane.
-    Global,
-    /// A zone's control plane.
-    Zone {
-        /// Its zone.
-        name: ZoneName,
-        /// Whether it is attached to a global: then it writes only what is its own.
-        federated: bool,
-        /// What it runs on: [`label::ENV_UNIVERSAL`] or [`label::ENV_KUBERNETES`].
-        env: &'static str,
-    },
+pub struct Place {
+    /// Global, or a zone.
+    pub here: kinds::labels::Place,
+    /// Whether it is a zone that is attached to a global: then it writes only what is its own.
+    pub federated: bool,
 }
 
 impl Place {
-    /// The origin of what is written here.
+    /// The global control plane.
     #[must_use]
-    pub const fn origin(&self) -> &'static str {
-        match self {
-            Self::Global => label::ORIGIN_GLOBAL,
-            Self::Zone { .. } => label::ORIGIN_ZONE,
-        }
+    pub const fn global() -> Self {
+        Self { here: kinds::labels::Place::Global, federated: false }
     }
 }
 

@@ -67,7 +67,13 @@ pub(crate) async fn dataplane<B: Backend>(
     let keys = TokenKeys::of_mesh(&api.given.kinds, &mesh).now(&api.reader);
     let DataplaneRequest { name, tags, r#type, workload, .. } = request;
     let claims = DataplaneClaims { name, mesh: mesh.to_string(), tags, r#type, workload };
-    token(&api, &keys.keys, &claims, valid_for, &format!("mesh {mesh} has no key for dataplane tokens"))
+    token(
+        &api,
+        &keys.keys,
+        &claims,
+        valid_for,
+        &format!("mesh {mesh} has no key for dataplane tokens"),
+    )
 }
 
 /// `POST /tokens/zone`
@@ -121,8 +127,7 @@ fn may_mint(asked: &Asked, what: &str) -> Result<(), Problem> {
 
 async fn request<T: DeserializeOwned>(asked: &Asked, body: Body) -> Result<T, Problem> {
     let document = body::document(&asked.headers, body, "token request").await?;
-    T::deserialize(document)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, TITLE, error))
+    T::deserialize(document).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, TITLE, error))
 }
 
 fn name(text: &str, field: &str, violations: &mut Violations) -> Option<MeshName> {
@@ -168,8 +173,6 @@ fn token<B: Backend, C: Claims>(
     match mint(keys, claims, api.given.clock.now(), valid_for) {
         Ok(token) => Ok(([(header::CONTENT_TYPE, "text/plain")], token).into_response()),
         Err(MintError::NoKey) => Err(Problem::not_found("Signing Key not found", no_key)),
-        Err(error @ MintError::Claims) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, TITLE, error))
-        }
+        Err(error @ MintError::Claims) => Err(Problem::new(StatusCode::BAD_REQUEST, TITLE, error)),
     }
 }

@@ -28,7 +28,7 @@ use futures::{Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use resource::{Kind, MeshName, Resource, ResourceKey};
 use serde_json::{Value, json};
-use std::{convert::Infallible, sync::Arc};
+use std::convert::Infallible;
 use store::{
     Backend,
     view::{Change, Changes, KindId, KindSet, Reader, Revision, Watch},
@@ -54,7 +54,11 @@ fn parsed(text: &str, epoch: u64) -> Result<Option<Revision>, Problem> {
         Some((u64::from_str_radix(epoch, 16).ok()?, revision.parse().ok()?))
     });
     let (of, revision) = parts.ok_or_else(|| {
-        Problem::field("Could not watch resources", "revision", "is not one that a list or a watch gave")
+        Problem::field(
+            "Could not watch resources",
+            "revision",
+            "is not one that a list or a watch gave",
+        )
     })?;
     Ok((of == epoch).then_some(Revision(revision)))
 }
@@ -73,7 +77,8 @@ pub(crate) fn stream<B: Backend>(
     };
     let filter = Filter::of(&asked.query, &asked.route(&served.kind))?;
     let permit = api.watches.clone().try_acquire_owned().map_err(|_| {
-        let detail = format_args!("{} watches are open, which is the limit", super::limits::WATCHES);
+        let detail =
+            format_args!("{} watches are open, which is the limit", super::limits::WATCHES);
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     })?;
     // Before the first look, so that no change falls between.
@@ -160,7 +165,10 @@ impl Follower {
         };
         let changes = since.map(|revision| self.reader.changes(self.scope.id, revision));
         if let Some(Changes::Keys { revision, changes }) = changes {
-            return (revision, changes.iter().filter_map(|change| self.scope.change(change)).collect());
+            return (
+                revision,
+                changes.iter().filter_map(|change| self.scope.change(change)).collect(),
+            );
         }
         let (revision, rows) = self.scope.everything(&self.reader);
         (revision, [json!({"event": "reset"})].into_iter().chain(rows).collect())
@@ -191,6 +199,3 @@ impl Follower {
         self.since == Since::At(now)
     }
 }
-
-/// Keeps the types of rows in one place.
-pub(crate) type Row = Arc<Resource>;

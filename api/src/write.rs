@@ -7,7 +7,7 @@
 use super::{
     Problem,
     asked::{Asked, Served, is_mesh},
-    body, labels, limits,
+    body, limits,
     precondition::Precondition,
     read::{etag, unreadable, within},
     render::{self, Form},
@@ -21,7 +21,8 @@ use axum::{
 };
 use bytes::Bytes;
 use http::StatusCode;
-use resource::{Access, Flow, Kind, Labels, Resource, ResourceKey, Scope, Violations, label};
+use kinds::labels::{self, Place as Here};
+use resource::{Access, AnySpec, Flow, Kind, Labels, Resource, ResourceKey, Scope, Violations};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use store::{Backend, Committed, Expected, Item, Outcome, view::Edit};
@@ -32,7 +33,8 @@ const DELETE: &str = "Could not delete a resource";
 /// What a user wants a resource to be.
 struct Wanted {
     labels: Labels,
-    spec: Bytes,
+    spec: AnySpec,
+    encoded: Bytes,
 }
 
 /// `PUT /meshes/{mesh}/{path}/{name}`
@@ -60,7 +62,8 @@ pub(crate) async fn put<B: Backend + 'static>(
         let expected = expected(before.as_deref());
         let item = Item { kind: served.id, expected, edit: Edit::Put(after.clone()) };
         if commit(&served, item, more).await? {
-            return Ok((status, etag(&after), Json(Written::default())).into_response());
+            let written = Written { warnings: super::sni::warnings(&served.kind, &after) };
+            return Ok((status, etag(&after), Json(written)).into_response());
         }
     }
     Err(raced(PUT))
@@ -77,7 +80,8 @@ pub(crate) async fn delete<B: Backend + 'static>(
         let before = served.api.reader.get(served.id, &key);
         let before = before.ok_or_else(|| Asked::nothing_here(DELETE, &served.kind, &key))?;
         precondition.check(Some(&before))?;
-        own(&served, &before)?;
+        labels::check_delete(&before.head.labels, &served.api.given.place.here)
+            .map_err(|violations| Problem::invalid(DELETE, &violations))?;
         let change = change(&served, &key, Some(&before), None);
         let mut more = served.api.given.hooks.before(&change).await?;
         if asked.query.is_set("dryRun") {
@@ -142,12 +146,14 @@ const ON_ZONE: &str = "On zone control plane you can only modify zone resources 
 
 /// Why users cannot write a kind here.
 pub(crate) const fn refusal(kind: &Kind, place: &Place) -> Option<&'static str> {
-    let written_by_global = !matches!(kind.flow, Flow::ZoneToGlobal | Flow::ZoneToZones);
-    match place {
-        Place::Global if matches!(kind.access, Access::ReadOnly) || !written_by_global => Some(ON_GLOBAL),
-        Place::Zone { federated: true, .. } if !kind.flow.written_in_zones() => Some(ON_ZONE),
-        Place::Zone { .. } if matches!(kind.access, Access::ReadOnly) => Some(ON_ZONE),
-        Place::Global | Place::Zone { .. } => None,
+    let read_only = matches!(kind.access, Access::ReadOnly);
+    let of_zones = matches!(kind.flow, Flow::ZoneToGlobal | Flow::ZoneToZones);
+    match place.here {
+        Here::Global if read_only || of_zones => Some(ON_GLOBAL),
+        Here::Zone { .. } if read_only || (place.federated && !kind.flow.written_in_zones()) => {
+            Some(ON_ZONE)
+        }
+        Here::Global | Here::Zone { .. } => None,
     }
 }
 
@@ -164,7 +170,7 @@ fn wanted<B: Backend>(
     };
     let mut violations = Violations::default();
     envelope(kind, key, &mut fields, &mut violations);
-    let labels = labels::given(&mut fields, &mut violations);
+    let labels = super::labels::given(&mut fields, &mut violations);
     let spec = if kind.inline { Some(Value::Object(fields)) } else { fields.remove("spec") };
     let spec = spec.filter(|spec| !spec.is_null());
     if spec.is_none() {
@@ -173,9 +179,10 @@ fn wanted<B: Backend>(
     let (Some(spec), true) = (spec, violations.is_empty()) else {
         return Err(Problem::invalid(PUT, &violations));
     };
-    let spec = kind.from_json(spec).and_then(|spec| kind.encode(&spec));
-    let spec = spec.map_err(|error| Problem::rejected(PUT, &error))?;
-    Ok(Wanted { labels, spec })
+    let rejected = |error| Problem::rejected(PUT, &error);
+    let spec = kind.from_json(spec).map_err(rejected)?;
+    let encoded = kind.encode(&spec).map_err(rejected)?;
+    Ok(Wanted { labels, spec, encoded })
 }
 
 /// Takes the fields of the envelope out, so that a spec whose fields stand beside them is left.
@@ -192,17 +199,19 @@ fn envelope(
             String::new()
         }
     };
-    let mut check = |field: &str, expected: Option<&str>, required: bool, differs: String| {
-        match fields.remove(field) {
+    let mut check =
+        |field: &str, expected: Option<&str>, required: bool, differs: String| match fields
+            .remove(field)
+        {
             None | Some(Value::Null) if required => {
                 violations.add(field, format_args!(".{field} in body is required"));
             }
             None | Some(Value::Null) => {}
-            Some(Value::String(text)) if expected == Some(&*text) || (expected.is_none() && text.is_empty()) => {}
+            Some(Value::String(text))
+                if expected == Some(&*text) || (expected.is_none() && text.is_empty()) => {}
             Some(_) if differs.is_empty() => {}
             Some(_) => violations.add(field, differs),
-        }
-    };
+        };
     check("type", Some(kind.name), true, format!("type in body should be one of [{}]", kind.name));
     check("name", Some(&key.name), true, name);
     let mesh = key.mesh.as_ref().map(resource::MeshName::as_str);
@@ -224,36 +233,32 @@ fn resource<B: Backend>(
     before: Option<&Resource>,
 ) -> Result<Resource, Problem> {
     let (kind, given) = (&served.kind, &served.api.given);
-    let computed = labels::computed(kind, &given.place, key);
-    let labels = labels::stored(kind, &given.place, before, &wanted.labels, &computed)
+    let existing = before.map(|row| &row.head.labels);
+    let (labels, spec) = (&wanted.labels, &wanted.spec);
+    let request = labels::Request { kind: *kind, key, labels, existing, spec };
+    let labels = labels::computed(&request, &given.place.here)
         .map_err(|violations| Problem::invalid(PUT, &violations))?;
     // What control planes reported stays until they report again.
     let status = before.map(|row| row.status.clone()).unwrap_or_default();
-    kind.resource(key.clone(), labels, wanted.spec.clone(), status, given.kinds.peer)
-        .map_err(|error| Problem::rejected(PUT, &error))
-}
-
-/// Refuses unless the resource was written here.
-fn own<B: Backend>(served: &Served<B>, row: &Resource) -> Result<(), Problem> {
-    let place = &served.api.given.place;
-    let standalone = matches!(place, Place::Zone { federated: false, .. });
-    let origin = row.head.labels.get(label::ORIGIN);
-    if standalone || origin.is_none_or(|origin| origin == place.origin()) {
-        return Ok(());
-    }
-    let field = format_args!("labels[{:?}]", label::ORIGIN);
-    Err(Problem::field(DELETE, field, labels::origin_must_be(place)))
+    let row = kind.resource(key.clone(), labels, wanted.encoded.clone(), status, given.kinds.peer);
+    row.map_err(|error| Problem::rejected(PUT, &error))
 }
 
 /// What is deleted with a resource: what lives in a mesh, and what is known about a resource.
 fn goes_with<B: Backend>(served: &Served<B>, key: &ResourceKey) -> Vec<Item> {
     let (api, kind) = (&served.api, &served.kind);
-    let item = |id, key: ResourceKey| Item { kind: id, expected: Expected::Anything, edit: Edit::Delete(key) };
+    let item = |id, key: ResourceKey| Item {
+        kind: id,
+        expected: Expected::Anything,
+        edit: Edit::Delete(key),
+    };
     let mut items = Vec::new();
     if let Some((id, _)) = api.kind(&format!("{}Insight", kind.name)) {
         items.push(item(id, key.clone()));
     }
-    if is_mesh(kind) && let Ok(mesh) = resource::MeshName::new(&key.name) {
+    if is_mesh(kind)
+        && let Ok(mesh) = resource::MeshName::new(&key.name)
+    {
         for (id, _) in api.given.kinds.iter().filter(|(_, kind)| kind.scope == Scope::Mesh) {
             let (_, rows) = api.reader.rows(id);
             items.extend(within(&rows, Some(&mesh)).map(|row| item(id, row.head.key.clone())));

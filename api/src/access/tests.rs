@@ -54,14 +54,21 @@ fn a_foreign_web_page_is_refused() {
     let from = |origin| status("localhost:5681", "127.0.0.1:5681", &[("origin", origin)]);
     assert_eq!(from("http://localhost:5681"), Ok(None));
     assert_eq!(from("https://gui.example.com"), Ok(Some("https://gui.example.com".into())));
-    for foreign in ["http://localhost:9999", "http://evil.example", "null", "https://gui.example.com.evil.example"] {
+    for foreign in [
+        "http://localhost:9999",
+        "http://evil.example",
+        "null",
+        "https://gui.example.com.evil.example",
+    ] {
         assert_eq!(from(foreign), Err(403), "{foreign}");
     }
 }
 
 #[test]
 fn a_program_of_this_machine_is_told_from_a_browser_and_from_a_proxy() {
-    let local = |headers: &[(&str, &str)]| from_localhost(&request("localhost:5681", "127.0.0.1:5681", headers));
+    let local = |headers: &[(&str, &str)]| {
+        from_localhost(&request("localhost:5681", "127.0.0.1:5681", headers))
+    };
     assert!(local(PLAIN));
     for (name, value) in [
         ("origin", "http://localhost:5681"),
@@ -84,15 +91,13 @@ fn member(groups: &[&str]) -> User {
 
 #[test]
 fn groups_give_rights_in_one_mesh() {
-    let [policy, secret, mesh, zone] = [
-        kinds::mesh_timeout::KIND.kind,
-        kinds::secret::KIND,
-        kinds::mesh::KIND,
-        kinds::zone::KIND,
-    ];
+    let [policy, secret, mesh, zone] =
+        [kinds::mesh_timeout::KIND.kind, kinds::secret::KIND, kinds::mesh::KIND, kinds::zone::KIND];
     let shop = MeshName::new("shop").unwrap();
     let bank = MeshName::new("bank").unwrap();
-    let may = |user: &User, kind: &Kind, key: &ResourceKey| (user.reads(kind, key), user.writes(kind, key));
+    let may = |user: &User, kind: &Kind, key: &ResourceKey| {
+        (user.reads(kind, key), user.writes(kind, key))
+    };
     let rights = |groups: &[&str]| {
         let user = member(groups);
         [
@@ -108,6 +113,9 @@ fn groups_give_rights_in_one_mesh() {
     assert_eq!(rights(&["mesh:shop:reader"]), [read, nothing, nothing, read, read]);
     assert_eq!(rights(&["mesh:shop:writer"]), [all, nothing, nothing, read, read]);
     assert_eq!(rights(&["mesh:*:reader"]), [read, read, nothing, read, read]);
-    assert_eq!(rights(&["mesh:sho:writer", "mesh:shop:owner", "shop:writer"]), [nothing, nothing, nothing, nothing, read]);
+    assert_eq!(
+        rights(&["mesh:sho:writer", "mesh:shop:owner", "shop:writer"]),
+        [nothing, nothing, nothing, nothing, read]
+    );
     assert_eq!(rights(&["mesh-system:admin"]), [all; 5]);
 }

@@ -16,7 +16,7 @@
 //! by its `Origin`.
 
 use super::{
-    Problem,
+    Problem, body,
     serve::Connection,
     state::{Api, Entry, MESH},
 };
@@ -102,7 +102,10 @@ impl User {
     /// What it is told when it may not.
     pub(crate) fn denied(&self, kind: &Kind) -> Problem {
         let name = kind.name;
-        Problem::denied(format_args!("user {:?} cannot access the resource of type {name:?}", self.to_string()))
+        Problem::denied(format_args!(
+            "user {:?} cannot access the resource of type {name:?}",
+            self.to_string()
+        ))
     }
 
     /// Refuses unless it may read every resource of `kind` in `mesh`, or some of it in all meshes.
@@ -118,7 +121,9 @@ impl User {
     /// Whether it sees every resource of `kind`, so that a list need not ask for each.
     pub(crate) fn reads_all(&self, kind: &Kind) -> bool {
         let by_mesh = kind.scope == Scope::Mesh || kind.name == MESH;
-        self.is_admin() || (kind.access != Access::Admins && (!by_mesh || self.has_role("*", &["reader", "writer"])))
+        self.is_admin()
+            || (kind.access != Access::Admins
+                && (!by_mesh || self.has_role("*", &["reader", "writer"])))
     }
 }
 
@@ -150,6 +155,9 @@ pub(crate) async fn admit<B: Backend + 'static>(
         Ok(None) => return shared(unauthenticated().into_response(), origin),
         Err(problem) => return shared(problem.into_response(), origin),
     };
+    if let Err(problem) = body::check_accept(&parts.headers) {
+        return shared(problem.into_response(), origin);
+    }
     parts.extensions.insert(user);
     let response = next.run(Request::from_parts(parts, body)).await;
     shared(response, origin)
@@ -200,7 +208,9 @@ fn addressed(parts: &Parts, entry: &Entry) -> Result<Option<HeaderValue>, Proble
         // The connection shows that the address is ours; a name would only be somebody's word.
         Ok(address) if here.is_some_and(|here| here.local.ip().to_canonical() == address) => true,
         Ok(address) => entry.hosts.iter().any(|known| known.parse() == Ok(address)),
-        Err(_) if host == LOCALHOST => here.is_none_or(|here| here.local.ip().to_canonical().is_loopback()),
+        Err(_) if host == LOCALHOST => {
+            here.is_none_or(|here| here.local.ip().to_canonical().is_loopback())
+        }
         Err(_) => entry.hosts.iter().any(|known| known.eq_ignore_ascii_case(&host)),
     };
     if !known {
