@@ -4,10 +4,12 @@
 //! the proxy's own.
 
 use crate::names::RUNTIME;
+use daemon::config::Secret;
 use resource::{MeshName, ZoneName};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
 };
 
@@ -47,7 +49,7 @@ pub struct Bootstrap {
     /// How much memory Envoy may take, in MiB, before it refuses connections.
     pub max_heap_mib: u32,
     /// The token by which it identifies itself.
-    pub token: String,
+    pub token: Secret,
 }
 
 /// Where a control plane serves proxies.
@@ -62,7 +64,7 @@ pub struct ControlPlane {
 }
 
 /// What Envoy is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// The configuration.
     pub bootstrap: String,
@@ -70,11 +72,19 @@ pub struct Rendered {
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
+/// Files hold secrets.
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files: Vec<_> = self.files.keys().collect();
+        f.debug_struct("Rendered").field("files", &files).finish_non_exhaustive()
+    }
+}
+
 impl Bootstrap {
     /// The configuration and its files.
     #[must_use]
     pub fn render(&self) -> Rendered {
-        let token = token_file(&self.token).into_bytes();
+        let token = token_file(self.token.expose()).into_bytes();
         Rendered {
             bootstrap: format!("{:#}", self.json()),
             files: BTreeMap::from([(TOKEN_FILE.to_owned(), token)]),

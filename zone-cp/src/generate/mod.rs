@@ -12,6 +12,8 @@ mod listener;
 mod permission;
 mod route;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod value;
 
