@@ -1,6 +1,9 @@
 //! Envoy configuration. Knows no kind.
 
+pub mod draft;
+mod merge;
 pub mod names;
+pub mod policy;
 mod protocol;
 pub mod target;
 
