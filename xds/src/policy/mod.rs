@@ -6,6 +6,8 @@
 
 mod applied;
 mod order;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     applied::{Applied, DestinationFacts, InboundFacts, ProxyFacts},
