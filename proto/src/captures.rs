@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost::{Message, Name};
 use prost_reflect::DynamicMessage;
 use prost_types::Any;
-use proto::{
+use crate::{
     descriptors,
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
     kuma::mesh::v1alpha1::{self as kuma, KumaResource},
