@@ -3,15 +3,15 @@
 //! `testdata/kds.jsonl` has one message a line: its bytes as another implementation writes them, in
 //! the order of field numbers and map keys, and its content.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use prost::{Message, Name};
-use prost_reflect::DynamicMessage;
-use prost_types::Any;
 use crate::{
     descriptors,
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
     kuma::mesh::v1alpha1::{self as kuma, KumaResource},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use prost::{Message, Name};
+use prost_reflect::DynamicMessage;
+use prost_types::Any;
 use serde_json::{Value, json};
 
 fn captures() -> Vec<Value> {

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::memory::{Held, Identity};
 use prost::Message as _;
-use prost_types::BytesValue;
 use proto::kuma::{
     mesh::v1alpha1::KumaResource,
     system::v1alpha1::{Config, Secret},
@@ -105,7 +104,10 @@ async fn our_zone_says_who_it_is_with_each_call() {
         };
         assert_eq!(get("client-id"), ["east"], "{call}");
         assert_eq!(get("features"), ["zone-ping-health", "hash-suffix"], "{call}");
-        assert_eq!((get("kds-version"), get("zone-version")), (vec!["v3".into()], vec!["v3".into()]));
+        assert_eq!(
+            (get("kds-version"), get("zone-version")),
+            (vec!["v3".into()], vec!["v3".into()])
+        );
         assert_eq!(get("authorization"), ["Bearer east-token"], "{call}");
     }
 }
@@ -176,16 +178,12 @@ async fn another_plain_global_takes_nothing_away() {
 #[tokio::test(start_paused = true)]
 async fn what_a_zone_owns_is_not_touched_by_a_global() {
     let mut tasks = JoinSet::new();
-    let data = Secret { data: Some(BytesValue::from(b"of global".to_vec())) }.encode_to_vec();
+    let data = Secret { data: Some(b"of global".to_vec()) }.encode_to_vec();
     let secret = resource("own", "default", &[OF_GLOBAL], ("kuma.system.v1alpha1.Secret", &data));
     let mut unlabelled = web("1s");
     unlabelled.meta.as_mut().unwrap().labels.clear();
-    let resources = [
-        ("Mesh", mesh()),
-        ("Config", id("c1")),
-        ("Secret", secret),
-        ("MeshTimeout", unlabelled),
-    ];
+    let resources =
+        [("Mesh", mesh()), ("Config", id("c1")), ("Secret", secret), ("MeshTimeout", unlabelled)];
     let (global, connect) = start(&mut tasks, all(resources));
     let plane = Plane::new(&mut tasks, Peer::Global);
     let own = [("kuma.io/origin", "zone"), ("kuma.io/zone", "east")];

@@ -54,7 +54,7 @@ async fn a_plain_zone_gets_what_it_asks_for_and_what_changes() {
     until(&zone.held, |held| held.len() == ZONE_ASKS.len()).await;
     let held = zone.held.borrow().clone();
     let web = format!("{}.default", hashed("web", None));
-    assert_eq!(names(&held, "MeshTimeout"), [web.clone()]);
+    assert_eq!(names(&held, "MeshTimeout"), [&*web]);
     assert_eq!(names(&held, "Mesh"), ["default."]);
     assert_eq!(names(&held, "Config"), ["kuma-cluster-id."]);
     assert_eq!(names(&held, "Secret"), ["key.default"]);

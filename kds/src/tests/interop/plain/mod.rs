@@ -107,7 +107,11 @@ pub(crate) fn resource(
         "" => String::new(),
         name => format!("type.googleapis.com/{name}"),
     };
-    KumaResource { meta: Some(meta), spec: Some(Any { type_url, value: spec.into() }), status: None }
+    KumaResource {
+        meta: Some(meta),
+        spec: Some(Any { type_url, value: spec.into() }),
+        status: None,
+    }
 }
 
 /// The name of a resource on a stream.

@@ -104,9 +104,8 @@ impl Offerer {
             .flatten()
             .map(|(name, resource)| (name.clone(), (version(resource), resource)))
             .collect();
-        let changed = now
-            .iter()
-            .filter(|(name, (version, _))| returned.versions.get(*name) != Some(version));
+        let changed =
+            now.iter().filter(|(name, (version, _))| returned.versions.get(*name) != Some(version));
         let resources: Vec<Resource> =
             changed.map(|(_, (version, resource))| wrapped(version, resource)).collect();
         let removed_resources: Vec<String> =
