@@ -21,6 +21,7 @@ pub mod protobuf;
 pub mod role;
 mod rule;
 pub mod secret;
+mod sni;
 pub mod template;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use self::{
     go_duration::{GoDuration, InvalidDuration},
     int_or_string::IntOrString,
     label_selector::LabelSelector,
+    sni::snis,
 };
 
 use resource::{Kind, RejectedSpec, Resource, Spec};

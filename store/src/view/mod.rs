@@ -7,12 +7,14 @@
 //! A revision counts the batches of the whole view. A kind's own revision is that of the last
 //! batch that touched it, so an idle kind keeps its revision, also over a restart.
 
+mod feed;
 mod interest;
 mod log;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    feed::{Feed, Update},
     interest::{KindId, KindSet, Watch},
     log::{Change, Changes},
 };

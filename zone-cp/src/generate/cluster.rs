@@ -80,7 +80,11 @@ pub fn cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) 
             ..UpstreamConnectionOptions::default()
         }),
         transport_socket: Some(tls::upstream(destination, identity)),
-        typed_extension_protocol_options: http(draft, ProtocolConfig::Http2ProtocolOptions(http2)),
+        typed_extension_protocol_options: if destination.protocol.is_http() {
+            http(draft, ProtocolConfig::Http2ProtocolOptions(http2))
+        } else {
+            BTreeMap::new()
+        },
         ..discovered(&destination.kri.to_string(), "")
     }
 }

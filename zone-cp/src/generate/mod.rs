@@ -9,9 +9,12 @@ mod common;
 mod endpoint;
 mod http;
 mod listener;
+mod matcher;
 mod permission;
 mod route;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod value;
 
