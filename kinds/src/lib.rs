@@ -5,7 +5,6 @@ pub mod config;
 pub mod dataplane;
 pub mod dataplane_insight;
 pub mod global_secret;
-mod go_duration;
 pub mod hostname_generator;
 mod int_or_string;
 mod label_selector;
@@ -31,11 +30,12 @@ pub mod zone_insight;
 
 pub use self::{
     condition::{Condition, ConditionStatus},
-    go_duration::{GoDuration, InvalidDuration},
     int_or_string::IntOrString,
     label_selector::LabelSelector,
     sni::snis,
 };
+
+pub use resource::{GoDuration, InvalidDuration};
 
 use resource::{Kind, RejectedSpec, Resource, Spec};
 use std::sync::Arc;
