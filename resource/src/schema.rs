@@ -209,7 +209,7 @@ mod tests {
     #[expect(dead_code, reason = "only its schema matters")]
     struct Part {
         name: String,
-        inner: Option<Box<Part>>,
+        inner: Option<Box<Self>>,
     }
 
     #[derive(JsonSchema)]

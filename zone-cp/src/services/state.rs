@@ -155,7 +155,7 @@ impl Services {
     pub(super) fn apply(&mut self, updates: Vec<Update>, now: Timestamp) -> Vec<Item> {
         for update in updates {
             let Update { kind, key, now: row, .. } = update;
-            if let Err(error) = self.note(kind, &key, row.as_ref(), now) {
+            if let Err(error) = self.note(kind, &key, row.as_ref()) {
                 // Nobody writes what cannot be read; a newer version of this program may have.
                 warn!(key = %key, %error, "a resource cannot be read");
             }
@@ -193,7 +193,6 @@ impl Services {
         kind: KindId,
         key: &ResourceKey,
         row: Option<&Arc<Resource>>,
-        now: Timestamp,
     ) -> Result<(), RejectedSpec> {
         if kind == self.ids.generator {
             return self.note_generator(&key.name, row);
@@ -206,10 +205,6 @@ impl Services {
         } else if kind == ids.insight {
             mesh.note_insight(name, row)
         } else if kind == ids.service {
-            if row.is_none() {
-                self.vips.take_back(key, now);
-                self.deadlines.set(key, None);
-            }
             mesh.note_service(name, row)
         } else if kind == ids.workload {
             mesh.note_workload(name, row);

@@ -118,6 +118,18 @@ fn generators_of_the_zone_come_first() {
 }
 
 #[test]
+fn what_an_extension_names_is_left_to_it() {
+    let mut world = World::new();
+    let mut spec = json!({ "selector": { "meshService": {} }, "template": "a.mesh.local" });
+    world.put([(GENERATOR, row(GENERATOR, "g", &[], spec.clone())), (MS, copy("a", "a", "west"))]);
+    assert_eq!(addresses(&world, "a"), ["a.mesh.local by g"]);
+    spec["extension"] = json!({ "type": "other" });
+    world.put([(GENERATOR, row(GENERATOR, "g", &[], spec))]);
+    assert_eq!(addresses(&world, "a"), [""; 0]);
+    assert_eq!(conditions(&world, "a", "g"), [""; 0]);
+}
+
+#[test]
 fn a_template_that_cannot_be_filled_in_says_why() {
     let mut world = World::new();
     let template = r#"{{ label "team" }}.mesh.local"#;

@@ -324,6 +324,19 @@ fn of_two_that_claim_one_address_the_older_keeps_it() {
 }
 
 #[test]
+fn of_two_that_are_read_together_the_older_keeps_the_address() {
+    let mut world = World::new();
+    let status = json!({ "vips": [{ "ip": "241.1.2.3" }] }).to_string();
+    let with = |name: &str| copy(name, name, "west").with_status(status.clone().into());
+    let older = world.write(MS, with("b"));
+    world.later(SignedDuration::from_secs(1));
+    let younger = world.write(MS, with("a"));
+    world.follow(vec![older, younger]);
+    assert_eq!(world.vip("b"), "241.1.2.3");
+    assert!(!["", "241.1.2.3"].contains(&&*world.vip("a")));
+}
+
+#[test]
 fn a_change_costs_the_services_it_concerns() {
     let mut world = World::new();
     let name = |i: u32| format!("s{i}");
