@@ -74,11 +74,7 @@ pub async fn ensure(
 }
 
 /// The secret `name` outside meshes, with a new key that signs tokens, to be created.
-pub fn signing_key(
-    kinds: &Kinds,
-    place: &Place,
-    name: &str,
-) -> Result<Item, resource::BoxError> {
+pub fn signing_key(kinds: &Kinds, place: &Place, name: &str) -> Result<Item, resource::BoxError> {
     let (id, kind) = kinds
         .iter()
         .find(|(_, kind)| kind.name == GlobalSecret::KIND)

@@ -30,16 +30,12 @@ pub(crate) async fn ensure(backend: &impl Backend, kinds: &Kinds, zone: &ZoneNam
     });
     let batch: Result<Vec<Item>, BoxError> = [
         (zone::KIND, own, json!({ "enabled": true })),
-        (
-            hostname_generator::KIND,
-            ResourceKey::global("local-universal-mesh-service"),
-            generator,
-        ),
+        (hostname_generator::KIND, ResourceKey::global("local-universal-mesh-service"), generator),
     ]
     .into_iter()
     .map(|(kind, key, spec)| item(kinds, &here, kind, key, spec))
     .collect();
-    let batch = batch.map_err(anyhow::Error::from_boxed)?;
+    let batch = batch.map_err(|error| anyhow::anyhow!(error))?;
     let committed = backend.commit(batch).await?;
     Ok(backend.wait_for(committed.revision).await?)
 }
@@ -53,6 +49,7 @@ fn item(
 ) -> Result<Item, BoxError> {
     let id = kinds.id_of(kind.name).ok_or("a kind is missing in the store")?;
     let spec = kind.encode(&kind.from_json(spec)?)?;
-    let row = kind.resource(key.clone(), labels::own(kind, &key, here), spec, "".into(), kinds.peer)?;
+    let row =
+        kind.resource(key.clone(), labels::own(kind, &key, here), spec, "".into(), kinds.peer)?;
     Ok(Item { kind: id, expected: Expected::Nothing, edit: Edit::Put(Arc::new(row)) })
 }

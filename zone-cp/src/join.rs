@@ -13,6 +13,7 @@ use proto::kuma::system::v1alpha1::KumaCpVersion;
 use resource::ZoneName;
 use std::{fs, sync::Arc};
 use store::{Kinds, Local};
+use tokio_util::sync::CancellationToken;
 
 /// The client that keeps `store` in step with global; `None` if the zone stands alone.
 pub(crate) fn client(
@@ -74,9 +75,16 @@ fn shown_config(config: &Config) -> String {
 }
 
 /// Holds `guard` until the zone knows everything that matters, from global or from its store.
-pub(crate) async fn complete(handle: &Handle, guard: Guard) {
+pub(crate) async fn complete(handle: Handle, guard: Guard, stop: CancellationToken) -> Result<()> {
     let mut state = handle.state();
     // The client lives as long as the program, which ends otherwise.
-    drop(state.wait_for(|state| state.complete_once).await);
+    let known = async { state.wait_for(|state| state.complete_once).await.map(drop) };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        known = known => known?,
+    }
     drop(guard);
+    stop.cancelled().await;
+    Ok(())
 }

@@ -8,10 +8,12 @@ pub mod generate;
 pub mod identities;
 mod join;
 pub mod names;
+mod ports;
 pub mod reconcile;
 pub mod services;
 
 pub use self::{
-    app::{Addresses, Bound, bind},
+    app::{Bound, bind},
     config::Config,
+    ports::Addresses,
 };
