@@ -14,9 +14,12 @@ struct Arguments {
     from: u64,
 }
 
+/// Runs the history of a seed.
+type Run = fn(u64) -> anyhow::Result<()>;
+
 fn main() -> ExitCode {
     let Arguments { seeds, from } = Arguments::parse();
-    let sorts: [(&str, fn(u64) -> anyhow::Result<()>); 3] = [
+    let sorts: [(&str, Run); 3] = [
         ("power failures of a store", simulation::power::run),
         ("full disks", simulation::power::fill),
         ("crashes of global", |seed| simulation::run(seed).map(drop)),
