@@ -192,7 +192,8 @@ fn follow_names(
 ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
     let reader = store.reader();
     let services = kinds.id_of(kinds::mesh_service::KIND.name).context("a kind is missing")?;
-    Ok(async move { Ok(names.run(&reader, services, Some(dns)).await?) })
+    // The view closes when the program stops.
+    Ok(async move { Ok(names.run(&reader, services, Some(dns)).await.unwrap_or_default()) })
 }
 
 /// The name of the machine.
