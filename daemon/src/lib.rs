@@ -1,11 +1,25 @@
 //! What every process needs.
 
+pub mod admin;
 mod backoff;
 mod clock;
+pub mod config;
+pub mod duration;
+mod listen;
+pub mod log;
+mod metrics;
+pub mod program;
+pub mod ready;
+mod shutdown;
 mod tasks;
 
 pub use self::{
     backoff::Backoff,
     clock::Clock,
+    config::Config,
+    listen::{ListenError, listen, listen_udp},
+    log::Log,
+    metrics::Metrics,
+    ready::Ready,
     tasks::{Stopped, Tasks},
 };

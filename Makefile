@@ -1,0 +1,44 @@
+# The commands of this repository. Continuous integration runs the same ones.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bless gen e2e bench sim soak envoy
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
+
+demo: ## two zones, real Envoys, calls from one to the other, on this machine; CHECK=1 ends after the steps
+	@tools/envoy.sh >&2
+	cargo build --workspace --locked --bins
+	@exec target/debug/atoll demo --envoy-path "$$(tools/envoy.sh)" $(if $(CHECK),--check)
+
+test: ## every test that can run here, with the minutes of each group
+	tools/test.sh
+
+check: ## format, lints, documentation, layers, licences, sizes, files that nothing compiles
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	tools/layers.py
+	tools/licences.py
+	tools/size.sh
+	tools/orphans.sh
+
+bless: ## rewrite the goldens and show what changed
+	BLESS=1 cargo test --workspace --locked --no-fail-fast --quiet
+	git --no-pager diff --stat
+
+e2e: ## the end-to-end scenarios, or those whose name contains NAME=
+	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test e2e -- $(NAME)
+
+bench: ## figures of a release build, one JSON line each; NAME= for one benchmark
+	@tools/bench.sh $(NAME)
+
+sim: ## simulated histories with faults; SEEDS= how many
+	cargo run --release --locked -p simulation -- --seeds $(or $(SEEDS),1000)
+
+soak: ## the tests that take too long for every run
+	cargo test --workspace --release --locked --no-fail-fast -- --ignored
+
+envoy: ## fetch the Envoy of tests and demo, print its path
+	@tools/envoy.sh

@@ -1,0 +1,102 @@
+//! Says whether a process can do its work, and what is missing.
+
+use std::collections::BTreeMap;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+type Missing = BTreeMap<&'static str, usize>;
+
+/// Is ready when every part has dropped its guard.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    missing: watch::Sender<Missing>,
+    shutdown: CancellationToken,
+}
+
+/// Held by a part that is not ready yet.
+#[derive(Debug)]
+#[must_use = "a dropped guard means that the part is ready"]
+pub struct Guard {
+    part: &'static str,
+    missing: watch::Sender<Missing>,
+}
+
+impl Ready {
+    /// Readiness of a process, which ends when `shutdown` is cancelled.
+    #[must_use]
+    pub fn new(shutdown: CancellationToken) -> Self {
+        Self { missing: watch::Sender::new(Missing::new()), shutdown }
+    }
+
+    /// The process is not ready until the guard is dropped. A part that is not ready any more takes
+    /// another one.
+    pub fn guard(&self, part: &'static str) -> Guard {
+        self.missing.send_modify(|missing| *missing.entry(part).or_default() += 1);
+        Guard { part, missing: self.missing.clone() }
+    }
+
+    /// The parts that are not ready, in the order of their names; `shutdown` while stopping.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let mut missing: Vec<_> = self.missing.borrow().keys().copied().collect();
+        if self.shutdown.is_cancelled() {
+            missing.push("shutdown");
+        }
+        missing
+    }
+
+    /// Waits until no part is missing.
+    pub async fn wait(&self) {
+        // Cannot fail: we hold a sender.
+        drop(self.missing.subscribe().wait_for(Missing::is_empty).await);
+    }
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self::new(CancellationToken::new())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.missing.send_modify(|missing| {
+            if let Some(guards) = missing.get_mut(self.part) {
+                *guards -= 1;
+                if *guards == 0 {
+                    missing.remove(self.part);
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_who_is_missing() {
+        let shutdown = CancellationToken::new();
+        let ready = Ready::new(shutdown.clone());
+        let (kds, store, again) = (ready.guard("kds"), ready.guard("store"), ready.guard("kds"));
+        assert_eq!(ready.missing(), ["kds", "store"]);
+        drop(kds);
+        assert_eq!(ready.missing(), ["kds", "store"]);
+        drop(again);
+        assert_eq!(ready.missing(), ["store"]);
+
+        let mut wait = tokio_test::task::spawn(ready.wait());
+        assert!(wait.poll().is_pending());
+        drop(store);
+        assert!(wait.is_woken());
+        assert!(wait.poll().is_ready());
+
+        let lost = ready.guard("envoy");
+        assert_eq!(ready.missing(), ["envoy"]);
+        drop(lost);
+        assert_eq!(ready.missing(), [""; 0]);
+        shutdown.cancel();
+        assert_eq!(ready.missing(), ["shutdown"]);
+    }
+}

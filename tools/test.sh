@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Runs every test that can run here, group after group, and says at the end how long each took.
+#
+# One profile and one target folder: nothing is compiled twice. A group that fails does not keep the
+# next from running, so one run shows all that is broken.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+runner=CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+times=()
+failed=0
+
+build() {
+    cargo build --workspace --locked --bins && cargo test --workspace --locked --no-run &&
+        cargo test --workspace --locked --no-run --test e2e
+}
+
+unit() { limited 900 cargo test --workspace --locked --no-fail-fast; }
+
+simulation() { timeout -k 10 900 target/debug/simulation --seeds 200; }
+
+# The target is named apart from the others because it has a harness and a limit of its own.
+e2e() {
+    local envoy
+    envoy=$(tools/envoy.sh) || return 1
+    PATH=${envoy%/*}:$PATH limited 1500 cargo test --workspace --locked --test e2e
+}
+
+# Gives each test binary a number of seconds: a test that hangs is a test that fails.
+limited() {
+    local seconds=$1
+    shift
+    env "$runner=timeout -k 10 $seconds" "$@"
+}
+
+group() {
+    local started=$SECONDS outcome=ok took
+    echo "== $1"
+    "$1" || outcome=FAILED failed=1
+    took=$((SECONDS - started))
+    times+=("$(printf '%-12s %3d min %02d s  %s' "$1" $((took / 60)) $((took % 60)) $outcome)")
+}
+
+for name in "${@:-build unit simulation e2e}"; do
+    for each in $name; do group "$each"; done
+done
+printf '\n== minutes of each group\n'
+printf '%s\n' "${times[@]}"
+exit $failed
