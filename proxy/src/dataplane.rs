@@ -142,3 +142,66 @@ fn probe(inbound: &Inbound, own: &str, index: usize) -> Result<Option<Probe>, Da
         },
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CART: &str = "
+type: Dataplane
+mesh: shop
+name: cart-1
+labels: {kuma.io/workload: cart}
+networking:
+  address: 127.1.0.7
+  inbound:
+  - {name: http, port: 8080, servicePort: 18080, protocol: http, serviceProbe: {interval: 2s, tcp: {}}}
+  - {port: 9000, serviceAddress: 127.0.0.1, serviceProbe: {timeout: 0.5s, healthyThreshold: 2, tcp: {}}}
+  - {port: 9001}
+";
+
+    #[test]
+    fn probes_are_those_of_the_inbounds() {
+        let dataplane = Dataplane::parse(CART).unwrap();
+        let probe = |address: &str, interval, timeout, healthy| Probe {
+            address: address.parse().unwrap(),
+            interval: Duration::from_millis(interval),
+            timeout: Duration::from_millis(timeout),
+            thresholds: Thresholds { healthy, unhealthy: 1 },
+        };
+        let expected = [
+            ("9000".to_owned(), probe("127.0.0.1:9000", 1000, 500, 2)),
+            ("http".to_owned(), probe("127.1.0.7:18080", 2000, 2000, 1)),
+        ];
+        assert_eq!(dataplane.probes, BTreeMap::from(expected));
+        assert_eq!((dataplane.mesh.as_str(), dataplane.name.as_str()), ("shop", "cart-1"));
+        assert!(!dataplane.is_zone_ingress);
+        let json: Value = serde_json::from_str(&dataplane.json).unwrap();
+        assert_eq!(json.pointer("/labels/kuma.io~1workload"), Some(&Value::from("cart")));
+    }
+
+    #[test]
+    fn a_zone_ingress_has_such_a_listener() {
+        let listener = "{type: ZoneIngress, address: 127.1.0.9, port: 10001}";
+        let yaml = format!(
+            "{{type: Dataplane, mesh: shop, name: ingress, networking: {{listeners: [{listener}]}}}}"
+        );
+        assert!(Dataplane::parse(&yaml).unwrap().is_zone_ingress);
+    }
+
+    #[test]
+    fn what_is_no_dataplane_is_refused_by_field() {
+        let error = |yaml: &str| Dataplane::parse(yaml).unwrap_err().to_string();
+        assert_eq!(error("["), "not YAML");
+        assert_eq!(error("[]"), "not a resource");
+        assert_eq!(error("{type: Mesh}"), r#"type: must be Dataplane, is "Mesh""#);
+        let name = r#"name: "../x" is not a name: at most 253 of a-z, 0-9, '-' and '.'"#;
+        assert_eq!(error("{type: Dataplane, mesh: shop, name: ../x}"), name);
+        let wrong = "{type: Dataplane, mesh: a, name: b, networking: {adress: 127.0.0.1}}";
+        assert_eq!(error(wrong), "not a Dataplane");
+        let inbound = "{address: cart.example, inbound: [{port: 80, serviceProbe: {tcp: {}}}]}";
+        let yaml = format!("{{type: Dataplane, mesh: a, name: b, networking: {inbound}}}");
+        let named = r#"networking.inbound[0]: "cart.example" is not an IP address, so it cannot be probed"#;
+        assert_eq!(error(&yaml), named);
+    }
+}
