@@ -4,6 +4,7 @@
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::too_many_lines,
+    clippy::use_self,
     missing_docs,
     unused_qualifications,
     reason = "generated; its documentation is that of the .proto files"

@@ -1,7 +1,7 @@
 //! What is known about a kind without knowing its spec type.
 
 use super::{
-    Access, Audience, Encoding, Export, Feature, Features, Flow, Labels, NameRule, Peer,
+    Access, Audience, Encoding, Export, Feature, Features, Flow, Head, Kri, Labels, NameRule, Peer,
     RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName, Violations,
     ZoneName, label,
 };
@@ -156,13 +156,7 @@ impl Kind {
 
     /// Who may see a resource. What depends on other resources (is its zone enabled, may its trust
     /// be relayed) is decided by those who watch these, and committed as another audience.
-    fn audience(
-        &self,
-        spec: &AnySpec,
-        key: &ResourceKey,
-        labels: &Labels,
-        peer: Peer,
-    ) -> Audience {
+    fn audience(&self, spec: &AnySpec, key: &ResourceKey, labels: &Labels, peer: Peer) -> Audience {
         let (zone, origin) = (labels.get(label::ZONE), labels.get(label::ORIGIN));
         let needs = (self.needs)(spec);
         let leaves = labels.get(label::SYNC) != Some(label::DISABLED)
@@ -197,6 +191,21 @@ impl Kind {
     #[must_use]
     pub fn export(&self, spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnySpec> {
         (self.export)(spec, key, peer)
+    }
+
+    /// The KRI of a resource of this kind.
+    #[must_use]
+    pub fn kri(&self, head: &Head) -> Kri {
+        let label = |key| head.labels.get(key).unwrap_or_default().to_owned();
+        let display = head.labels.get(label::DISPLAY_NAME).filter(|name| !name.is_empty());
+        Kri {
+            short: self.short.to_owned(),
+            mesh: head.key.mesh.as_ref().map(ToString::to_string).unwrap_or_default(),
+            zone: label(label::ZONE),
+            namespace: label(label::NAMESPACE),
+            name: display.unwrap_or(&head.key.name).to_owned(),
+            section: String::new(),
+        }
     }
 
     /// The JSON schema, for custom resource definitions and the API.

@@ -1,6 +1,7 @@
 //! What a resource is: names, kinds, content. No I/O.
 
 mod content;
+mod duration;
 mod feature;
 mod flow;
 mod kind;
@@ -13,14 +14,13 @@ mod violation;
 
 pub use self::{
     content::{Audience, Head, Labels, Resource, Times, Version},
+    duration::{Duration, InvalidDuration},
     feature::{Feature, Features},
     flow::{Export, Flow, Peer, Scope, TransitName},
     kind::{AnySpec, Kind},
     kri::{InvalidKri, Kri},
     memo::Memo,
     name::{InvalidName, MeshName, NameRule, ResourceKey, ZoneName},
-    spec::{
-        Access, BoxError, Encoding, Json, NoStatus, RejectedSpec, Spec, Status, Targets,
-    },
+    spec::{Access, BoxError, Encoding, Json, NoStatus, RejectedSpec, Spec, Status, Targets},
     violation::{Violation, Violations},
 };
