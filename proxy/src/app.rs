@@ -38,7 +38,9 @@ pub async fn bind(settings: Settings) -> Result<Bound> {
     let dataplane = read(&settings)?;
     match (&settings.advertised, dataplane.is_zone_ingress) {
         (Some(_), false) => bail!("dataplane: has no listener of type ZoneIngress"),
-        (None, true) => bail!("dataplane: has a listener of type ZoneIngress, so zone-ingress runs it"),
+        (None, true) => {
+            bail!("dataplane: has a listener of type ZoneIngress, so zone-ingress runs it")
+        }
         (Some(_), true) | (None, false) => {}
     }
     let dial = Tls::new(&settings.zone)?;

@@ -169,7 +169,9 @@ impl Settings {
         }
         match (&self.dataplane, &self.resource) {
             (None, None) => problems.add("dataplane", "must be set, or resource"),
-            (Some(_), Some(_)) => problems.add("resource", "must not be set together with dataplane"),
+            (Some(_), Some(_)) => {
+                problems.add("resource", "must not be set together with dataplane")
+            }
             (Some(_), None) | (None, Some(_)) => {}
         }
         if let Some(advertised) = &self.advertised

@@ -1,12 +1,12 @@
 //! The Dataplane that the proxy stands beside, read from its file.
 
 use crate::probe::{Probe, Thresholds};
+use prost::Message;
+use prost_reflect::{DynamicMessage, SerializeOptions};
 use proto::kuma::mesh::v1alpha1::{
     Dataplane as Spec,
     dataplane::networking::{Inbound, listener},
 };
-use prost::Message;
-use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -49,7 +49,9 @@ pub enum DataplaneError {
     #[error("not a Dataplane")]
     Spec(#[source] serde_json::Error),
     /// An inbound whose application cannot be asked.
-    #[error("networking.inbound[{index}]: {address:?} is not an IP address, so it cannot be probed")]
+    #[error(
+        "networking.inbound[{index}]: {address:?} is not an IP address, so it cannot be probed"
+    )]
     Address {
         /// Which one.
         index: usize,
@@ -129,7 +131,10 @@ fn probe(inbound: &Inbound, own: &str, index: usize) -> Result<Option<Probe>, Da
     let port = u16::try_from(port).map_err(|_| refused())?;
     let address = SocketAddr::new(host.parse().map_err(|_| refused())?, port);
     let time = |given: Option<&prost_types::Duration>, default| {
-        given.and_then(|given| Duration::try_from(*given).ok()).filter(|d| !d.is_zero()).unwrap_or(default)
+        given
+            .and_then(|given| Duration::try_from(*given).ok())
+            .filter(|d| !d.is_zero())
+            .unwrap_or(default)
     };
     let count = |given: Option<u32>| given.unwrap_or(1).max(1);
     Ok(Some(Probe {
@@ -201,7 +206,8 @@ networking:
         assert_eq!(error(wrong), "not a Dataplane");
         let inbound = "{address: cart.example, inbound: [{port: 80, serviceProbe: {tcp: {}}}]}";
         let yaml = format!("{{type: Dataplane, mesh: a, name: b, networking: {inbound}}}");
-        let named = r#"networking.inbound[0]: "cart.example" is not an IP address, so it cannot be probed"#;
+        let named =
+            r#"networking.inbound[0]: "cart.example" is not an IP address, so it cannot be probed"#;
         assert_eq!(error(&yaml), named);
     }
 }

@@ -125,7 +125,9 @@ mod tests {
     impl Connect for Silent {
         async fn connects(&self, _address: SocketAddr) -> bool {
             // Answers for a while, then not any more: neither yes nor no.
-            if Instant::now().elapsed().is_zero() && STARTED.with(|s| s.elapsed()) < Duration::from_secs(10) {
+            if Instant::now().elapsed().is_zero()
+                && STARTED.with(|s| s.elapsed()) < Duration::from_secs(10)
+            {
                 return true;
             }
             std::future::pending().await

@@ -209,7 +209,8 @@ mod tests {
         let token = workdir.path().join("token.yaml");
         assert_eq!((mode(workdir.path()), mode(&token)), (0o700, 0o600));
         assert_eq!(fs::read_to_string(token).unwrap(), "newer");
-        let names: Vec<_> = fs::read_dir(workdir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(workdir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "{names:?}");
     }
 

@@ -92,8 +92,9 @@ impl Socket {
         let request = Request::builder().method(method).uri(target).header("host", "envoy");
         let request = request.body(Empty::<Bytes>::new()).map_err(AdminError::Query)?;
         let stream = UnixStream::connect(&self.path).await.map_err(AdminError::Absent)?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(AdminError::Http)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(AdminError::Http)?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(AdminError::Http)?;
             self.body(response).await
@@ -196,7 +197,9 @@ mod tests {
         assert_eq!(request, "GET /stats?filter=x HTTP/1.1");
         assert!(matches!(answered(ok, 3).await.0, Err(AdminError::Body(_))));
         let no = "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n";
-        assert!(matches!(answered(no, 9).await.0, Err(AdminError::Refused(status)) if status == 503));
+        assert!(
+            matches!(answered(no, 9).await.0, Err(AdminError::Refused(status)) if status == 503)
+        );
     }
 
     #[tokio::test]

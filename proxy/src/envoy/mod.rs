@@ -12,7 +12,7 @@ pub use self::{
 pub(crate) use self::process::send;
 
 use self::supervisor::{Action, Event, Supervisor};
-use crate::workdir::{WorkdirError, Workdir};
+use crate::workdir::{Workdir, WorkdirError};
 use std::time::Duration;
 use tokio::{
     sync::watch,

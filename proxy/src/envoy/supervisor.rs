@@ -129,7 +129,10 @@ impl Supervisor {
     fn exited(&mut self, now: Instant, random: f64) -> Option<Action> {
         self.phase = match self.phase {
             Phase::Draining { .. } | Phase::Ending { .. } | Phase::Stopped => Phase::Stopped,
-            Phase::Waiting | Phase::Starting { .. } | Phase::Serving { .. } | Phase::Resting { .. } => {
+            Phase::Waiting
+            | Phase::Starting { .. }
+            | Phase::Serving { .. }
+            | Phase::Resting { .. } => {
                 if matches!(self.phase, Phase::Serving { since } if now >= since + STEADY) {
                     self.backoff.made_progress();
                 }
@@ -141,8 +144,11 @@ impl Supervisor {
 
     fn polled(&mut self, ready: bool, now: Instant) -> Option<Action> {
         if let Phase::Starting { .. } = self.phase {
-            self.phase =
-                if ready { Phase::Serving { since: now } } else { Phase::Starting { poll: now + POLL } };
+            self.phase = if ready {
+                Phase::Serving { since: now }
+            } else {
+                Phase::Starting { poll: now + POLL }
+            };
         }
         None
     }

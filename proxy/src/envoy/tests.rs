@@ -3,13 +3,7 @@
 use super::*;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::{
-    collections::VecDeque,
-    future::Future,
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, future::Future, io, sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::timeout};
 
 /// What the made-up Envoys do and what was done to them.
@@ -162,7 +156,10 @@ async fn an_envoy_that_does_not_end_is_killed() {
     };
     let (run, ()) = timeout(LONG, async { tokio::join!(run, test) }).await.unwrap();
     run.unwrap();
-    assert_eq!(running.world.seen(), ["start", "drain", "count", "count", "count", "Terminate", "Kill"]);
+    assert_eq!(
+        running.world.seen(),
+        ["start", "drain", "count", "count", "count", "Terminate", "Kill"]
+    );
 }
 
 #[tokio::test(start_paused = true)]

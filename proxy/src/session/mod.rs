@@ -162,7 +162,10 @@ impl<D: Dial, A: Admin> Session<D, A> {
         let text = std::fs::read_to_string(&self.token_file)
             .map_err(|source| SessionEnded::Token { path: path(), source })?;
         let token = text.trim();
-        if token.is_empty() || token.len() > LARGEST_TOKEN || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        if token.is_empty()
+            || token.len() > LARGEST_TOKEN
+            || !token.bytes().all(|b| b.is_ascii_graphic())
+        {
             return Err(SessionEnded::NotAToken(path()));
         }
         Ok(token.to_owned())
@@ -274,7 +277,10 @@ const fn from(message: from_proxy::Message) -> FromProxy {
     FromProxy { message: Some(message) }
 }
 
-fn put(to_peer: &mpsc::Sender<FromProxy>, message: from_proxy::Message) -> Result<(), SessionEnded> {
+fn put(
+    to_peer: &mpsc::Sender<FromProxy>,
+    message: from_proxy::Message,
+) -> Result<(), SessionEnded> {
     to_peer.try_send(from(message)).map_err(|_| SessionEnded::Stuck)
 }
 

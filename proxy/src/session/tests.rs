@@ -36,7 +36,8 @@ impl Seen {
             panic!("the first message is a hello")
         };
         let files = BTreeMap::from([("extra.json".to_owned(), b"{}".to_vec())]);
-        self.send(to_proxy::Message::Welcome(Welcome { bootstrap: "node: {}".into(), files })).await;
+        self.send(to_proxy::Message::Welcome(Welcome { bootstrap: "node: {}".into(), files }))
+            .await;
         hello
     }
 }
@@ -196,7 +197,10 @@ async fn a_session_that_ends_comes_back_within_two_seconds() {
         world.connected(false).await;
         let mut session = world.session().await;
         assert!(lost.elapsed() <= Duration::from_secs(2), "{:?}", lost.elapsed());
-        assert_eq!(session.next().await.map(|m| matches!(m, from_proxy::Message::Hello(_))), Some(true));
+        assert_eq!(
+            session.next().await.map(|m| matches!(m, from_proxy::Message::Hello(_))),
+            Some(true)
+        );
     }
 }
 
@@ -209,7 +213,10 @@ async fn a_proxy_that_leaves_says_so_and_waits_until_it_is_withdrawn() {
     world.leave.cancel();
     assert_eq!(session.next().await, Some(from_proxy::Message::Leaving(Leaving {})));
     assert_eq!(session.next().await, None, "nothing follows");
-    assert!(timeout(Duration::from_secs(1), world.tasks.join_next()).await.is_err(), "not withdrawn");
+    assert!(
+        timeout(Duration::from_secs(1), world.tasks.join_next()).await.is_err(),
+        "not withdrawn"
+    );
     drop(session);
     assert_eq!(timeout(LONG, world.tasks.join_next()).await.unwrap().unwrap().unwrap(), "session");
 }
@@ -245,7 +252,9 @@ async fn the_control_plane_asks_and_is_answered() {
     assert_eq!(session.next().await, answered("2", late));
     session.send(to_proxy::Message::Ping(Ping {})).await;
     assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
-    session.send(to_proxy::Message::Problems(Problems { problems: vec!["port taken".into()] })).await;
+    session
+        .send(to_proxy::Message::Problems(Problems { problems: vec!["port taken".into()] }))
+        .await;
     session.send(to_proxy::Message::Token(Token { token: "newer".into() })).await;
     session.send(to_proxy::Message::Ping(Ping {})).await;
     assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
