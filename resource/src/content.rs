@@ -117,6 +117,15 @@ pub struct Audience {
     pub hidden: bool,
 }
 
+/// What is known about the form in which a resource leaves, also after it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Its name there.
+    pub key: ResourceKey,
+    /// Hash of its labels and of its spec there.
+    pub version: Version,
+}
+
 /// When a resource was written first and last, by the store that holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
@@ -142,6 +151,8 @@ pub struct Head {
     pub audience: Audience,
     /// When it was written.
     pub times: Times,
+    /// Set where it leaves in another form than it is held in; see [`Export`](crate::Export).
+    pub exported: Option<Arc<Exported>>,
     /// Its names in transit, by the features that decide about them.
     pub names: Memo<Features, Arc<str>>,
 }
@@ -178,8 +189,17 @@ impl Resource {
         // Copied: what came in may be a small part of a large buffer, or a buffer half empty.
         let (spec, status) = (Bytes::copy_from_slice(&spec), Bytes::copy_from_slice(&status));
         let (names, times) = (Memo::default(), Times::default());
-        let head = Head { key, labels, version, offered, audience, times, names };
+        let exported = None;
+        let head = Head { key, labels, version, offered, audience, times, exported, names };
         Self { head: Arc::new(head), spec, status, forms: Memo::default() }
+    }
+
+    /// The same resource, which leaves as `key` with `spec`.
+    #[must_use]
+    pub fn exported_as(mut self, key: ResourceKey, spec: &[u8]) -> Self {
+        let version = version(&self.head.labels, &[spec]);
+        Arc::make_mut(&mut self.head).exported = Some(Arc::new(Exported { key, version }));
+        self
     }
 
     /// The same content for another audience.
@@ -194,7 +214,11 @@ impl Resource {
     pub fn with_status(&self, status: Bytes) -> Self {
         let head = &self.head;
         let (key, labels) = (head.key.clone(), head.labels.clone());
-        Self::new(key, labels, self.spec.clone(), status, head.audience.clone()).written(head.times)
+        let audience = head.audience.clone();
+        let mut new = Self::new(key, labels, self.spec.clone(), status, audience);
+        let changed = Arc::make_mut(&mut new.head);
+        (changed.times, changed.exported) = (head.times, head.exported.clone());
+        new
     }
 
     /// The same resource, written at `times`.

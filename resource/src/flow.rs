@@ -1,7 +1,5 @@
 //! Which way the resources of a kind travel.
 
-use super::ResourceKey;
-
 /// Whether a kind lives inside a mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -84,7 +82,7 @@ pub enum Export<S> {
     /// All of it.
     AsIs,
     /// This instead.
-    Changed(ResourceKey, S),
+    Changed(S),
     /// Nothing.
     Withheld,
 }

@@ -47,6 +47,7 @@ pub struct Kind {
     check_status: fn(&[u8]) -> Result<(), RejectedSpec>,
     blank_status: fn() -> Bytes,
     export: fn(&AnySpec, &ResourceKey, Peer) -> Export<AnySpec>,
+    transit_key: fn(&ResourceKey, Peer) -> Option<ResourceKey>,
     needs: fn(&AnySpec) -> Features,
     is_producer: fn(&AnySpec, &Labels) -> bool,
     schema: fn() -> schemars::Schema,
@@ -83,6 +84,7 @@ impl Kind {
             check_status: check_status::<S>,
             blank_status: blank_status::<S>,
             export: export::<S>,
+            transit_key: S::transit_key,
             needs: needs::<S>,
             is_producer: is_producer::<S>,
             schema: S::schema,
@@ -137,8 +139,18 @@ impl Kind {
             (self.check_status)(&status)?;
         }
         self.check_name(&key, &labels)?;
-        let audience = self.audience(&decoded, &key, &labels, peer);
-        Ok(Resource::new(key, labels, spec, status, audience))
+        let export = self.export(&decoded, &key, peer);
+        let withheld = matches!(export, Export::Withheld);
+        let audience = self.audience(&decoded, withheld, &labels, peer);
+        let renamed = self.transit_key(&key, peer);
+        let resource = Resource::new(key.clone(), labels, spec.clone(), status, audience);
+        Ok(match (export, renamed) {
+            (Export::Changed(spec), renamed) => {
+                resource.exported_as(renamed.unwrap_or(key), &self.encode(&spec)?)
+            }
+            (Export::AsIs, Some(renamed)) => resource.exported_as(renamed, &spec),
+            (Export::AsIs | Export::Withheld, _) => resource,
+        })
     }
 
     fn check_name(&self, key: &ResourceKey, labels: &Labels) -> Result<(), RejectedSpec> {
@@ -156,11 +168,10 @@ impl Kind {
 
     /// Who may see a resource. What depends on other resources (is its zone enabled, may its trust
     /// be relayed) is decided by those who watch these, and committed as another audience.
-    fn audience(&self, spec: &AnySpec, key: &ResourceKey, labels: &Labels, peer: Peer) -> Audience {
+    fn audience(&self, spec: &AnySpec, withheld: bool, labels: &Labels, peer: Peer) -> Audience {
         let (zone, origin) = (labels.get(label::ZONE), labels.get(label::ORIGIN));
         let needs = (self.needs)(spec);
-        let leaves = labels.get(label::SYNC) != Some(label::DISABLED)
-            && !matches!(self.export(spec, key, peer), Export::Withheld);
+        let leaves = labels.get(label::SYNC) != Some(label::DISABLED) && !withheld;
         match peer {
             Peer::Global => {
                 let ours = origin.is_none_or(|origin| origin == label::ORIGIN_ZONE);
@@ -191,6 +202,13 @@ impl Kind {
     #[must_use]
     pub fn export(&self, spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnySpec> {
         (self.export)(spec, key, peer)
+    }
+
+    /// The name under which a resource leaves for `peer` where its kind renames it, before what
+    /// [`transit_name`](Self::transit_name) asks for. Known without its spec.
+    #[must_use]
+    pub fn transit_key(&self, key: &ResourceKey, peer: Peer) -> Option<ResourceKey> {
+        (self.transit_key)(key, peer)
     }
 
     /// The KRI of a resource of this kind.
@@ -260,7 +278,7 @@ fn blank_status<S: Spec>() -> Bytes {
 fn export<S: Spec>(spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnySpec> {
     match spec.downcast_ref::<S>().expect(OWN).export(key, peer) {
         Export::AsIs => Export::AsIs,
-        Export::Changed(key, spec) => Export::Changed(key, Arc::new(spec)),
+        Export::Changed(spec) => Export::Changed(Arc::new(spec)),
         Export::Withheld => Export::Withheld,
     }
 }

@@ -1,6 +1,7 @@
 //! KRIs: names that are the same in every control plane, and the names of Envoy's resources.
 
-use std::{fmt, str::FromStr};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// The printed, global name of a resource or of a section of it:
 /// `kri_<kind>_<mesh>_<zone>_<namespace>_<name>_<section>`. Parts that do not apply are empty.
@@ -32,6 +33,18 @@ impl fmt::Display for Kri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { short, mesh, zone, namespace, name, section } = self;
         write!(f, "kri_{short}_{mesh}_{zone}_{namespace}_{name}_{section}")
+    }
+}
+
+impl Serialize for Kri {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kri {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

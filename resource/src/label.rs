@@ -24,7 +24,7 @@ pub const GRACE_PERIOD_STARTED: &str = "kuma.io/deletion-grace-period-started-at
 pub const LISTENER_ZONE_INGRESS: &str = "kuma.io/listener-zoneingress";
 /// [`ENABLED`] on dataplanes with a zone egress listener.
 pub const LISTENER_ZONE_EGRESS: &str = "kuma.io/listener-zoneegress";
-/// Set to `shadow` for policies that are only inspected.
+/// Set to [`EFFECT_SHADOW`] for policies that are only inspected.
 pub const EFFECT: &str = "kuma.io/effect";
 /// The Kubernetes namespace of the original.
 pub const NAMESPACE: &str = "k8s.kuma.io/namespace";
@@ -49,6 +49,8 @@ pub const ROLE_PRODUCER: &str = "producer";
 pub const ROLE_CONSUMER: &str = "consumer";
 /// A policy of a workload's owner, for its own namespace.
 pub const ROLE_WORKLOAD_OWNER: &str = "workload-owner";
+/// The policy is inspected and does nothing.
+pub const EFFECT_SHADOW: &str = "shadow";
 /// A label's value for yes.
 pub const ENABLED: &str = "enabled";
 /// A label's value for no.

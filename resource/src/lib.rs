@@ -1,7 +1,6 @@
 //! What a resource is: names, kinds, content. No I/O.
 
 mod content;
-mod duration;
 mod feature;
 mod flow;
 mod kind;
@@ -13,8 +12,7 @@ mod spec;
 mod violation;
 
 pub use self::{
-    content::{Audience, Head, Labels, Resource, Times, Version},
-    duration::{Duration, InvalidDuration},
+    content::{Audience, Exported, Head, Labels, Resource, Times, Version},
     feature::{Feature, Features},
     flow::{Export, Flow, Peer, Scope, TransitName},
     kind::{AnySpec, Kind},

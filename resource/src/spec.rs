@@ -132,6 +132,13 @@ pub trait Spec: fmt::Debug + Send + Sync + Sized + 'static {
         Export::AsIs
     }
 
+    /// The name under which a resource leaves for `peer`, where its kind renames it. It is needed
+    /// where nothing but the name is left, so it cannot depend on the spec.
+    #[must_use]
+    fn transit_key(_key: &ResourceKey, _peer: Peer) -> Option<ResourceKey> {
+        None
+    }
+
     /// What a peer must understand to be sent it.
     #[must_use]
     fn needs(&self) -> Features {

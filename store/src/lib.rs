@@ -3,6 +3,7 @@
 //! `commit` is the only way in, [`view::Reader`] the only way out. A commit is a batch: what it
 //! changes has one revision and is seen together, and it says of each item what became of it.
 
+#[expect(clippy::unwrap_used, reason = "tests, which the crates of other backends run too")]
 pub mod conformance;
 mod embedded;
 mod local;
@@ -11,14 +12,14 @@ pub mod table;
 pub mod view;
 
 pub use self::{
-    embedded::Embedded,
-    local::{Journal, Local, LocalWriter, open},
+    embedded::{Embedded, OpenError, OpenProblem},
+    local::{Contents, Journal, Local, LocalWriter, OpenFileError, open, open_file},
     memory::Memory,
 };
 
 use self::view::{Edit, KindId, Revision};
-use resource::{BoxError, Kind, Peer, Version};
-use std::future::Future;
+use resource::{Kind, Peer, Version};
+use std::{error::Error, future::Future, sync::Arc};
 
 /// The kinds of a control plane, and the sort of peer its resources are offered to.
 #[derive(Clone, Debug)]
@@ -88,17 +89,15 @@ pub struct Committed {
 }
 
 /// Nothing can be said about the batch: it may be there or not.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The writer ended.
     #[error("the store is closed")]
     Closed,
-    /// The data cannot be trusted.
-    #[error("the store is damaged")]
-    Damaged(#[source] BoxError),
-    /// The disk or the server failed.
+    /// The disk or the server failed. The same error for all who waited, and for who runs the
+    /// writer.
     #[error("storage failed")]
-    Storage(#[source] BoxError),
+    Storage(#[source] Arc<dyn Error + Send + Sync>),
 }
 
 /// Where resources are kept.

@@ -5,22 +5,34 @@
 //! gathers in the queue; nobody waits for a timer.
 
 use super::{
-    Backend, Committed, Expected, Item, Kinds, Outcome, StoreError,
-    view::{self, Edit, KindId, Loaded, Reader, Revision, Writer, view},
+    Backend, Committed, Embedded, Expected, Item, Kinds, OpenError, Outcome, StoreError,
+    view::{self, Edit, KindId, Loaded, Reader, Revision, Writer, view_at},
 };
 use daemon::Clock;
-use resource::{Resource, ResourceKey, Times};
 use jiff::Timestamp;
-use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::{mpsc, oneshot};
+use resource::{Resource, ResourceKey, Times};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task,
+};
+
+/// What a journal holds.
+#[derive(Debug)]
+pub struct Contents {
+    /// By kind, in the order of [`Kinds`].
+    pub kinds: Vec<Loaded>,
+    /// The last revision of all, also of kinds that are not asked for: revisions never go back.
+    pub revision: Revision,
+}
 
 /// Makes groups of changes durable. Owned by one writer; blocks.
 pub trait Journal: Send {
     /// Names the history; drawn anew by a journal that begins empty.
     fn epoch(&self) -> u64;
 
-    /// Everything there is, by kind, in the order of `kinds`.
-    fn load(&mut self, kinds: &Kinds) -> Result<Vec<Loaded>, StoreError>;
+    /// Everything there is of `kinds`.
+    fn load(&mut self, kinds: &Kinds) -> Result<Contents, StoreError>;
 
     /// Makes `edits` and the revision they get durable, all or nothing.
     fn write(
@@ -33,7 +45,7 @@ pub trait Journal: Send {
 
 struct Request {
     batch: Vec<Item>,
-    done: oneshot::Sender<Committed>,
+    done: oneshot::Sender<Result<Committed, StoreError>>,
 }
 
 /// The handle that commits. Cloneable.
@@ -70,48 +82,109 @@ pub fn open<J: Journal>(
     kinds: Kinds,
     clock: Clock,
 ) -> Result<(Local, LocalWriter<J>), StoreError> {
-    let (view, reader) = view(journal.load(&kinds)?, HISTORY);
+    let contents = journal.load(&kinds)?;
+    let (view, reader) = view_at(contents.revision, contents.kinds, HISTORY);
     let (sender, requests) = mpsc::channel(GROUP);
     let local = Local { requests: sender, reader: reader.clone(), epoch: journal.epoch() };
     Ok((local, LocalWriter { journal, kinds, clock, requests, view, reader }))
 }
 
+/// A store file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFileError {
+    /// It could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It could not be read.
+    #[error(transparent)]
+    Load(#[from] StoreError),
+    /// The program ends.
+    #[error("loading the store was given up")]
+    Cancelled,
+}
+
+/// Opens or creates the file at `path` and loads it, without blocking the runtime.
+pub async fn open_file(
+    path: PathBuf,
+    kinds: Kinds,
+    clock: Clock,
+) -> Result<(Local, LocalWriter<Embedded>), OpenFileError> {
+    let opened = task::spawn_blocking(move || Ok(open(Embedded::open(&path)?, kinds, clock)?));
+    opened.await.map_err(|_| OpenFileError::Cancelled)?
+}
+
 impl<J: Journal> LocalWriter<J> {
-    /// Writes until every [`Local`] is gone. Blocks while the journal does, so it gets a thread of
-    /// its own (`spawn_blocking` with `block_on`), or is polled in place by a simulation, where the
-    /// disk is simulated too and threads would make runs differ.
+    /// Writes until every [`Local`] is gone. Blocks while the journal does: a program calls
+    /// [`LocalWriter::run_on_thread`]. Meant for simulations and tests, where the writer is polled
+    /// in place: the disk is simulated too and threads would make runs differ.
     pub async fn run(mut self) -> Result<(), StoreError> {
         while let Some(first) = self.requests.recv().await {
-            let mut group = vec![first];
-            while group.len() < GROUP
-                && let Ok(next) = self.requests.try_recv()
-            {
-                group.push(next);
-            }
-            self.commit(group)?;
+            self.commit_group(first)?;
         }
         Ok(())
     }
 
-    fn commit(&mut self, group: Vec<Request>) -> Result<(), StoreError> {
+    /// Writes on a thread of its own until every [`Local`] is gone. Meant for
+    /// [`daemon::Tasks`]: when it ends with an error, the store is of no use any more.
+    pub async fn run_on_thread(mut self) -> Result<(), StoreError>
+    where
+        J: 'static,
+    {
+        let writing = task::spawn_blocking(move || {
+            while let Some(first) = self.requests.blocking_recv() {
+                self.commit_group(first)?;
+            }
+            Ok(())
+        });
+        writing.await.unwrap_or_else(|error| Err(StoreError::Storage(Arc::new(error))))
+    }
+
+    /// Commits `first` and those that gathered behind it.
+    fn commit_group(&mut self, first: Request) -> Result<(), StoreError> {
+        let mut group = vec![first];
+        while group.len() < GROUP
+            && let Ok(next) = self.requests.try_recv()
+        {
+            group.push(next);
+        }
+        let (mut waiting, mut batches) = (Vec::new(), Vec::new());
+        for Request { batch, done } in group {
+            waiting.push(done);
+            batches.push(batch);
+        }
+        match self.commit(batches) {
+            Ok((revision, outcomes)) => {
+                for (done, outcomes) in waiting.into_iter().zip(outcomes) {
+                    // Who asked may have left; what it asked for is done nevertheless.
+                    done.send(Ok(Committed { revision, outcomes })).ok();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                for done in waiting {
+                    done.send(Err(error.clone())).ok();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        batches: Vec<Vec<Item>>,
+    ) -> Result<(Revision, Vec<Vec<Outcome>>), StoreError> {
         let (now, rows, edits) = (self.clock.now(), BTreeMap::new(), Vec::new());
         let mut pending = Pending { reader: &self.reader, now, rows, edits };
-        let mut answers = Vec::with_capacity(group.len());
-        for Request { batch, done } in group {
-            let outcomes = batch.into_iter().map(|item| pending.decide(item)).collect();
-            answers.push((done, outcomes));
-        }
+        let mut decide =
+            |batch: Vec<Item>| batch.into_iter().map(|item| pending.decide(item)).collect();
+        let outcomes = batches.into_iter().map(&mut decide).collect();
         let edits = pending.edits;
-        let mut revision = self.reader.revision();
-        if !edits.is_empty() {
-            self.journal.write(&self.kinds, Revision(revision.0 + 1), &edits)?;
-            revision = self.view.apply(edits);
+        if edits.is_empty() {
+            return Ok((self.reader.revision(), outcomes));
         }
-        for (done, outcomes) in answers {
-            // Who asked may have left; what it asked for is done nevertheless.
-            done.send(Committed { revision, outcomes }).ok();
-        }
-        Ok(())
+        let next = Revision(self.reader.revision().0 + 1);
+        self.journal.write(&self.kinds, next, &edits)?;
+        Ok((self.view.apply(edits), outcomes))
     }
 }
 
@@ -172,7 +245,7 @@ impl Backend for Local {
         let (done, committed) = oneshot::channel();
         let request = Request { batch, done };
         self.requests.send(request).await.map_err(|_| StoreError::Closed)?;
-        committed.await.map_err(|_| StoreError::Closed)
+        committed.await.map_err(|_| StoreError::Closed)?
     }
 
     async fn wait_for(&self, revision: Revision) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! Keeps nothing: for tests and for trying things out.
 
 use super::{
-    Journal, Kinds, StoreError,
+    Contents, Journal, Kinds, StoreError,
     view::{Edit, KindId, Loaded, Revision},
 };
 
@@ -24,8 +24,9 @@ impl Journal for Memory {
         self.epoch
     }
 
-    fn load(&mut self, kinds: &Kinds) -> Result<Vec<Loaded>, StoreError> {
-        Ok(kinds.iter().map(|_| Loaded::default()).collect())
+    fn load(&mut self, kinds: &Kinds) -> Result<Contents, StoreError> {
+        let kinds = kinds.iter().map(|_| Loaded::default()).collect();
+        Ok(Contents { kinds, revision: Revision::default() })
     }
 
     fn write(

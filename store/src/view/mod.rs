@@ -7,20 +7,22 @@
 //! A revision counts the batches of the whole view. A kind's own revision is that of the last
 //! batch that touched it, so an idle kind keeps its revision, also over a restart.
 
+mod feed;
 mod interest;
 mod log;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    feed::{Feed, Update},
     interest::{KindId, KindSet, Watch},
     log::{Change, Changes},
 };
 
 use self::{interest::Interests, log::Log};
 use super::table::{Keyed, Table};
-use resource::{Resource, ResourceKey};
 use parking_lot::RwLock;
+use resource::{Resource, ResourceKey};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -104,11 +106,21 @@ pub struct Loaded {
 /// A view of `kinds`, as loaded. The log keeps at least `history` changes of each kind.
 #[must_use]
 pub fn view(kinds: impl IntoIterator<Item = Loaded>, history: usize) -> (Writer, Reader) {
+    view_at(Revision::default(), kinds, history)
+}
+
+/// The same, with a revision of at least `at`: the store may have kinds that are not loaded.
+#[must_use]
+pub fn view_at(
+    at: Revision,
+    kinds: impl IntoIterator<Item = Loaded>,
+    history: usize,
+) -> (Writer, Reader) {
     let shelves: Box<[Shelf]> = kinds
         .into_iter()
         .map(|Loaded { rows, revision }| Shelf { rows, log: Log::new(revision, history) })
         .collect();
-    let revision = shelves.iter().map(|shelf| shelf.log.revision()).max().unwrap_or_default();
+    let revision = shelves.iter().map(|shelf| shelf.log.revision()).fold(at, Revision::max);
     let interests = Arc::new(Interests::of(shelves.len()));
     let (published, receiver) = watch::channel(revision);
     let state = Arc::new(RwLock::new(State { revision, shelves }));

@@ -85,6 +85,16 @@ fn a_watch_is_woken_for_its_kinds_only_and_once_for_many_changes() {
 }
 
 #[test]
+fn a_watch_can_learn_of_another_kind() {
+    let (writer, reader) = two_kinds(8);
+    let mut watch = reader.watch(KindSet::default().with(kind(1)));
+    watch.add(kind(0));
+    watch.add(kind(0));
+    writer.apply([(kind(0), put(A, "1"))]);
+    assert_ready_eq!(task::spawn(watch.dirty()).poll(), Ok(KindSet::default().with(kind(0))));
+}
+
+#[test]
 fn a_snapshot_stays_while_the_view_moves_on() {
     let (writer, reader) = two_kinds(8);
     writer.apply([(kind(0), put(A, "1"))]);

@@ -1,1 +1,31 @@
 //! From a destination, an inbound or an identity to an Envoy resource. Pure.
+//!
+//! Equal input gives equal bytes, so that what did not change is not sent. What may stand in which
+//! resource follows from what its change costs: a listener that changes drains its connections, so
+//! permissions, routes and trust stand in resources of their own.
+
+mod cluster;
+mod common;
+mod endpoint;
+mod http;
+mod listener;
+mod permission;
+mod route;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod value;
+
+pub use self::{
+    cluster::{cluster, inbound_cluster, ingress_cluster},
+    endpoint::load_assignment,
+    listener::{inbound_listener, ingress_listener, outbound_listener},
+    permission::{inbound_permissions, runtime},
+    route::{inbound_route, outbound_route},
+    secret::{identity_secret, inbound_secret, trust_secret},
+    value::{
+        Destination, Endpoint, Inbound, IngressListener, IngressService, Outbound, TcpPermissions,
+        Trust, Withdrawn,
+    },
+};

@@ -1,0 +1,112 @@
+//! TLS of servers and clients. Nobody connects without knowing whom.
+
+mod accept;
+mod client;
+mod files;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    accept::{Peer, TlsListener, TlsStream},
+    client::{client_config, connect},
+    server::{ServerTls, TlsConfig},
+};
+
+use std::{io, path::PathBuf, sync::Arc};
+
+/// What is spoken inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    /// gRPC: HTTP/2.
+    Grpc,
+    /// HTTP/2 and HTTP/1.1.
+    Http,
+}
+
+impl Alpn {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Grpc => vec![b"h2".to_vec()],
+            Self::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
+}
+
+/// Why there can be no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{setting}: cannot read {}", path.display())]
+    Read {
+        /// The setting that names the file.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("{setting}: cannot write {}", path.display())]
+    Write {
+        /// The setting that names the folder.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file has no certificate.
+    #[error("{setting}: {} holds no certificate as PEM, or a damaged one", path.display())]
+    NoCertificate {
+        /// The setting that names the file.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file has no private key.
+    #[error("{setting}: {} holds no private key as PEM", path.display())]
+    NoKey {
+        /// The setting that names the file.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is another certificate's.
+    #[error("{setting}: the key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
+    Mismatch {
+        /// The setting that names the key.
+        setting: String,
+        /// The file of the key.
+        key: PathBuf,
+        /// The file of the certificate.
+        certificate: PathBuf,
+    },
+    /// The authority of the data directory is of no use.
+    #[error("{setting}: the certificate authority in {} cannot be used", path.display())]
+    Authority {
+        /// The setting that names the folder.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: crate::AuthorityError,
+    },
+    /// No authority was given to verify servers with.
+    #[error("no CA certificate is given, and without one no connection is made")]
+    NoAuthority,
+    /// The certificate or the key that was given is of no use.
+    #[error("the client certificate cannot be used")]
+    Client,
+    /// TLS cannot be set up with what was given.
+    #[error("TLS cannot be configured")]
+    Config(#[from] rustls::Error),
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The oldest version that anybody speaks; two of ours agree on the newest.
+static VERSIONS: [&rustls::SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS13, &rustls::version::TLS12];

@@ -1,0 +1,211 @@
+//! TLS of servers: certificates from files, loaded again when they change, or made by ourselves.
+
+use super::{
+    Alpn, TlsError, VERSIONS,
+    files::{Named, SelfMade, load, san},
+    provider,
+};
+use daemon::{Clock, config::Problems};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use rustls::{
+    RootCertStore, ServerConfig,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::SingleCertAndKey,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// How often files are looked at, if connections come in.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The TLS of a server, a section such as `kds.tls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, with those that lead to its root. Empty: the server makes one itself, whose
+    /// authority is in the file `tls/ca.crt` of its data directory.
+    pub cert_file: String,
+    /// The private key of the certificate.
+    pub key_file: String,
+    /// Authorities of clients, which may then show who they are by a certificate.
+    pub client_ca_file: String,
+    /// More names and addresses for the certificate that the server makes itself.
+    pub names: Vec<String>,
+}
+
+impl TlsConfig {
+    /// Adds every broken rule.
+    pub fn check(&self, problems: &mut Problems) {
+        if self.cert_file.is_empty() && !self.key_file.is_empty() {
+            problems.add("certFile", "must be set together with keyFile");
+        }
+        if self.key_file.is_empty() && !self.cert_file.is_empty() {
+            problems.add("keyFile", "must be set together with certFile");
+        }
+        for (i, name) in self.names.iter().enumerate() {
+            let named = rustls_pki_types::ServerName::try_from(name.as_str()).is_ok();
+            if !named || san(name).is_none() {
+                let reason = format_args!("{name:?} is not a host name or an address");
+                problems.add(format_args!("names[{i}]"), reason);
+            }
+        }
+    }
+}
+
+/// The TLS of a server, as its files are now.
+#[derive(Debug)]
+pub struct ServerTls {
+    certificate: Named,
+    key: Named,
+    client_ca: Option<Named>,
+    self_made: Option<SelfMade>,
+    clock: Clock,
+    loaded: Mutex<Loaded>,
+}
+
+type Marks = [Option<(u64, i64, i64, u64)>; 3];
+
+#[derive(Debug)]
+struct Loaded {
+    grpc: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
+    marks: Marks,
+    /// What could not be loaded, to be said once.
+    refused: Option<Marks>,
+    look_at: Instant,
+    /// When the certificate that we made is to be replaced.
+    renew_at: Timestamp,
+}
+
+impl ServerTls {
+    /// Loads, or makes, what the section `setting` says. Must be called within a runtime.
+    pub fn open(
+        setting: &str,
+        config: &TlsConfig,
+        data: &Path,
+        clock: Clock,
+    ) -> Result<Self, TlsError> {
+        let file = |field, path| Named::new(format!("{setting}.{field}"), path);
+        let client_ca = match config.client_ca_file.as_str() {
+            "" => None,
+            path => Some(file("clientCaFile", path)),
+        };
+        let (certificate, key, self_made) = if config.cert_file.is_empty() {
+            let made = SelfMade::new(data, &config.names);
+            (made.certificate.clone(), made.key.clone(), Some(made))
+        } else {
+            (file("certFile", &config.cert_file), file("keyFile", &config.key_file), None)
+        };
+        let renew_at = match &self_made {
+            Some(made) => made.ensure(clock.now())?,
+            None => Timestamp::MAX,
+        };
+        let marks = marks(&certificate, &key, client_ca.as_ref());
+        let [grpc, http] = configs(&certificate, &key, client_ca.as_ref())?;
+        let look_at = Instant::now() + LOOK;
+        let loaded = Loaded { grpc, http, marks, refused: None, look_at, renew_at };
+        Ok(Self { certificate, key, client_ca, self_made, clock, loaded: Mutex::new(loaded) })
+    }
+
+    /// The file that clients are given, if we made it.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        self.self_made.as_ref().map(|made| made.authority.path.clone())
+    }
+
+    /// What clients shall trust, as PEM, if we made it.
+    pub fn ca_pem(&self) -> Result<Option<String>, TlsError> {
+        self.self_made.as_ref().map(|made| made.authority.read()).transpose()
+    }
+
+    /// What the next connection gets. Files that changed are loaded; if they cannot be, what was
+    /// good last stays.
+    #[must_use]
+    pub fn current(&self, alpn: Alpn) -> Arc<ServerConfig> {
+        let mut loaded = self.loaded.lock();
+        if loaded.look_at <= Instant::now() {
+            loaded.look_at = Instant::now() + LOOK;
+            self.look(&mut loaded);
+        }
+        match alpn {
+            Alpn::Grpc => Arc::clone(&loaded.grpc),
+            Alpn::Http => Arc::clone(&loaded.http),
+        }
+    }
+
+    fn look(&self, loaded: &mut Loaded) {
+        if let Some(made) = &self.self_made
+            && loaded.renew_at <= self.clock.now()
+        {
+            match made.ensure(self.clock.now()) {
+                Ok(renew_at) => loaded.renew_at = renew_at,
+                Err(error) => tracing::error!(
+                    error = %anyhow::Error::new(error), "certificate cannot be renewed"
+                ),
+            }
+        }
+        let client_ca = self.client_ca.as_ref();
+        let marks = marks(&self.certificate, &self.key, client_ca);
+        if marks == loaded.marks {
+            return;
+        }
+        let file = self.certificate.path.display();
+        match configs(&self.certificate, &self.key, client_ca) {
+            Ok([grpc, http]) => {
+                tracing::info!(%file, "certificate loaded again");
+                (loaded.grpc, loaded.http, loaded.marks) = (grpc, http, marks);
+                loaded.refused = None;
+            }
+            // It may be half written: tried again, but told once.
+            Err(error) if loaded.refused != Some(marks) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(%file, error, "certificate changed and is not usable, the last one stays");
+                loaded.refused = Some(marks);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn marks(certificate: &Named, key: &Named, client_ca: Option<&Named>) -> Marks {
+    [certificate.mark(), key.mark(), client_ca.and_then(Named::mark)]
+}
+
+fn configs(
+    certificate: &Named,
+    key: &Named,
+    client_ca: Option<&Named>,
+) -> Result<[Arc<ServerConfig>; 2], TlsError> {
+    let pair = load(certificate, key)?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&VERSIONS)?
+        .with_client_cert_verifier(client_verifier(client_ca)?)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+    Ok([Alpn::Grpc, Alpn::Http].map(|alpn| {
+        let mut config = config.clone();
+        config.alpn_protocols = alpn.protocols();
+        Arc::new(config)
+    }))
+}
+
+/// A client needs no certificate; one that it shows must be its authority's.
+fn client_verifier(client_ca: Option<&Named>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(file) = client_ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let mut roots = RootCertStore::empty();
+    for der in file.certificates()? {
+        roots.add(der)?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|_| TlsError::NoCertificate {
+            setting: file.setting.clone(),
+            path: file.path.clone(),
+        })
+}

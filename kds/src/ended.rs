@@ -1,0 +1,57 @@
+//! Why a stream ended, and what its other end is told.
+
+use crate::dialect::Broken;
+use store::{StoreError, view::Closed};
+use tonic::Status;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamEnded {
+    /// The peer went away.
+    #[error("the peer closed the stream")]
+    ByPeer,
+    /// The peer, or the connection, ended it with a status.
+    #[error("the stream failed")]
+    Failed(#[source] Status),
+    /// The peer broke the protocol.
+    #[error("the peer broke the protocol")]
+    Broken(#[from] Broken),
+    /// The peer fell too far behind; it gets everything on its next stream.
+    #[error("the peer fell behind")]
+    Behind,
+    /// Others write the same resources all the time.
+    #[error("what the peer sent conflicts with other writers")]
+    Contended,
+    /// The store failed: it may have done what it was asked, or not.
+    #[error("storing what the peer sent failed")]
+    Store(#[from] StoreError),
+    /// We are shutting down.
+    #[error("this control plane is stopping")]
+    Stopping,
+    /// The peer may not speak any more.
+    #[error("the peer's admission was withdrawn")]
+    Withdrawn,
+}
+
+impl From<Closed> for StreamEnded {
+    fn from(Closed: Closed) -> Self {
+        Self::Stopping
+    }
+}
+
+impl StreamEnded {
+    /// How a server ends the stream. Never with OK: a plain zone takes that for a reason to leave
+    /// the stream closed.
+    #[must_use]
+    pub fn to_status(&self) -> Status {
+        match self {
+            Self::ByPeer => Status::cancelled("stream closed by the zone"),
+            Self::Failed(status) => status.clone(),
+            Self::Broken(broken) => Status::invalid_argument(broken.to_string()),
+            Self::Behind | Self::Contended => Status::aborted(self.to_string()),
+            Self::Store(_) => Status::internal("stream failed"),
+            Self::Stopping => Status::unavailable("stream unavailable"),
+            Self::Withdrawn => Status::permission_denied(self.to_string()),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The server of global: takes the calls of zones.
+
+mod admission;
+mod calls;
+mod sync;
+
+pub use self::admission::{Admission, Admitted, Presented, Refused};
+
+use self::{
+    admission::{Guarded, Guest},
+    calls::Calls,
+    sync::Sync,
+};
+use crate::{
+    admin,
+    apply::{Names, Who},
+    dialect::{Dialect, Introduction, own_features},
+    ended::StreamEnded,
+    memory::{self, Facts, Identity},
+    metadata::{AUTHORIZATION, HASH_SUFFIX, announce, has, present},
+    observe::{Call, Event, Observer, Report},
+};
+use futures::{Stream, StreamExt as _};
+use parking_lot::Mutex;
+use proto::kuma::{
+    mesh::v1alpha1::global_kds_service_server::GlobalKdsServiceServer,
+    system::v1alpha1::KumaCpVersion,
+};
+use resource::ZoneName;
+use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
+use store::{Backend, Kinds};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Status,
+    codec::CompressionEncoding,
+    metadata::MetadataMap,
+    transport::server::{Connected, Server as Transport},
+};
+
+/// The largest message of a plain peer, in both directions.
+pub const PLAIN_LIMIT: usize = 10 * 1024 * 1024;
+/// The largest message between two of ours.
+pub const OWN_LIMIT: usize = 64 * 1024 * 1024;
+/// So many calls of one zone are open at most: two connections that overlap have twelve.
+const CALLS: usize = 48;
+/// So many calls are open on one connection at most.
+const CALLS_OF_CONNECTION: u32 = 64;
+/// When a connection is looked at that says nothing, and for how long.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// What the server is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This process, as zones see it.
+    pub instance: String,
+    /// This program.
+    pub version: KumaCpVersion,
+    /// How often zones ask whether global is there.
+    pub health_interval: Duration,
+    /// The largest message of a plain zone.
+    pub plain_limit: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            instance: "global".into(),
+            version: KumaCpVersion::default(),
+            health_interval: Duration::from_secs(30),
+            plain_limit: PLAIN_LIMIT,
+        }
+    }
+}
+
+/// The store has no kind for facts about control planes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kind of facts about control planes is missing")]
+pub struct NoFacts;
+
+/// The server of global.
+pub struct Server<B> {
+    shared: Arc<Shared<B>>,
+}
+
+impl<B> std::fmt::Debug for Server<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}
+
+struct Shared<B> {
+    store: B,
+    kinds: Arc<Kinds>,
+    facts: Facts,
+    settings: Settings,
+    admission: Arc<dyn Admission>,
+    observer: Arc<dyn Observer>,
+    admin: admin::Registry,
+    calls: Mutex<BTreeMap<ZoneName, usize>>,
+    streams: Mutex<JoinSet<()>>,
+    stop: CancellationToken,
+}
+
+impl<B: Backend + 'static> Server<B> {
+    /// A server of what `store` holds. Its streams end when `stop` is cancelled.
+    pub fn new(
+        (store, kinds): (B, Arc<Kinds>),
+        settings: Settings,
+        admission: Arc<dyn Admission>,
+        observer: Arc<dyn Observer>,
+        stop: CancellationToken,
+    ) -> Result<Self, NoFacts> {
+        let facts = Facts::of(&kinds).ok_or(NoFacts)?;
+        let (calls, streams, admin) = Default::default();
+        let shared = Shared {
+            store,
+            kinds,
+            facts,
+            settings,
+            admission,
+            observer,
+            admin,
+            calls,
+            streams,
+            stop,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Asks proxies of connected zones.
+    #[must_use]
+    pub fn admin(&self) -> admin::Registry {
+        self.shared.admin.clone()
+    }
+
+    /// Serves connections until the server stops, and then until its streams have ended.
+    pub async fn serve<IO>(
+        self,
+        incoming: impl Stream<Item = io::Result<IO>>,
+    ) -> Result<(), tonic::transport::Error>
+    where
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        IO::ConnectInfo: Clone + Send + std::marker::Sync + 'static,
+    {
+        let guarded = Guarded { admission: self.shared.admission.clone(), service: () };
+        let calls = GlobalKdsServiceServer::new(Calls { shared: self.shared.clone() })
+            .accept_compressed(CompressionEncoding::Gzip)
+            // An answer of a proxy is bounded by what its zone may send.
+            .max_decoding_message_size(OWN_LIMIT);
+        let sync = Sync { shared: self.shared.clone() };
+        let stop = self.shared.stop.clone();
+        Transport::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .max_concurrent_streams(CALLS_OF_CONNECTION)
+            .add_service(guarded.around(calls))
+            .add_service(guarded.around(sync))
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+            .await
+    }
+}
+
+impl Guarded<()> {
+    fn around<S>(&self, service: S) -> Guarded<S> {
+        Guarded { admission: self.admission.clone(), service }
+    }
+}
+
+impl<B: Backend + 'static> Shared<B> {
+    fn introduction(&self) -> Introduction {
+        Introduction {
+            features: own_features(),
+            version: self.settings.version.clone(),
+            config: String::new(),
+            instance: self.settings.instance.clone(),
+        }
+    }
+
+    const fn limit(&self, dialect: Dialect) -> usize {
+        match dialect {
+            Dialect::Plain => self.settings.plain_limit,
+            Dialect::Ours(_) => OWN_LIMIT,
+        }
+    }
+
+    /// Says which global this is and what it understands.
+    fn headers(&self, dialect: Dialect) -> Result<MetadataMap, Status> {
+        let reader = self.store.reader();
+        let id = self.facts.cluster_id(&reader);
+        // Without it a zone could not tell this global from another.
+        let id = id.ok_or_else(|| Status::unavailable("global is not set up yet"))?;
+        let mut metadata = MetadataMap::new();
+        if dialect != Dialect::Plain {
+            announce(&mut metadata);
+            let identity = Identity { id, epoch: Some(self.store.epoch()) };
+            let revision = reader.revision().0;
+            present(&mut metadata, &memory::Presented { identity, revision });
+        }
+        Ok(metadata)
+    }
+
+    fn zone(&self, guest: &Guest, metadata: &MetadataMap) -> Who {
+        let name = guest.admitted.zone.clone();
+        let visibility = self.admission.visibility(&name);
+        let names = if has(metadata, HASH_SUFFIX) { Names::Hashed } else { Names::Bare };
+        Who::Zone { name, visibility, names }
+    }
+
+    /// Starts the task of a stream. What it sends goes into `responses`, and when it has ended the
+    /// stream says why.
+    fn start<M, F>(
+        self: &Arc<Self>,
+        (guest, metadata, call): (&Guest, &MetadataMap, Call),
+        responses: mpsc::Receiver<M>,
+        run: impl FnOnce(Arc<Self>, Report) -> F,
+    ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status>
+    where
+        M: Send + 'static,
+        F: Future<Output = StreamEnded> + Send + 'static,
+    {
+        let counted = Counted::new(self, &guest.admitted.zone)?;
+        let report = Report::new(self.observer.clone(), guest.admitted.zone.clone());
+        let token = metadata.get(AUTHORIZATION).is_some();
+        report.tell(Event::Opened { call, token });
+        let (stop, withdrawn) = (self.stop.clone(), guest.admitted.withdrawn.clone());
+        let (ended, end) = oneshot::channel();
+        let zone = guest.admitted.zone.clone();
+        let run = run(self.clone(), report.clone());
+        let task = async move {
+            let reason = tokio::select! {
+                biased;
+                () = stop.cancelled() => StreamEnded::Stopping,
+                () = withdrawn.cancelled() => StreamEnded::Withdrawn,
+                reason = run => reason,
+            };
+            report.tell(Event::Closed);
+            tracing::info!(%zone, ?call, reason = %chain(&reason), "stream of a zone ended");
+            drop(counted);
+            // Who is gone needs no status.
+            ended.send(reason.to_status()).ok();
+        };
+        let mut streams = self.streams.lock();
+        while let Some(joined) = streams.try_join_next() {
+            if let Err(error) = joined {
+                tracing::error!(%error, "the task of a stream ended unexpectedly");
+            }
+        }
+        streams.spawn(task);
+        let end =
+            async move { Err(end.await.unwrap_or_else(|_| Status::internal("stream failed"))) };
+        Ok(ReceiverStream::new(responses).map(Ok).chain(futures::stream::once(end)))
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &StreamEnded) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.fold(error.to_string(), |all, cause| format!("{all}: {cause:?}"))
+}
+
+/// A call that counts until it is dropped.
+struct Counted<B> {
+    shared: Arc<Shared<B>>,
+    zone: ZoneName,
+}
+
+impl<B> Counted<B> {
+    fn new(shared: &Arc<Shared<B>>, zone: &ZoneName) -> Result<Self, Status> {
+        let mut calls = shared.calls.lock();
+        let open = calls.entry(zone.clone()).or_default();
+        if *open >= CALLS {
+            return Err(Status::resource_exhausted("too many open calls of this zone"));
+        }
+        *open += 1;
+        Ok(Self { shared: shared.clone(), zone: zone.clone() })
+    }
+}
+
+impl<B> Drop for Counted<B> {
+    fn drop(&mut self) {
+        let mut calls = self.shared.calls.lock();
+        if let Some(open) = calls.get_mut(&self.zone) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                calls.remove(&self.zone);
+            }
+        }
+    }
+}

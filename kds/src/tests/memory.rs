@@ -1,0 +1,160 @@
+//! Which global a zone belongs to (decision 25), and what it asks of it when it comes back.
+
+use super::world::{Address, Global, Plane, Zone, away};
+use crate::{
+    memory::{Held, Identity},
+    testkinds::{CONFIG, MESH, TIMEOUT},
+};
+use tokio::task::JoinSet;
+
+const ONE: &str = r#"{"seconds":1}"#;
+const TWO: &str = r#"{"seconds":2}"#;
+
+fn identity(id: &str, epoch: u64) -> Identity {
+    Identity { id: id.into(), epoch: Some(epoch) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_comes_back_gets_the_differences_only() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    for name in ["a", "b", "c"] {
+        global.plane.put(TIMEOUT, name, ONE).await;
+    }
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    east.until_complete().await;
+    east.stop.cancel();
+    east.until(|state| state.connected_since.is_none()).await;
+    global.plane.delete(TIMEOUT, "a").await;
+    global.plane.put(TIMEOUT, "d", ONE).await;
+
+    global.counts.clear();
+    let east = Zone::run(&mut tasks, "east", &address, east.plane);
+    assert!(east.handle.state().borrow().complete_once, "it has all it needs without global");
+    let names = ["b", "c", "d"].map(|name| away(TIMEOUT, name, None));
+    east.plane.until(TIMEOUT, &names).await;
+    east.until_complete().await;
+    let sent = global.counts.resources.lock().clone();
+    assert_eq!(sent, [("MeshTimeout", 1)].into(), "what is known is not sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_zone_refused_is_not_sent_again_when_it_comes_back() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    // As a newer global might have it.
+    global.plane.put_unchecked(TIMEOUT, "odd", r#"{"minutes":1}"#).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    let state = east.until_complete().await;
+    let odd = format!("{}.default", away(TIMEOUT, "odd", None).trim_start_matches("default/"));
+    let reason = "malformed MeshTimeout: missing field `seconds` at line 1 column 13";
+    let refused = [(odd.clone(), reason.to_owned())].into();
+    assert_eq!(state.refused, [("MeshTimeout", refused)].into());
+    assert_eq!(global.counts.of("refused", TIMEOUT), 1);
+
+    east.stop.cancel();
+    east.until(|state| state.connected_since.is_none()).await;
+    global.counts.clear();
+    let east = Zone::run(&mut tasks, "east", &address, east.plane);
+    east.until_complete().await;
+    assert_eq!(global.counts.of("refused", TIMEOUT), 0);
+    global.plane.put(TIMEOUT, "odd", TWO).await;
+    let odd = away(TIMEOUT, "odd", None);
+    east.plane.until_so(TIMEOUT, |all| all.get(&odd).is_some_and(|spec| spec == TWO)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_global_that_comes_back_empty_takes_nothing_away() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    global.plane.put(TIMEOUT, "web", ONE).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    east.until_complete().await;
+    let (meshes, timeouts) = (east.plane.all(MESH), east.plane.all(TIMEOUT));
+
+    // Its disk was lost: the store begins anew, and nobody made a mesh yet.
+    global.stop.cancel();
+    let plane = Plane::new(&mut tasks, None, 2);
+    plane.put(CONFIG, "kuma-cluster-id", r#"{"config":"c2"}"#).await;
+    let empty = Global::serve(&mut tasks, plane);
+    address.leads_to(&empty);
+    let state = east.until(|state| state.held.is_some()).await;
+    let (remembered, found) = (identity("c1", 1), identity("c2", 2));
+    assert_eq!(state.held, Some(Held::Other { remembered, found: found.clone() }));
+    assert!(state.complete_once);
+    assert_eq!((east.plane.all(MESH), east.plane.all(TIMEOUT)), (meshes, timeouts));
+    assert_eq!(empty.counts.of("acked", TIMEOUT), 0);
+
+    // Until an operator says that this is what is wanted.
+    assert_eq!(east.handle.adopt(), Ok(found.clone()));
+    east.plane.until(MESH, &[]).await;
+    east.plane.until(TIMEOUT, &[]).await;
+    east.until_complete().await;
+    assert_eq!(east.remembers().unwrap().identity, found);
+    east.handle.adopt().unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_global_that_was_set_back_is_not_followed() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    for seconds in 1..9 {
+        global.plane.put(TIMEOUT, "web", &format!(r#"{{"seconds":{seconds}}}"#)).await;
+    }
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    east.until_complete().await;
+    let timeouts = east.plane.all(TIMEOUT);
+
+    // The same store as it was long ago, restored without anybody noticing.
+    global.stop.cancel();
+    let old = Global::start(&mut tasks, "c1", 1).await;
+    old.plane.put(TIMEOUT, "web", ONE).await;
+    address.leads_to(&old);
+    let state = east.until(|state| state.held.is_some()).await;
+    let identity = identity("c1", 1);
+    let held = Held::SetBack { remembered: 10, found: 3, identity: identity.clone() };
+    assert_eq!(state.held, Some(held));
+    assert_eq!(east.plane.all(TIMEOUT), timeouts);
+
+    east.handle.adopt().unwrap();
+    let web = away(TIMEOUT, "web", None);
+    east.plane.until_so(TIMEOUT, |all| all.get(&web).is_some_and(|spec| spec == ONE)).await;
+    east.until_complete().await;
+    assert_eq!(east.remembers().unwrap().revision, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_with_meshes_of_its_own_waits_before_it_gives_them_up() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    global.plane.put(TIMEOUT, "web", ONE).await;
+    let plane = Plane::new(&mut tasks, Some("east"), 7);
+    plane.put(MESH, "own", "{}").await;
+    let east = Zone::run(&mut tasks, "east", &Address::of(&global), plane);
+    let state = east.until(|state| state.held.is_some()).await;
+    let held = Held::RemovesAll { kind: "Mesh", identity: identity("c1", 1) };
+    assert_eq!(state.held, Some(held));
+    assert_eq!(east.plane.all(MESH), [("own".into(), "{}".into())].into());
+    assert_eq!(east.plane.all(TIMEOUT), [].into(), "nothing at all is applied");
+    assert_eq!(east.remembers(), None);
+
+    east.handle.adopt().unwrap();
+    east.plane.until(MESH, &["default".into()]).await;
+    east.plane.until(TIMEOUT, &[away(TIMEOUT, "web", None)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mesh_that_was_deleted_on_purpose_goes_and_so_may_the_last_one() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    east.until_complete().await;
+    global.plane.delete(MESH, "default").await;
+    east.plane.until(MESH, &[]).await;
+    assert_eq!(east.handle.state().borrow().held, None);
+}

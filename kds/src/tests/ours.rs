@@ -1,0 +1,93 @@
+//! A global of ours and zones of ours.
+
+use super::world::{Address, Global, Zone, away};
+use crate::testkinds::{MESH, SERVICE, TIMEOUT};
+use resource::{Labels, label};
+use tokio::task::JoinSet;
+
+const ONE: &str = r#"{"seconds":1}"#;
+const TWO: &str = r#"{"seconds":2}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_gets_everything_then_what_changes() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    global.plane.put(TIMEOUT, "web", ONE).await;
+    let east = Zone::start(&mut tasks, "east", &Address::of(&global));
+    east.until_complete().await;
+    let web = away(TIMEOUT, "web", None);
+    assert_eq!(east.plane.all(TIMEOUT), [(web.clone(), ONE.into())].into());
+    assert_eq!(east.plane.all(MESH), [("default".into(), "{}".into())].into());
+    let row = east.plane.get(TIMEOUT, &web).unwrap();
+    let labels = [(label::DISPLAY_NAME, "web"), (label::ORIGIN, "global")];
+    assert_eq!(row.head.labels, Labels::from_iter(labels));
+
+    global.counts.clear();
+    global.plane.put(TIMEOUT, "db", TWO).await;
+    let db = away(TIMEOUT, "db", None);
+    east.plane.until(TIMEOUT, &[web.clone(), db.clone()]).await;
+    global.plane.delete(TIMEOUT, "web").await;
+    east.plane.until(TIMEOUT, std::slice::from_ref(&db)).await;
+    global.plane.put(TIMEOUT, "db", ONE).await;
+    east.plane.until_so(TIMEOUT, |all| all.get(&db).is_some_and(|spec| spec == ONE)).await;
+    assert_eq!(global.counts.of("sent", TIMEOUT), 3, "one response for each change");
+    assert_eq!(global.counts.of("sent", MESH), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_of_zones_with_one_name_stay_apart() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    let west = Zone::start(&mut tasks, "west", &address);
+    east.plane.put(SERVICE, "web", r#"{"port":1}"#).await;
+    west.plane.put(SERVICE, "web", r#"{"port":2}"#).await;
+    east.plane.put(SERVICE, "other/web", r#"{"port":3}"#).await;
+
+    let [web_east, web_west, other] = [("web", "east"), ("web", "west"), ("other/web", "east")]
+        .map(|(name, zone)| away(SERVICE, name, Some(zone)));
+    global.plane.until(SERVICE, &[web_east.clone(), web_west.clone(), other.clone()]).await;
+    east.plane.until(SERVICE, &["default/web".into(), "other/web".into(), web_west.clone()]).await;
+    west.plane.until(SERVICE, &["default/web".into(), web_east.clone(), other]).await;
+    assert_eq!(west.plane.spec(SERVICE, &web_east), r#"{"port":1}"#);
+    assert_eq!(east.plane.spec(SERVICE, &web_west), r#"{"port":2}"#);
+    let relayed = west.plane.get(SERVICE, &web_east).unwrap();
+    let labels = [(label::DISPLAY_NAME, "web"), (label::ORIGIN, "global"), (label::ZONE, "east")];
+    assert_eq!(relayed.head.labels, Labels::from_iter(labels));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_goes_up_and_sends_nothing_down() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    let west = Zone::start(&mut tasks, "west", &address);
+    let labels = east.plane.labels();
+    east.plane.write(SERVICE, "web", labels.clone(), [r#"{"port":1}"#, ""]).await;
+    let web = away(SERVICE, "web", Some("east"));
+    west.plane.until(SERVICE, std::slice::from_ref(&web)).await;
+
+    global.counts.clear();
+    east.plane.write(SERVICE, "web", labels, [r#"{"port":1}"#, r#"{"proxies":3}"#]).await;
+    let arrived = || global.plane.get(SERVICE, &web).unwrap().status == r#"{"proxies":3}"#;
+    global.plane.until_so(SERVICE, |_| arrived()).await;
+    // A change of its own shows that west heard of everything before it.
+    global.plane.put(TIMEOUT, "web", ONE).await;
+    west.plane.until(TIMEOUT, &[away(TIMEOUT, "web", None)]).await;
+    assert_eq!(global.counts.of("sent", SERVICE), 0, "a status is nothing to those below");
+    assert_eq!(west.plane.get(SERVICE, &web).unwrap().status, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_whose_admission_is_withdrawn_is_gone_at_once() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let east = Zone::start(&mut tasks, "east", &Address::of(&global));
+    east.until_complete().await;
+    global.withdrawn.cancel();
+    let state = east.until(|state| state.connected_since.is_none()).await;
+    let why = state.last_failure.unwrap();
+    assert!(why.contains("the peer's admission was withdrawn"), "{why}");
+}

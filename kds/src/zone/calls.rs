@@ -1,0 +1,327 @@
+//! The six calls of a connection. The first that ends for good ends them all.
+
+use super::{Settings, chain, state::Watcher};
+use crate::{
+    admin::{Answerer, PROXY_PATIENCE, QUESTIONS, Wire},
+    apply::Visibility,
+    dialect::Dialect,
+    ended::StreamEnded,
+    fetch::Asking,
+    global::{OWN_LIMIT, PLAIN_LIMIT},
+    memory::{Facts, Identity},
+    metadata::{dialect, of_zone, presented},
+    observe::{Call, Event, Observer, Report, StreamId},
+    serve::Offering,
+    transit::Hop,
+};
+use futures::StreamExt as _;
+use parking_lot::Mutex;
+use proto::{
+    envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
+    frame::FrameCodec,
+    kuma::mesh::v1alpha1::{
+        ClustersResponse, StatsResponse, XdsConfigResponse, ZoneHealthCheckRequest,
+        ZoneHealthCheckResponse,
+    },
+};
+use resource::ZoneName;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use store::{Backend, Kinds};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, IntoRequest, Request, Status,
+    client::Grpc,
+    codec::{Codec, CompressionEncoding},
+    metadata::MetadataMap,
+    transport::Channel,
+};
+use tonic_prost::ProstCodec;
+
+const GLOBAL_TO_ZONE: &str = "/kuma.mesh.v1alpha1.KDSSyncService/GlobalToZoneSync";
+const ZONE_TO_GLOBAL: &str = "/kuma.mesh.v1alpha1.KDSSyncService/ZoneToGlobalSync";
+const CONFIGS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamXDSConfigs";
+const STATS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamStats";
+const CLUSTERS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamClusters";
+const HEALTH: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/HealthCheck";
+
+/// How often the zone asks whether global is there, as long as that does not say.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
+/// How long global may take to say that it is there.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A connection with global.
+pub(super) struct Connection<B> {
+    pub(super) store: Arc<B>,
+    pub(super) kinds: Arc<Kinds>,
+    pub(super) facts: Facts,
+    pub(super) settings: Settings,
+    pub(super) answerer: Arc<dyn Answerer>,
+    pub(super) watcher: Watcher,
+    pub(super) confirmed: Arc<Mutex<Option<Identity>>>,
+    /// Set when something of global was applied.
+    pub(super) progress: Arc<AtomicBool>,
+    pub(super) channel: Channel,
+}
+
+impl<B> Clone for Connection<B> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            kinds: self.kinds.clone(),
+            facts: self.facts,
+            settings: self.settings.clone(),
+            answerer: self.answerer.clone(),
+            watcher: self.watcher.clone(),
+            confirmed: self.confirmed.clone(),
+            progress: self.progress.clone(),
+            channel: self.channel.clone(),
+        }
+    }
+}
+
+/// How one of the calls ended.
+enum Over {
+    /// Nothing goes on without it.
+    All(String),
+    /// Global does not have it, or does not need it any more.
+    This,
+}
+
+impl<B: Backend + 'static> Connection<B> {
+    /// Opens all calls and returns why the connection is over.
+    pub(super) async fn run(self) -> String {
+        let metadata = of_zone(
+            &self.settings.zone,
+            &self.settings.introduction.version.version,
+            (self.settings.token)().as_deref(),
+        );
+        let mut calls = JoinSet::new();
+        // All at once: a call is open when its headers have come, which may be never.
+        calls.spawn(self.clone().global_to_zone(metadata.clone()));
+        calls.spawn(self.clone().zone_to_global(metadata.clone()));
+        calls.spawn(self.clone().questions::<XdsConfigResponse>(CONFIGS, metadata.clone()));
+        calls.spawn(self.clone().questions::<StatsResponse>(STATS, metadata.clone()));
+        calls.spawn(self.clone().questions::<ClustersResponse>(CLUSTERS, metadata.clone()));
+        calls.spawn(self.health(metadata));
+        while let Some(over) = calls.join_next().await {
+            match over {
+                Ok(Over::All(why)) => return why,
+                Ok(Over::This) => {}
+                Err(error) => return error.to_string(),
+            }
+        }
+        "all calls ended".into()
+    }
+
+    fn report(&self) -> Report {
+        let (made, confirmed) = (self.progress.clone(), self.confirmed.clone());
+        let observer = Progress { watcher: self.watcher.clone(), made, confirmed };
+        Report::new(Arc::new(observer), self.settings.zone.clone())
+    }
+
+    /// What global offers.
+    async fn global_to_zone(self, metadata: MetadataMap) -> Over {
+        let confirmed = self.confirmed.lock().clone();
+        let remembered = (self.facts, self.facts.memory(&self.store.reader()));
+        let (kinds, zone) = (self.kinds.clone(), &self.settings.zone);
+        let mut asking = Asking::of_global(kinds, zone, remembered, confirmed);
+        let (requests, outgoing) = mpsc::channel(asking.capacity());
+        // Before the headers of a plain global, which come with its first response.
+        for request in asking.requests(&self.settings.introduction) {
+            if requests.try_send(request).is_err() {
+                return Over::All("more kinds than requests".into());
+            }
+        }
+        let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
+        let outgoing = ReceiverStream::new(outgoing);
+        let opened = open(&self.channel, GLOBAL_TO_ZONE, metadata, outgoing, codec).await;
+        let (headers, responses, _) = match opened {
+            Ok(response) => response.into_parts(),
+            Err(status) => return Over::All(describe("GlobalToZoneSync", &status)),
+        };
+        let dialect = dialect(&headers);
+        if let Err(forgotten) = asking.met(dialect, presented(&headers)) {
+            // What it remembers is of no use with this global.
+            self.forget().await;
+            return Over::All(forgotten.to_string());
+        }
+        self.watcher.connected(dialect);
+        let report = self.report();
+        report.tell(Event::Opened { call: Call::GlobalToZone, token: false });
+        let shown = || Visibility::Shown;
+        let ended = asking.run(&*self.store, responses, requests, &report, shown).await;
+        report.tell(Event::Closed);
+        Over::All(format!("GlobalToZoneSync: {}", chain(&ended)))
+    }
+
+    /// The zone goes on with all it has, but asks anew.
+    async fn forget(&self) {
+        let Some(mut memory) = self.facts.memory(&self.store.reader()) else { return };
+        for place in memory.places.values_mut() {
+            place.cursor = None;
+        }
+        let batch = self.facts.remember(&memory).into_iter().collect();
+        if let Err(error) = self.store.commit(batch).await {
+            tracing::error!(%error, "cannot forget a place in the history of global");
+        }
+    }
+
+    /// What global asks for.
+    async fn zone_to_global(self, metadata: MetadataMap) -> Over {
+        let (reader, epoch) = (self.store.reader(), self.store.epoch());
+        let zone = &self.settings.zone;
+        let capacity = self.kinds.list.len() + 64;
+        let (sender, outgoing) = mpsc::channel(capacity);
+        let codec = FrameCodec::<DeltaDiscoveryRequest>::default();
+        let outgoing = ReceiverStream::new(outgoing);
+        let opened = open(&self.channel, ZONE_TO_GLOBAL, metadata, outgoing, codec).await;
+        let (headers, requests, _) = match opened {
+            Ok(response) => response.into_parts(),
+            Err(status) => return Over::All(describe("ZoneToGlobalSync", &status)),
+        };
+        let dialect = dialect(&headers);
+        let limit = match dialect {
+            Dialect::Plain => PLAIN_LIMIT,
+            Dialect::Ours(_) => OWN_LIMIT,
+        };
+        let hop = Hop::Up(zone.clone());
+        let of = (zone, dialect);
+        let offering = Offering::new((reader, epoch), self.kinds.clone(), hop, of, limit);
+        let report = self.report();
+        report.tell(Event::Opened { call: Call::ZoneToGlobal, token: false });
+        let ended = offering.run(requests, sender, &report).await;
+        report.tell(Event::Closed);
+        // Also after a clean end: a plain zone would not notice, and stay silent for ever.
+        Over::All(format!("ZoneToGlobalSync: {}", chain(&ended)))
+    }
+
+    /// Questions of global about proxies.
+    async fn questions<W: Wire>(self, path: &'static str, metadata: MetadataMap) -> Over {
+        let (answers, outgoing) = mpsc::channel::<W>(QUESTIONS);
+        let codec = ProstCodec::<W, W::Request>::default();
+        let outgoing = ReceiverStream::new(outgoing);
+        let mut asked = match open(&self.channel, path, metadata, outgoing, codec).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return over(path, &status),
+        };
+        let mut running = JoinSet::new();
+        loop {
+            let question = tokio::select! {
+                biased;
+                Some(answered) = running.join_next(), if !running.is_empty() => {
+                    if let Err(error) = answered {
+                        tracing::error!(%error, "answering a question of global failed");
+                    }
+                    continue;
+                }
+                question = asked.next(), if running.len() < QUESTIONS => question,
+            };
+            match question {
+                Some(Ok(question)) => {
+                    let (id, question) = W::question(question);
+                    let (answerer, answers) = (self.answerer.clone(), answers.clone());
+                    running.spawn(async move {
+                        let answer = timeout(PROXY_PATIENCE, answerer.answer(question)).await;
+                        let late = |_| Err("the proxy did not answer in time".into());
+                        let answer = W::answer(id, answer.unwrap_or_else(late));
+                        // Global has gone: nobody waits.
+                        answers.send(answer).await.ok();
+                    });
+                }
+                Some(Err(status)) => return over(path, &status),
+                None => return Over::All(format!("{path}: closed by global")),
+            }
+        }
+    }
+
+    /// Asks again and again whether global is there.
+    async fn health(self, metadata: MetadataMap) -> Over {
+        let mut interval = HEALTH_INTERVAL;
+        let report = self.report();
+        loop {
+            let codec = ProstCodec::<ZoneHealthCheckRequest, ZoneHealthCheckResponse>::default();
+            let mut request = Request::new(ZoneHealthCheckRequest {});
+            *request.metadata_mut() = metadata.clone();
+            let asked = async {
+                let mut grpc = grpc(&self.channel);
+                grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
+                grpc.unary(request, http::uri::PathAndQuery::from_static(HEALTH), codec).await
+            };
+            match timeout(HEALTH_PATIENCE, asked).await {
+                Ok(Ok(response)) => {
+                    let said = response.into_inner().interval;
+                    let said = said.and_then(|said| Duration::try_from(said).ok());
+                    interval = said.filter(|said| !said.is_zero()).unwrap_or(interval);
+                }
+                Ok(Err(status)) if status.code() == Code::Unimplemented => return Over::This,
+                Ok(Err(status)) => return Over::All(describe("HealthCheck", &status)),
+                Err(_) => return Over::All("HealthCheck: no answer in time".into()),
+            }
+            report.tell(Event::HealthChecked);
+            // A pause: nothing ends it but the end of the connection.
+            timeout(interval, std::future::pending::<()>()).await.ok();
+        }
+    }
+}
+
+/// Reports, and notes whether there was progress.
+struct Progress {
+    watcher: Watcher,
+    made: Arc<AtomicBool>,
+    confirmed: Arc<Mutex<Option<Identity>>>,
+}
+
+impl Observer for Progress {
+    fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>) {
+        if matches!(event, Event::Applied { .. }) {
+            self.made.store(true, Ordering::Relaxed);
+            // It is remembered now.
+            *self.confirmed.lock() = None;
+        }
+        self.watcher.observe(stream, zone, event);
+    }
+}
+
+fn grpc(channel: &Channel) -> Grpc<Channel> {
+    Grpc::new(channel.clone())
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(OWN_LIMIT)
+}
+
+async fn open<C: Codec>(
+    channel: &Channel,
+    path: &'static str,
+    metadata: MetadataMap,
+    outgoing: ReceiverStream<C::Encode>,
+    codec: C,
+) -> Result<tonic::Response<tonic::Streaming<C::Decode>>, Status>
+where
+    C::Encode: Send + Sync + 'static,
+    C::Decode: Send + Sync + 'static,
+{
+    let mut grpc = grpc(channel);
+    grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
+    let mut request = outgoing.into_request();
+    *request.metadata_mut() = metadata;
+    grpc.streaming(request, http::uri::PathAndQuery::from_static(path), codec).await
+}
+
+fn describe(call: &str, status: &Status) -> String {
+    chain(&StreamEnded::Failed(status.clone())).replace("the stream failed", call)
+}
+
+/// What a plain zone does when a stream of questions ends.
+fn over(path: &str, status: &Status) -> Over {
+    if [Code::Unimplemented, Code::Cancelled].contains(&status.code()) {
+        tracing::info!(path, code = ?status.code(), "global asks no such questions");
+        return Over::This;
+    }
+    Over::All(describe(path, status))
+}

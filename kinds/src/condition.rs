@@ -1,0 +1,47 @@
+//! What a control plane reports about one aspect of a resource.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One aspect of a resource, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Condition {
+    /// The aspect, such as `Ready`.
+    #[serde(rename = "type")]
+    pub aspect: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, as one word for programs.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    /// It does.
+    True,
+    /// It does not.
+    False,
+    /// Nothing is known yet.
+    Unknown,
+}
+
+impl Condition {
+    /// A condition that holds.
+    #[must_use]
+    pub fn holds(aspect: &str, reason: &str, message: impl Into<String>) -> Self {
+        Self::of(aspect, ConditionStatus::True, reason, message.into())
+    }
+
+    /// A condition that does not hold.
+    #[must_use]
+    pub fn fails(aspect: &str, reason: &str, message: impl Into<String>) -> Self {
+        Self::of(aspect, ConditionStatus::False, reason, message.into())
+    }
+
+    fn of(aspect: &str, status: ConditionStatus, reason: &str, message: String) -> Self {
+        Self { aspect: aspect.into(), status, reason: reason.into(), message }
+    }
+}

@@ -1,0 +1,94 @@
+//! Dataplane: where a proxy is and what it serves.
+
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use crate::protobuf::{self, Protobuf};
+use proto::kuma::mesh::v1alpha1::{
+    Dataplane as Message,
+    dataplane::{
+        Networking,
+        networking::{Inbound, Listener, inbound::State, listener},
+    },
+};
+use resource::{Flow, Kind, NoStatus, Scope, Spec, Violations};
+use std::borrow::Cow;
+use xds::Protocol;
+
+/// See [`Dataplane`].
+pub const KIND: Kind = Kind::of::<Dataplane>();
+
+protobuf::spec! {
+    /// A proxy: beside a workload, or at the edge of a zone.
+    Dataplane(Message)
+}
+
+impl Spec for Dataplane {
+    type Encoding = Protobuf<Message>;
+    type Status = NoStatus;
+
+    const KIND: &'static str = "Dataplane";
+    const PLURAL: &'static str = "dataplanes";
+    const SHORT: &'static str = "dp";
+    const SCOPE: Scope = Scope::Mesh;
+    const FLOW: Flow = Flow::ZoneToGlobal;
+
+    fn validate(&self, violations: &mut Violations) {
+        validate::validate(self, violations);
+    }
+}
+
+impl Dataplane {
+    fn networking(&self) -> Option<&Networking> {
+        self.0.networking.as_ref()
+    }
+
+    /// What it serves to the mesh.
+    #[must_use]
+    pub fn inbounds(&self) -> &[Inbound] {
+        self.networking().map_or(&[], |networking| &networking.inbound)
+    }
+
+    /// What it serves as the proxy of a zone.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        self.networking().map_or(&[], |networking| &networking.listeners)
+    }
+
+    /// Whether it is a gateway that somebody else runs.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        self.networking().is_some_and(|networking| networking.gateway.is_some())
+    }
+
+    /// Whether one of its listeners is of the sort `wanted`.
+    #[must_use]
+    pub fn has_listener(&self, wanted: listener::Type) -> bool {
+        self.listeners().iter().any(|listener| listener.r#type() == wanted)
+    }
+}
+
+/// Whether traffic may be sent to `inbound`.
+#[must_use]
+pub fn is_healthy(inbound: &Inbound) -> bool {
+    // A state that is not known here is not ready.
+    inbound.state == State::Ready as i32
+        && inbound.health.as_ref().is_none_or(|health| health.ready)
+}
+
+/// The name of `inbound` in KRIs and policies: its name wherever it has one, else its port.
+#[must_use]
+pub fn section(inbound: &Inbound) -> Cow<'_, str> {
+    if inbound.name.is_empty() {
+        Cow::Owned(inbound.port.to_string())
+    } else {
+        Cow::Borrowed(&inbound.name)
+    }
+}
+
+/// What is spoken on `inbound`; bytes if that is not known here.
+#[must_use]
+pub fn protocol(inbound: &Inbound) -> Protocol {
+    inbound.protocol.parse().unwrap_or_default()
+}

@@ -1,0 +1,85 @@
+//! Delta ADS: one stream of one proxy.
+//!
+//! [`Session`] is the protocol as a value, [`serve`] its shell. What is sent in which order stands
+//! in `session`.
+
+#[cfg(test)]
+mod law;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use self::session::{Event, Rejected, Session};
+
+use crate::snapshot::{Changes, Gone, Source};
+use futures::{Stream, StreamExt};
+use proto::{envoy::service::discovery::v3::DeltaDiscoveryRequest, frame::Frame};
+use std::pin::pin;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// How many responses may wait to be sent: with one in flight per type, sending never waits.
+pub const CAPACITY: usize = 8;
+
+/// Why a stream ended, if not by its peer.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The peer sent what it may not.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The connection broke.
+    #[error("the stream broke")]
+    Broken(#[source] Status),
+    /// There is nothing more to serve.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
+
+impl From<Ended> for Status {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Rejected(rejected @ Rejected::TooMany { .. }) => {
+                Self::resource_exhausted(rejected.to_string())
+            }
+            Ended::Rejected(rejected) => Self::invalid_argument(rejected.to_string()),
+            Ended::Broken(status) => status,
+            Ended::Gone(gone) => Self::unavailable(gone.to_string()),
+        }
+    }
+}
+
+/// Serves one stream until its peer ends it. `requests` begins with the first one of the stream;
+/// `responses` has a [`CAPACITY`]; `report` hears what was sent and what became of it.
+pub async fn serve(
+    source: &dyn Source,
+    mut changes: Changes,
+    requests: impl Stream<Item = Result<DeltaDiscoveryRequest, Status>>,
+    responses: mpsc::Sender<Frame>,
+    mut report: impl FnMut(Event),
+) -> Result<(), Ended> {
+    let mut requests = pin!(requests);
+    let mut session = Session::default();
+    loop {
+        session.mark(changes.take());
+        while let Some((frame, event)) = session.next(source, &changes) {
+            report(event);
+            if responses.send(frame).await.is_err() {
+                return Ok(());
+            }
+            session.mark(changes.take());
+        }
+        tokio::select! {
+            biased;
+            request = requests.next() => match request {
+                None => return Ok(()),
+                Some(request) => {
+                    let request = request.map_err(Ended::Broken)?;
+                    if let Some(event) = session.request(request, source)? {
+                        report(event);
+                    }
+                }
+            },
+            changed = changes.changed() => changed?,
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The configuration with which Envoy starts: enough to ask for the rest.
+//!
+//! Written as JSON, which Envoy reads as YAML. Paths are relative to the working directory, which is
+//! the proxy's own.
+
+use crate::names::RUNTIME;
+use daemon::config::Secret;
+use resource::{MeshName, ZoneName};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+/// Where Envoy's admin interface is. A socket file, so that only the proxy's user gets in.
+pub const ADMIN_SOCKET: &str = "envoy-admin.sock";
+/// The file with the token by which Envoy identifies itself. Replaced by renaming when it is
+/// renewed; each new stream takes what it then says.
+pub const TOKEN_FILE: &str = "token.yaml";
+
+const ADS: &str = "system_ads";
+const ADMIN: &str = "system_envoy_admin";
+const READINESS: &str = "system_probe_readiness";
+const TOKEN: &str = "system_token";
+const CONTROL_PLANE: &str = "cp_validation_ctx";
+const MEBIBYTE: u64 = 1 << 20;
+const DOWNSTREAM_CONNECTIONS: u32 = 50_000;
+
+/// What a proxy's first configuration depends on.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// The mesh of the proxy.
+    pub mesh: MeshName,
+    /// The name of its Dataplane.
+    pub name: String,
+    /// The workload it belongs to, if that is known.
+    pub workload: Option<String>,
+    /// The zone it is in.
+    pub zone: ZoneName,
+    /// The Dataplane as JSON, as it is in the API.
+    pub dataplane: String,
+    /// Whom Envoy asks for the rest.
+    pub control_plane: ControlPlane,
+    /// Where it says that it is ready: on nothing else than `/ready`.
+    pub readiness: SocketAddr,
+    /// The version of the proxy's program.
+    pub version: String,
+    /// How much memory Envoy may take, in MiB, before it refuses connections.
+    pub max_heap_mib: u32,
+    /// The token by which it identifies itself.
+    pub token: Secret,
+}
+
+/// Where a control plane serves proxies.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    /// Its name or address, which its certificate must carry.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who signed its certificate, as PEM.
+    pub ca_pem: String,
+}
+
+/// What Envoy is started with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The configuration.
+    pub bootstrap: String,
+    /// Files that it refers to, by name.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+/// Files hold secrets.
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files: Vec<_> = self.files.keys().collect();
+        f.debug_struct("Rendered").field("files", &files).finish_non_exhaustive()
+    }
+}
+
+impl Bootstrap {
+    /// The configuration and its files.
+    #[must_use]
+    pub fn render(&self) -> Rendered {
+        let token = token_file(self.token.expose()).into_bytes();
+        Rendered {
+            bootstrap: format!("{:#}", self.json()),
+            files: BTreeMap::from([(TOKEN_FILE.to_owned(), token)]),
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "node": self.node(),
+            "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
+            "dynamic_resources": dynamic_resources(),
+            "static_resources": {
+                "secrets": [self.control_plane.trust()],
+                "clusters": [self.control_plane.cluster(), admin_cluster()],
+                "listeners": [readiness(self.readiness)],
+            },
+            "layered_runtime": {"layers": [
+                {"name": "static", "static_layer": {
+                    "re2.max_program_size.error_level": u32::MAX,
+                    "re2.max_program_size.warn_level": 1000,
+                }},
+                // Withdrawn permissions. Envoy asks for nothing else until this is answered.
+                {"name": RUNTIME, "rtds_layer": {"name": RUNTIME, "rtds_config": ads()}},
+            ]},
+            "overload_manager": overload(u64::from(self.max_heap_mib) * MEBIBYTE),
+            // The tags that dashboards of the field know.
+            "stats_config": {"stats_tags": [
+                {"tag_name": "name", "regex": r"^grpc\.((.+)\.)"},
+                {"tag_name": "status", "regex": r"^grpc.*streams_closed(_([0-9]+))"},
+                {"tag_name": "worker", "regex": r"(worker_([0-9]+)\.)"},
+                {"tag_name": "listener", "regex": r"((.+?)\.)rbac\."},
+            ]},
+            "default_regex_engine": {
+                "name": "envoy.regex_engines.google_re2",
+                "typed_config": typed("envoy.extensions.regex_engines.v3.GoogleRE2", json!({})),
+            },
+        })
+    }
+
+    fn node(&self) -> Value {
+        json!({
+            "id": format!("{}.{}", self.mesh, self.name),
+            "cluster": self.workload.as_deref().unwrap_or("unknown"),
+            "locality": {"zone": self.zone.as_str()},
+            "metadata": {
+                "dataplane.proxyType": "dataplane",
+                "dataplane.admin.socketPath": ADMIN_SOCKET,
+                "dataplane.readinessReporter.port": self.readiness.port().to_string(),
+                "dataplane.resource": self.dataplane,
+                "features": [],
+                "version": {"atoll": {"version": self.version}},
+            },
+        })
+    }
+}
+
+impl ControlPlane {
+    /// The host, if it is an address and no name.
+    fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    fn trust(&self) -> Value {
+        let kind = if self.ip().is_some() { "IP_ADDRESS" } else { "DNS" };
+        json!({
+            "name": CONTROL_PLANE,
+            "validation_context": {
+                "trusted_ca": {"inline_string": self.ca_pem},
+                "match_typed_subject_alt_names": [
+                    {"san_type": kind, "matcher": {"exact": self.host}},
+                ],
+            },
+        })
+    }
+
+    fn cluster(&self) -> Value {
+        let (discovery, sni) = match self.ip() {
+            Some(_) => ("STATIC", ""),
+            None => ("STRICT_DNS", &*self.host),
+        };
+        json!({
+            "name": ADS,
+            "type": discovery,
+            "dns_lookup_family": "V4_PREFERRED",
+            "connect_timeout": "1s",
+            "upstream_connection_options": {"tcp_keepalive": {
+                "keepalive_time": 10, "keepalive_interval": 5, "keepalive_probes": 3,
+            }},
+            "load_assignment": assignment(ADS, json!({"socket_address": {
+                "address": self.host, "port_value": self.port,
+            }})),
+            "transport_socket": {
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": typed(
+                    "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                    json!({
+                        "sni": sni,
+                        "common_tls_context": {
+                            // Both: with a minimum of 1.3 alone no handshake succeeds.
+                            "tls_params": {
+                                "tls_minimum_protocol_version": "TLSv1_3",
+                                "tls_maximum_protocol_version": "TLSv1_3",
+                            },
+                            "validation_context_sds_secret_config": {"name": CONTROL_PLANE},
+                        },
+                    }),
+                ),
+            },
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    json!({
+                        "http_filters": [credentials(), {
+                            "name": "envoy.filters.http.upstream_codec",
+                            "typed_config": typed(
+                                "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+                                json!({}),
+                            ),
+                        }],
+                        // A control plane that vanished sends no reset.
+                        "explicit_http_config": {"http2_protocol_options": {
+                            "connection_keepalive": {"interval": "10s", "timeout": "5s"},
+                        }},
+                    }),
+                ),
+            },
+        })
+    }
+}
+
+/// The file [`TOKEN_FILE`] that holds `token`.
+#[must_use]
+pub fn token_file(token: &str) -> String {
+    let secret = json!({
+        "name": TOKEN,
+        "generic_secret": {"secret": {"inline_string": format!("Bearer {token}")}},
+    });
+    let secret = typed("envoy.extensions.transport_sockets.tls.v3.Secret", secret);
+    format!("{:#}", json!({"resources": [secret]}))
+}
+
+/// Takes the token from its file for each new stream; `initial_metadata` would keep the first.
+fn credentials() -> Value {
+    let source = json!({"path_config_source": {"path": format!("./{TOKEN_FILE}")},
+        "resource_api_version": "V3"});
+    let generic = typed(
+        "envoy.extensions.http.injected_credentials.generic.v3.Generic",
+        json!({"credential": {"name": TOKEN, "sds_config": source}}),
+    );
+    let injector = typed(
+        "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+        json!({"credential": {
+            "name": "envoy.http.injected_credentials.generic", "typed_config": generic,
+        }}),
+    );
+    json!({"name": "envoy.filters.http.credential_injector", "typed_config": injector})
+}
+
+fn dynamic_resources() -> Value {
+    // Waits for the control plane, however long, rather than start empty.
+    let patient = |source| with(source, "initial_fetch_timeout", json!("0s"));
+    json!({
+        "ads_config": {
+            "api_type": "DELTA_GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": true,
+            "grpc_services": [{"envoy_grpc": {
+                "cluster_name": ADS,
+                // The default lets the gap between two tries grow to 18 s and more.
+                "retry_policy": {"retry_back_off": {
+                    "base_interval": "0.2s", "max_interval": "2s",
+                }},
+            }}],
+        },
+        "lds_config": patient(ads()),
+        "cds_config": patient(ads()),
+    })
+}
+
+fn admin_cluster() -> Value {
+    json!({
+        "name": ADMIN,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": assignment(ADMIN, json!({"pipe": {"path": ADMIN_SOCKET}})),
+    })
+}
+
+/// Opens when Envoy has its first configuration, closes with a drain.
+fn readiness(at: SocketAddr) -> Value {
+    let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
+    let manager = json!({
+        "stat_prefix": READINESS,
+        "route_config": {
+            "name": READINESS,
+            "virtual_hosts": [{
+                "name": READINESS,
+                "domains": ["*"],
+                // Nothing else of the admin interface.
+                "routes": [{"match": {"path": "/ready"}, "route": {"cluster": ADMIN}}],
+            }],
+        },
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
+    });
+    let manager = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        manager,
+    );
+    json!({
+        "name": READINESS,
+        "stat_prefix": READINESS,
+        "enable_reuse_port": false,
+        "bypass_overload_manager": true,
+        "ignore_global_conn_limit": true,
+        "address": {"socket_address": {
+            "address": at.ip().to_string(), "port_value": at.port(),
+        }},
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": manager,
+        }]}],
+    })
+}
+
+fn overload(max_heap: u64) -> Value {
+    const HEAP: &str = "envoy.resource_monitors.fixed_heap";
+    let action = |name: &str, threshold: f64| {
+        let trigger = json!({"name": HEAP, "threshold": {"value": threshold}});
+        json!({"name": format!("envoy.overload_actions.{name}"), "triggers": [trigger]})
+    };
+    json!({
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            {"name": HEAP, "typed_config": typed(
+                "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                json!({"max_heap_size_bytes": max_heap}),
+            )},
+            {"name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": typed(
+                    "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    json!({"max_active_downstream_connections": DOWNSTREAM_CONNECTIONS}),
+                )},
+        ],
+        "actions": [
+            action("shrink_heap", 0.9),
+            action("disable_http_keepalive", 0.95),
+            action("stop_accepting_connections", 0.98),
+        ],
+    })
+}
+
+fn ads() -> Value {
+    json!({"ads": {}, "resource_api_version": "V3"})
+}
+
+fn assignment(name: &str, address: Value) -> Value {
+    let host = json!({"endpoint": {"address": address}});
+    json!({"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]})
+}
+
+fn typed(name: &str, message: Value) -> Value {
+    with(message, "@type", json!(format!("type.googleapis.com/{name}")))
+}
+
+fn with(mut message: Value, field: &str, value: Value) -> Value {
+    if let Some(fields) = message.as_object_mut() {
+        fields.insert(field.to_owned(), value);
+    }
+    message
+}

@@ -1,0 +1,278 @@
+//! What one proxy gets, and how its stream hears that it changed.
+
+use delta::{Item, Name, Version};
+use parking_lot::Mutex;
+use prost::Message;
+use proto::{envoy::service::discovery::v3::Resource, frame};
+use std::{
+    array,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::sync::Notify;
+
+/// The types of Envoy's resources that we serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Type {
+    /// Where requests go: CDS.
+    Cluster,
+    /// Where a cluster is: EDS.
+    Endpoint,
+    /// What Envoy listens on: LDS.
+    Listener,
+    /// What a listener does with a request: RDS.
+    Route,
+    /// Certificates, and whom to trust: SDS.
+    Secret,
+    /// Configuration of one filter: ECDS.
+    Extension,
+    /// Values that filters look up: RTDS.
+    Runtime,
+}
+
+impl Type {
+    /// Every type.
+    pub const ALL: [Self; 7] = [
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Listener,
+        Self::Route,
+        Self::Secret,
+        Self::Extension,
+        Self::Runtime,
+    ];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn url(self) -> &'static str {
+        match self {
+            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Self::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            Self::Runtime => "type.googleapis.com/envoy.service.runtime.v3.Runtime",
+        }
+    }
+
+    /// The type of that name.
+    #[must_use]
+    pub fn of(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.url() == url)
+    }
+
+    /// Whether Envoy takes all there are, rather than ask by name.
+    #[must_use]
+    pub const fn is_wildcard(self) -> bool {
+        matches!(self, Self::Cluster | Self::Listener)
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A resource as all proxies get it: encoded, and versioned by its content.
+#[must_use]
+pub fn item(kind: Type, name: &Name, message: &impl Message) -> Item {
+    let value = message.encode_to_vec();
+    let version = resource::Version::of(&value);
+    let any = prost_types::Any { type_url: kind.url().into(), value };
+    let bytes = frame::resource(&Resource {
+        name: name.to_string(),
+        version: version.to_string(),
+        resource: Some(any),
+        ..Resource::default()
+    });
+    Item { name: name.clone(), version: Version(version.to_be_bytes()), bytes }
+}
+
+/// What one proxy gets, as of now.
+///
+/// Whoever changes it marks the names that changed before anybody can see the change, and all marks
+/// of a change at once: then a stream that sees something new knows what else it must look at.
+pub trait Source: Send + Sync {
+    /// The resource of that name.
+    fn get(&self, kind: Type, name: &str) -> Option<Item>;
+
+    /// Every name that has a resource.
+    fn names(&self, kind: Type) -> Vec<Name>;
+
+    /// The name under which Envoy asks for the endpoints of a cluster.
+    fn endpoints_of(&self, cluster: &Name) -> Name {
+        cluster.clone()
+    }
+}
+
+/// Names that changed, by type.
+pub type Marks = BTreeMap<Type, BTreeSet<Name>>;
+
+/// A mailbox of names that changed: one end marks, the other takes. It holds each name once,
+/// however often it changed.
+#[must_use]
+pub fn changes() -> (Marker, Changes) {
+    let mailbox = Arc::<Mailbox>::default();
+    (Marker(mailbox.clone()), Changes(mailbox))
+}
+
+#[derive(Debug, Default)]
+struct Mailbox {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    marks: [BTreeSet<Name>; Type::ALL.len()],
+    closed: bool,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.marks.iter().all(BTreeSet::is_empty)
+    }
+}
+
+/// The end that marks. When it is dropped, the stream ends: its proxy has another one, or is gone.
+#[derive(Debug)]
+pub struct Marker(Arc<Mailbox>);
+
+impl Marker {
+    /// Marks one name.
+    pub fn mark(&self, kind: Type, name: Name) {
+        self.mark_all([(kind, name)]);
+    }
+
+    /// Marks names that changed together.
+    pub fn mark_all(&self, names: impl IntoIterator<Item = (Type, Name)>) {
+        let mut state = self.0.state.lock();
+        let asleep = state.is_empty();
+        for (kind, name) in names {
+            if let Some(marks) = state.marks.get_mut(kind.index()) {
+                marks.insert(name);
+            }
+        }
+        let wake = asleep && !state.is_empty();
+        drop(state);
+        if wake {
+            self.0.wake.notify_one();
+        }
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        self.0.state.lock().closed = true;
+        self.0.wake.notify_one();
+    }
+}
+
+/// The end that is told. It belongs to one stream.
+#[derive(Debug)]
+pub struct Changes(Arc<Mailbox>);
+
+/// Nobody marks any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the proxy has another stream or is gone")]
+pub struct Gone;
+
+impl Changes {
+    /// Waits until something is marked.
+    ///
+    /// Cancel safe: nothing is taken.
+    pub async fn changed(&mut self) -> Result<(), Gone> {
+        loop {
+            {
+                let state = self.0.state.lock();
+                if state.closed {
+                    return Err(Gone);
+                }
+                if !state.is_empty() {
+                    return Ok(());
+                }
+            }
+            self.0.wake.notified().await;
+        }
+    }
+
+    /// Takes what is marked.
+    #[must_use]
+    pub fn take(&mut self) -> Marks {
+        let marks =
+            std::mem::replace(&mut self.0.state.lock().marks, array::from_fn(|_| BTreeSet::new()));
+        let marks = Type::ALL.into_iter().zip(marks);
+        marks.filter(|(_, names)| !names.is_empty()).collect()
+    }
+
+    /// Whether a name of that type is marked.
+    #[must_use]
+    pub fn has(&self, kind: Type) -> bool {
+        self.0.state.lock().marks.get(kind.index()).is_some_and(|marks| !marks.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Name as _;
+    use proto::envoy::{
+        config::{
+            cluster::v3::Cluster, core::v3::TypedExtensionConfig,
+            endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
+            route::v3::RouteConfiguration,
+        },
+        extensions::transport_sockets::tls::v3::Secret,
+        service::{discovery::v3::DeltaDiscoveryResponse, runtime::v3::Runtime},
+    };
+    use std::time::Duration;
+
+    #[test]
+    fn types_are_called_as_their_messages() {
+        let messages = [
+            Cluster::type_url(),
+            ClusterLoadAssignment::type_url(),
+            Listener::type_url(),
+            RouteConfiguration::type_url(),
+            Secret::type_url(),
+            TypedExtensionConfig::type_url(),
+            Runtime::type_url(),
+        ];
+        assert_eq!(Type::ALL.map(|kind| kind.url().to_owned()), messages);
+        assert_eq!(Type::ALL.map(|kind| Type::of(kind.url())), Type::ALL.map(Some));
+        assert_eq!(Type::of("type.googleapis.com/envoy.config.cluster.v3"), None);
+    }
+
+    #[test]
+    fn an_item_is_a_whole_resource_with_the_hash_of_its_content() {
+        let cluster = |name: &str| Cluster { name: name.into(), ..Cluster::default() };
+        let a = item(Type::Cluster, &"a".into(), &cluster("a"));
+        let response = DeltaDiscoveryResponse::decode(a.bytes.clone()).unwrap();
+        let version = resource::Version::of(&cluster("a").encode_to_vec());
+        let resource = Resource {
+            name: "a".into(),
+            version: version.to_string(),
+            resource: Some(proto::pack(&cluster("a"))),
+            ..Resource::default()
+        };
+        assert_eq!(response.resources, [resource]);
+        assert_eq!(a.version, Version(version.to_be_bytes()));
+        assert_eq!(a, item(Type::Cluster, &"a".into(), &cluster("a")));
+        assert_ne!(a.version, item(Type::Cluster, &"a".into(), &cluster("b")).version);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_told_once_however_often_it_changed() {
+        let (marker, mut changes) = changes();
+        marker.mark(Type::Route, "a".into());
+        marker.mark_all([(Type::Route, "a".into()), (Type::Cluster, "b".into())]);
+        assert_eq!(changes.changed().await, Ok(()));
+        assert!(changes.has(Type::Cluster) && !changes.has(Type::Secret));
+        let expected = [(Type::Cluster, ["b".into()].into()), (Type::Route, ["a".into()].into())];
+        assert_eq!(changes.take(), expected.into());
+        let nothing = tokio::time::timeout(Duration::from_secs(60), changes.changed()).await;
+        assert!(nothing.is_err(), "everything was taken");
+        drop(marker);
+        assert_eq!(changes.changed().await, Err(Gone));
+    }
+}

@@ -1,0 +1,129 @@
+use super::{
+    common::{duration, limit, seconds},
+    http, permission,
+    value::{Inbound, Outbound},
+};
+use proto::{
+    envoy::{
+        config::route::v3::{
+            RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+            retry_policy::{
+                RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate,
+                retry_priority,
+            },
+            route::Action,
+            route_action::{ClusterSpecifier, MaxStreamDuration},
+            route_match::PathSpecifier,
+        },
+        extensions::{
+            filters::http::rbac::v3::{Rbac, RbacPerRoute},
+            retry::{
+                host::previous_hosts::v3::PreviousHostsPredicate,
+                priority::previous_priorities::v3::PreviousPrioritiesConfig,
+            },
+        },
+    },
+    pack,
+};
+use std::{collections::BTreeMap, time::Duration};
+use xds::{
+    draft::{InboundDraft, OutboundDraft, RouteDraft},
+    names,
+};
+
+/// Where requests of an application to a destination go. `None` where requests are not seen.
+#[must_use]
+pub fn outbound_route(outbound: &Outbound, draft: &OutboundDraft) -> Option<RouteConfiguration> {
+    let name = outbound.kri.to_string();
+    let action = RouteAction {
+        retry_policy: Some(retries(outbound.kri.short == "mzsvc")),
+        ..action(&name, &draft.route)
+    };
+    outbound
+        .protocol
+        .is_http()
+        .then(|| routes(VirtualHost { routes: vec![everything(action)], ..host(&name) }))
+}
+
+/// Who may call an inbound, and what happens to their requests. `None` where requests are not seen.
+#[must_use]
+pub fn inbound_route(inbound: &Inbound, draft: &InboundDraft) -> Option<RouteConfiguration> {
+    let name = names::inbound(&inbound.section);
+    let rbac = Rbac { matcher: Some(permission::rules(&draft.permissions)), ..Rbac::default() };
+    let rbac = pack(&RbacPerRoute { rbac: Some(rbac) });
+    inbound.protocol.is_http().then(|| {
+        routes(VirtualHost {
+            typed_per_filter_config: BTreeMap::from([(http::RBAC.to_owned(), rbac)]),
+            routes: vec![everything(action(&name, &draft.route))],
+            ..host(&name)
+        })
+    })
+}
+
+fn routes(host: VirtualHost) -> RouteConfiguration {
+    RouteConfiguration {
+        name: host.name.clone(),
+        virtual_hosts: vec![host],
+        ..RouteConfiguration::default()
+    }
+}
+
+fn host(name: &str) -> VirtualHost {
+    VirtualHost { name: name.into(), domains: vec!["*".into()], ..VirtualHost::default() }
+}
+
+fn everything(action: RouteAction) -> Route {
+    let all = RouteMatch {
+        path_specifier: Some(PathSpecifier::Prefix("/".into())),
+        ..RouteMatch::default()
+    };
+    Route { r#match: Some(all), action: Some(Action::Route(action)), ..Route::default() }
+}
+
+fn action(cluster: &str, draft: &RouteDraft) -> RouteAction {
+    let max_stream_duration = limit(draft.max_stream_duration).map(|longest| MaxStreamDuration {
+        max_stream_duration: Some(longest),
+        ..MaxStreamDuration::default()
+    });
+    RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.into())),
+        timeout: duration(draft.timeout),
+        idle_timeout: duration(draft.stream_idle_timeout),
+        max_stream_duration,
+        ..RouteAction::default()
+    }
+}
+
+/// Another host for another try: one of another priority where hosts may be in several zones, since
+/// a dead replica nearby must not cost all tries.
+fn retries(several_zones: bool) -> RetryPolicy {
+    let back_off = RetryBackOff {
+        base_interval: duration(Duration::from_millis(25)),
+        max_interval: duration(Duration::from_millis(250)),
+    };
+    let policy = RetryPolicy {
+        retry_on: "gateway-error,connect-failure,refused-stream".into(),
+        num_retries: Some(5),
+        per_try_timeout: seconds(16),
+        retry_back_off: Some(back_off),
+        ..RetryPolicy::default()
+    };
+    if several_zones {
+        let priorities = PreviousPrioritiesConfig { update_frequency: 1 };
+        let retry_priority = RetryPriority {
+            name: "envoy.retry_priorities.previous_priorities".into(),
+            config_type: Some(retry_priority::ConfigType::TypedConfig(pack(&priorities))),
+        };
+        return RetryPolicy { retry_priority: Some(retry_priority), ..policy };
+    }
+    let others = PreviousHostsPredicate {};
+    let others = RetryHostPredicate {
+        name: "envoy.retry_host_predicates.previous_hosts".into(),
+        config_type: Some(retry_host_predicate::ConfigType::TypedConfig(pack(&others))),
+    };
+    RetryPolicy {
+        host_selection_retry_max_attempts: 3,
+        retry_host_predicate: vec![others],
+        ..policy
+    }
+}
