@@ -45,6 +45,13 @@ impl Ready {
         missing
     }
 
+    /// Waits until none of `parts` is missing.
+    pub async fn wait_for(&self, parts: &[&'static str]) {
+        let there = |missing: &Missing| parts.iter().all(|part| !missing.contains_key(part));
+        // Cannot fail: we hold a sender.
+        drop(self.missing.subscribe().wait_for(there).await);
+    }
+
     /// Waits until no part is missing.
     pub async fn wait(&self) {
         // Cannot fail: we hold a sender.

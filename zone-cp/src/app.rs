@@ -1,11 +1,14 @@
 //! From settings to a running control plane.
 
 use crate::{
-    Addresses, Config, defaults,
+    Addresses, Config,
+    dataplanes::{self, Dataplanes},
+    defaults,
     identities::{Identities, Issuer},
     join,
     names::{Dns, Names},
     ports::Ports,
+    reconcile::{self, Meshes},
     services,
 };
 use anyhow::{Context, Result};
@@ -129,9 +132,35 @@ impl Bound {
                 stop(),
             ),
         );
-        drop((issuer, renewed, xds_guard));
+        let config_kind = kinds.id_of(kinds::config::KIND.name).context("a kind is missing")?;
+        let meshes = Meshes::new(
+            zone.clone(),
+            Arc::new(issuer.clone()),
+            clock.clone(),
+            store.reader(),
+            config_kind,
+        );
+        tasks.spawn("xds.open", open_when(ready.clone(), meshes.clone(), stop()));
+        let feeding = (meshes.clone(), store.clone(), kinds.clone(), stop());
+        tasks.spawn("xds", async move {
+            let (meshes, store, kinds, stop) = feeding;
+            Ok(meshes.run(&store, &kinds, reconcile::renewed(renewed), xds_guard, stop).await?)
+        });
 
         let names = Arc::new(Names::default());
+        let parts = dataplanes::Parts {
+            store: store.clone(),
+            kinds: kinds.clone(),
+            place: place.clone(),
+            instance: instance.clone(),
+            meshes,
+            issuer,
+            names: names.clone(),
+            clock: clock.clone(),
+        };
+        let dataplanes = Dataplanes::new(parts, stop())?;
+        tasks.spawn("dataplanes.keep", dataplanes.clone().keep());
+        tasks.spawn("dataplanes", dataplanes.serve(ports.proxies));
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
         tasks.spawn("names", follow_names(names.clone(), &store, &kinds, Dns { mesh, records })?);
         let dns = ports.dns;
@@ -173,6 +202,19 @@ impl Bound {
     }
 }
 
+/// Proxies are served from when the zone knows everything that matters.
+async fn open_when(ready: Ready, meshes: Meshes, stop: CancellationToken) -> Result<()> {
+    let known = ready.wait_for(&["store", "kds"]);
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        () = known => {}
+    }
+    meshes.open();
+    stop.cancelled().await;
+    Ok(())
+}
+
 async fn serve_admin(
     listener: tokio::net::TcpListener,
     ready: Ready,
@@ -192,8 +234,11 @@ fn follow_names(
 ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
     let reader = store.reader();
     let services = kinds.id_of(kinds::mesh_service::KIND.name).context("a kind is missing")?;
-    // The view closes when the program stops.
-    Ok(async move { Ok(names.run(&reader, services, Some(dns)).await.unwrap_or_default()) })
+    Ok(async move {
+        // The view closes when the program stops.
+        names.run(&reader, services, Some(dns)).await.ok();
+        Ok(())
+    })
 }
 
 /// The name of the machine.

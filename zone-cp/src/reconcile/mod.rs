@@ -9,6 +9,7 @@
 //! taken for gone.
 
 mod calls;
+mod credentials;
 mod groups;
 mod marks;
 mod mesh;
@@ -26,6 +27,7 @@ mod tests;
 mod written;
 
 pub use self::{
+    credentials::renewed,
     meshes::{Identities, Meshes, NotServed, ProxyKey},
     proxies::{Credential, Traits},
     run::{Failed, Renewed},
