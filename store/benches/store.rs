@@ -27,9 +27,14 @@ const FEW: usize = 16;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 
+const PADDING: &str = match std::str::from_utf8(&[b'-'; 960]) {
+    Ok(padding) => padding,
+    Err(_) => "",
+};
+
 /// 1 KB.
 fn item(name: usize, content: usize) -> Item {
-    put(&format!("sample-{name}"), &format!("{content:-<970}"))
+    put(&format!("sample-{name}"), &format!("{content}{PADDING}"))
 }
 
 fn start(tasks: &mut JoinSet<Result<(), StoreError>>, path: &Path) -> anyhow::Result<Local> {
@@ -45,7 +50,7 @@ async fn commits(
     writers: usize,
     contents: usize,
     names: fn(usize) -> usize,
-) -> (usize, f64) {
+) -> anyhow::Result<(usize, f64)> {
     let (done, start) = (Arc::new(AtomicUsize::new(0)), Instant::now());
     let mut tasks = JoinSet::new();
     for writer in 0..writers {
@@ -54,24 +59,27 @@ async fn commits(
             // Never what was written before: what changes nothing is not committed.
             for content in contents.. {
                 let name = names(writer.wrapping_mul(7_919).wrapping_add(content));
-                if start.elapsed() > ROUND || store.commit(vec![item(name, content)]).await.is_err()
-                {
-                    return;
+                if start.elapsed() > ROUND {
+                    break;
                 }
+                store.commit(vec![item(name, content)]).await?;
                 done.fetch_add(1, Ordering::Relaxed);
             }
+            Ok::<_, StoreError>(())
         });
     }
-    tasks.join_all().await;
-    (done.load(Ordering::Relaxed), start.elapsed().as_secs_f64())
+    while let Some(joined) = tasks.join_next().await {
+        joined??;
+    }
+    Ok((done.load(Ordering::Relaxed), start.elapsed().as_secs_f64()))
 }
 
-async fn measure(store: &Local, rows: &str, names: fn(usize) -> usize) {
+async fn measure(store: &Local, rows: &str, names: fn(usize) -> usize) -> anyhow::Result<()> {
     for writers in [1, 8, 64] {
         let (mut count, mut figures) = (0, Vec::new());
         for round in 1..=ROUNDS {
             let contents = (round * 100 + writers) * 1_000_000;
-            let (done, seconds) = commits(store, writers, contents, names).await;
+            let (done, seconds) = commits(store, writers, contents, names).await?;
             count += done;
             figures.push(done as f64 / seconds);
         }
@@ -81,6 +89,7 @@ async fn measure(store: &Local, rows: &str, names: fn(usize) -> usize) {
             "max": middle(figures.get(ROUNDS - 1..).unwrap_or_default()) });
         report("store", &format!("commits-{rows}-{writers}-writers"), ends);
     }
+    Ok(())
 }
 
 fn main() -> anyhow::Result<()> {
@@ -89,7 +98,7 @@ fn main() -> anyhow::Result<()> {
     Runtime::new()?.block_on(async {
         let mut tasks = JoinSet::new();
         let store = start(&mut tasks, &folder.path().join("few.redb"))?;
-        measure(&store, "few-rows", |i| i % FEW).await;
+        measure(&store, "few-rows", |i| i % FEW).await?;
         drop(store);
         let store = start(&mut tasks, &path)?;
         for first in (0..MANY).step_by(1_000) {
@@ -97,7 +106,7 @@ fn main() -> anyhow::Result<()> {
             store.commit(batch).await?;
         }
         // Over all names, as changes of users are; not the same few pages again and again.
-        measure(&store, "at-random-in-100000-rows", |i| i.wrapping_mul(104_729) % MANY).await;
+        measure(&store, "at-random-in-100000-rows", |i| i.wrapping_mul(104_729) % MANY).await?;
         drop(store);
         tasks.join_all().await;
         anyhow::Ok(())
