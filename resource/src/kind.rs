@@ -3,7 +3,7 @@
 use super::{
     Access, Audience, Encoding, Export, Feature, Features, Flow, Head, Kri, Labels, NameRule, Peer,
     RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName, Violations,
-    ZoneName, label,
+    ZoneName, label, schema,
 };
 use bytes::Bytes;
 use serde_json::Value;
@@ -250,7 +250,13 @@ fn malformed<S: Spec>(source: super::BoxError) -> RejectedSpec {
 }
 
 fn decode<S: Spec>(bytes: &[u8]) -> Result<AnySpec, RejectedSpec> {
-    checked(S::Encoding::decode(bytes).map_err(malformed::<S>)?)
+    match S::Encoding::decode(bytes) {
+        Ok(spec) => checked(spec),
+        Err(error) => {
+            let document = serde_json::from_slice(bytes).ok();
+            Err(explained::<S>(document.as_ref(), error))
+        }
+    }
 }
 
 fn encode<S: Spec>(spec: &AnySpec) -> Result<Bytes, RejectedSpec> {
@@ -259,7 +265,23 @@ fn encode<S: Spec>(spec: &AnySpec) -> Result<Bytes, RejectedSpec> {
 }
 
 fn from_json<S: Spec>(json: Value) -> Result<AnySpec, RejectedSpec> {
-    checked(S::Encoding::from_json(json).map_err(malformed::<S>)?)
+    match S::Encoding::from_json(json.clone()) {
+        Ok(spec) => checked(spec),
+        Err(error) => Err(explained::<S>(Some(&json), error)),
+    }
+}
+
+/// What is wrong with a document that could not be read: place by place, if the schema knows.
+fn explained<S: Spec>(document: Option<&Value>, error: super::BoxError) -> RejectedSpec {
+    let mut violations = Violations::default();
+    if let Some(document) = document {
+        schema::check(S::schema().as_value(), document, "spec", &mut violations);
+    }
+    if violations.is_empty() {
+        malformed::<S>(error)
+    } else {
+        RejectedSpec::Invalid { kind: S::KIND, violations }
+    }
 }
 
 fn to_json<S: Spec>(spec: &AnySpec) -> Result<Value, RejectedSpec> {
