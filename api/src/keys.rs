@@ -21,6 +21,8 @@ pub const GLOBAL_SECRET: &str = "GlobalSecret";
 pub const SECRET: &str = "Secret";
 /// What the names of the keys of user tokens begin with.
 pub const USER_KEYS: &str = "user-token-signing-key-";
+/// The secret that lists the IDs of user tokens that are not accepted any more.
+pub const USER_REVOCATIONS: &str = "user-token-revocations";
 /// What the names of the keys of zone tokens begin with.
 pub const ZONE_KEYS: &str = "zone-token-signing-key-";
 
@@ -132,7 +134,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn new(kinds: &Kinds) -> Self {
-        Self { users: TokenKeys::global(kinds, USER_KEYS, "user-token-revocations") }
+        Self { users: TokenKeys::global(kinds, USER_KEYS, USER_REVOCATIONS) }
     }
 
     /// Who holds `token`. Whoever sends a bad one learns nothing about why.

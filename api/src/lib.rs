@@ -4,6 +4,7 @@
 //! themselves; what global and zones differ in stands in [`write`] and [`labels`].
 
 pub mod access;
+pub mod admin_token;
 mod asked;
 mod body;
 mod catalog;
@@ -27,6 +28,7 @@ mod watch;
 mod write;
 
 pub use self::{
+    config::Config,
     problem::Problem,
     root::CLUSTER_ID,
     state::{About, ApiState, Change, Entry, Hooks, NoHooks, Place, Prepared},

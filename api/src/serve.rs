@@ -9,11 +9,11 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use identity::tls::TlsListener;
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use identity::tls::{TlsListener, TlsStream};
+use std::{future::Future, net::SocketAddr, pin::pin, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -35,9 +35,28 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves plain HTTP until `shutdown`, then lets open requests end.
 pub async fn plain(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let accept = async || {
+    each(listener, router, shutdown).await;
+}
+
+/// Serves HTTPS until `shutdown`, then lets open requests end.
+pub async fn tls(listener: TlsListener, router: Router, shutdown: CancellationToken) {
+    each(listener, router, shutdown).await;
+}
+
+/// Takes connections.
+trait Accept: Send {
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection. Cancel safe.
+    fn next(&mut self) -> impl Future<Output = (Self::Io, Connection)> + Send;
+}
+
+impl Accept for TcpListener {
+    type Io = TcpStream;
+
+    async fn next(&mut self) -> (TcpStream, Connection) {
         loop {
-            match listener.accept().await {
+            match self.accept().await {
                 Ok((stream, peer)) => {
                     // A connection that has no address any more is gone.
                     if let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) {
@@ -51,32 +70,25 @@ pub async fn plain(listener: TcpListener, router: Router, shutdown: Cancellation
                 }
             }
         }
-    };
-    each(accept, router, shutdown.clone()).await;
+    }
 }
 
-/// Serves HTTPS until `shutdown`, then lets open requests end.
-pub async fn tls(mut listener: TlsListener, router: Router, shutdown: CancellationToken) {
-    let accept = async || {
+impl Accept for TlsListener {
+    type Io = TlsStream;
+
+    async fn next(&mut self) -> (TlsStream, Connection) {
         loop {
-            let stream = listener.accept().await;
+            let stream = self.accept().await;
             if let Ok(local) = stream.local_addr() {
                 let peer = stream.peer().address;
                 return (stream, Connection { peer, local, tls: true });
             }
         }
-    };
-    each(accept, router, shutdown.clone()).await;
+    }
 }
 
-/// Serves each connection, so many at once. `accept` must be cancel safe.
-async fn each<Io>(
-    mut accept: impl AsyncFnMut() -> (Io, Connection),
-    router: Router,
-    shutdown: CancellationToken,
-) where
-    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+/// Serves each connection, so many at once.
+async fn each(mut listener: impl Accept, router: Router, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         let full = connections.len() >= limits::CONNECTIONS;
@@ -89,7 +101,7 @@ async fn each<Io>(
                 }
                 continue;
             }
-            accepted = accept(), if !full => accepted,
+            accepted = listener.next(), if !full => accepted,
         };
         connections.spawn(serve(stream, connection, router.clone(), shutdown.clone()));
     }
