@@ -10,7 +10,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use identity::tls::{TlsListener, TlsStream};
-use std::{future::Future, net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -43,7 +43,7 @@ pub async fn tls(listener: TlsListener, router: Router, shutdown: CancellationTo
     each(listener, router, shutdown).await;
 }
 
-/// Takes connections.
+/// Where connections come from.
 trait Accept: Send {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -88,7 +88,7 @@ impl Accept for TlsListener {
 }
 
 /// Serves each connection, so many at once.
-async fn each(mut listener: impl Accept, router: Router, shutdown: CancellationToken) {
+async fn each(mut accept: impl Accept, router: Router, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         let full = connections.len() >= limits::CONNECTIONS;
@@ -101,7 +101,7 @@ async fn each(mut listener: impl Accept, router: Router, shutdown: CancellationT
                 }
                 continue;
             }
-            accepted = listener.next(), if !full => accepted,
+            accepted = accept.next(), if !full => accepted,
         };
         connections.spawn(serve(stream, connection, router.clone(), shutdown.clone()));
     }

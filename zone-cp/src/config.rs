@@ -222,7 +222,8 @@ dns: {mesh: '-'}
 vips: {meshService: 10.0.0.0/32}
 ";
         let error = load::<Config>(Some(file), []).unwrap_err().to_string();
-        let paths = ["zone.name", "global.address", "global.keyFile", "dns.mesh", "vips.meshService"];
+        let paths =
+            ["zone.name", "global.address", "global.keyFile", "dns.mesh", "vips.meshService"];
         for path in paths {
             assert!(error.contains(&format!("{path}: ")), "{path} in {error}");
         }
