@@ -91,6 +91,7 @@ impl Names {
                 for change in changes.get(mesh).into_iter().flatten() {
                     records.apply(change.clone());
                 }
+                records.complete();
             }
             self.publish();
         }

@@ -179,6 +179,7 @@ async fn the_zones_dns_answers_for_its_mesh_alone() {
         service("default", "a", 1, &["240.0.0.1"], &["a.mesh.local"]),
         service("other", "b", 1, &["240.0.0.2"], &["b.mesh.local"]),
     ]);
+    assert_eq!(world.records.find("b.mesh.local"), Found::Unknown);
     world
         .run(&reader, async {
             let address: IpAddr = "240.0.0.1".parse().unwrap();
