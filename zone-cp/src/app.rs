@@ -89,7 +89,7 @@ impl Bound {
         let instance = format!("{hostname}-{short}");
         let answerer = Arc::new(NoProxies);
         let client = join::client(&config, (&store, &kinds), &instance, answerer, &clock)?;
-        let federated = client.is_some();
+        let (federated, known) = (client.is_some(), client.as_ref().map(|client| client.handle()));
         match client {
             Some(client) => {
                 tasks.spawn("kds.complete", join::complete(client.handle(), kds_guard, stop()));
@@ -133,7 +133,8 @@ impl Bound {
 
         let names = Arc::new(Names::default());
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
-        tasks.spawn("names", follow_names(names.clone(), &store, &kinds, Dns { mesh, records }, stop())?);
+        let following = follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());
+        tasks.spawn("names", join::after(known, stop(), following?));
         let dns = ports.dns;
         let stopped = stop();
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
@@ -186,8 +187,7 @@ async fn serve_admin(
 /// Keeps the names of services.
 fn follow_names(
     names: Arc<Names>,
-    store: &Local,
-    kinds: &Kinds,
+    (store, kinds): (&Local, &Kinds),
     dns: Dns,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
