@@ -133,7 +133,7 @@ impl Bound {
 
         let names = Arc::new(Names::default());
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
-        tasks.spawn("names", follow_names(names.clone(), &store, &kinds, Dns { mesh, records })?);
+        tasks.spawn("names", follow_names(names.clone(), &store, &kinds, Dns { mesh, records }, stop())?);
         let dns = ports.dns;
         let stopped = stop();
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
@@ -183,16 +183,20 @@ async fn serve_admin(
     Ok(axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?)
 }
 
-/// Keeps the names of services until the store closes.
+/// Keeps the names of services.
 fn follow_names(
     names: Arc<Names>,
     store: &Local,
     kinds: &Kinds,
     dns: Dns,
+    stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
     let reader = store.reader();
     let services = kinds.id_of(kinds::mesh_service::KIND.name).context("a kind is missing")?;
-    Ok(async move { Ok(names.run(&reader, services, Some(dns)).await?) })
+    Ok(async move {
+        names.run(&reader, services, Some(dns), stop).await;
+        Ok(())
+    })
 }
 
 /// The name of the machine.
