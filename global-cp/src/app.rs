@@ -2,6 +2,7 @@
 
 use crate::{
     Addresses, Config,
+    about::{about, settings},
     admission::Gatekeeper,
     audiences::Audiences,
     author::Author,
@@ -16,8 +17,7 @@ use api::{About, ApiState, Place, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use futures::FutureExt as _;
 use identity::tls::{Alpn, ServerTls, TlsListener};
-use kds::global::{Server, Settings};
-use proto::kuma::system::v1alpha1::KumaCpVersion;
+use kds::global::Server;
 use resource::Peer;
 use std::{future::Future, sync::Arc};
 use store::{Backend as _, Kinds, Local, view::Reader};
@@ -146,23 +146,4 @@ async fn until(stop: CancellationToken, task: impl Future<Output = Result<()>>) 
         () = stop.cancelled() => Ok(()),
         ended = task => ended,
     }
-}
-
-fn about() -> About {
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let hostname = hostname.trim().to_owned();
-    // Two processes on one machine, or one after the other, are not the same instance.
-    let mut suffix = uuid::Uuid::new_v4().simple().to_string();
-    suffix.truncate(4);
-    About {
-        version: env!("CARGO_PKG_VERSION").into(),
-        instance_id: format!("{hostname}-{suffix}"),
-        hostname,
-        gui: String::new(),
-    }
-}
-
-fn settings(about: &About) -> Settings {
-    let version = KumaCpVersion { version: about.version.clone(), ..KumaCpVersion::default() };
-    Settings { instance: about.instance_id.clone(), version, ..Settings::default() }
 }

@@ -1,5 +1,6 @@
 //! The global control plane.
 
+mod about;
 mod admission;
 mod app;
 mod audiences;

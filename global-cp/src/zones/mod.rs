@@ -23,7 +23,7 @@ pub(crate) fn removed_row(zone: &str) -> String {
 pub(crate) fn is_online(author: &Author, reader: &Reader, zone: &str) -> bool {
     let row = author.get(reader, zone_insight::KIND, &ResourceKey::global(zone));
     let insight = row.and_then(|row| kinds::read::<ZoneInsight>(&row).ok());
-    insight.is_some_and(|insight| insight.0.subscriptions.iter().any(insight::is_open))
+    insight.is_some_and(|insight| insight.is_online())
 }
 
 /// Everything that a zone wrote.
