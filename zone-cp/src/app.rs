@@ -133,7 +133,8 @@ impl Bound {
 
         let names = Arc::new(Names::default());
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
-        let following = follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());
+        let following =
+            follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());
         tasks.spawn("names", join::after(known, stop(), following?));
         let dns = ports.dns;
         let stopped = stop();
