@@ -50,6 +50,7 @@ pub struct Kind {
     transit_key: fn(&ResourceKey, Peer) -> Option<ResourceKey>,
     needs: fn(&AnySpec) -> Features,
     is_producer: fn(&AnySpec, &Labels) -> bool,
+    keeps_audience: fn(&[u8], &[u8]) -> bool,
     schema: fn() -> schemars::Schema,
 }
 
@@ -87,6 +88,7 @@ impl Kind {
             transit_key: S::transit_key,
             needs: needs::<S>,
             is_producer: is_producer::<S>,
+            keeps_audience: keeps_audience::<S>,
             schema: S::schema,
         }
     }
@@ -226,6 +228,13 @@ impl Kind {
         }
     }
 
+    /// Whether a resource that becomes `now` is seen by the same as `before`, where others decided
+    /// about that; see [`Spec::keeps_audience_of`].
+    #[must_use]
+    pub fn keeps_audience(&self, before: &[u8], now: &[u8]) -> bool {
+        (self.keeps_audience)(before, now)
+    }
+
     /// The JSON schema, for custom resource definitions and the API.
     #[must_use]
     pub fn schema(&self) -> schemars::Schema {
@@ -307,6 +316,11 @@ fn export<S: Spec>(spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnyS
 
 fn needs<S: Spec>(spec: &AnySpec) -> Features {
     spec.downcast_ref::<S>().expect(OWN).needs()
+}
+
+fn keeps_audience<S: Spec>(before: &[u8], now: &[u8]) -> bool {
+    let read = |bytes| S::Encoding::decode(bytes).ok();
+    read(before).zip(read(now)).is_some_and(|(before, now): (S, S)| now.keeps_audience_of(&before))
 }
 
 fn is_producer<S: Spec>(spec: &AnySpec, labels: &Labels) -> bool {

@@ -92,7 +92,7 @@ impl Bound {
         let instance = format!("{hostname}-{short}");
         let answerer = Arc::new(NoProxies);
         let client = join::client(&config, (&store, &kinds), &instance, answerer, &clock)?;
-        let federated = client.is_some();
+        let (federated, known) = (client.is_some(), client.as_ref().map(|client| client.handle()));
         match client {
             Some(client) => {
                 tasks.spawn("kds.complete", join::complete(client.handle(), kds_guard, stop()));
@@ -162,7 +162,9 @@ impl Bound {
         tasks.spawn("dataplanes.keep", dataplanes.clone().keep());
         tasks.spawn("dataplanes", dataplanes.serve(ports.proxies));
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
-        tasks.spawn("names", follow_names(names.clone(), &store, &kinds, Dns { mesh, records })?);
+        let following =
+            follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());
+        tasks.spawn("names", join::after(known, stop(), following?));
         let dns = ports.dns;
         let stopped = stop();
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
@@ -225,18 +227,17 @@ async fn serve_admin(
     Ok(axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?)
 }
 
-/// Keeps the names of services until the store closes.
+/// Keeps the names of services.
 fn follow_names(
     names: Arc<Names>,
-    store: &Local,
-    kinds: &Kinds,
+    (store, kinds): (&Local, &Kinds),
     dns: Dns,
+    stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
     let reader = store.reader();
     let services = kinds.id_of(kinds::mesh_service::KIND.name).context("a kind is missing")?;
     Ok(async move {
-        // The view closes when the program stops.
-        names.run(&reader, services, Some(dns)).await.ok();
+        names.run(&reader, services, Some(dns), stop).await;
         Ok(())
     })
 }

@@ -76,15 +76,29 @@ fn shown_config(config: &Config) -> String {
 
 /// Holds `guard` until the zone knows everything that matters, from global or from its store.
 pub(crate) async fn complete(handle: Handle, guard: Guard, stop: CancellationToken) -> Result<()> {
-    let mut state = handle.state();
-    // The client lives as long as the program, which ends otherwise.
-    let known = async { state.wait_for(|state| state.complete_once).await.map(drop) };
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => return Ok(()),
-        known = known => known?,
+    after(Some(handle), stop.clone(), async move {
+        drop(guard);
+        stop.cancelled().await;
+        Ok(())
+    })
+    .await
+}
+
+/// Runs `part` once the zone knows everything that matters: at once if it has no global. Before
+/// that, what is missing may only be late.
+pub(crate) async fn after(
+    handle: Option<Handle>,
+    stop: CancellationToken,
+    part: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    if let Some(handle) = handle {
+        let mut state = handle.state();
+        // The client lives as long as the program, which ends otherwise.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            known = state.wait_for(|state| state.complete_once) => drop(known?),
+        }
     }
-    drop(guard);
-    stop.cancelled().await;
-    Ok(())
+    part.await
 }
