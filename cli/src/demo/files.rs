@@ -183,19 +183,17 @@ impl Places {
     }
 }
 
-/// A policy that lets nobody call, or `caller` too.
-pub(crate) fn permission(callers: &[&str]) -> Value {
-    let allow: Vec<Value> = callers
-        .iter()
-        .map(|caller| json!({ "spiffeID": { "type": "Exact", "value": caller } }))
-        .collect();
+/// A policy that says of `caller` whether it may call cart; nobody else may.
+pub(crate) fn permission(caller: &str, verdict: &str) -> Value {
     json!({
         "type": "MeshTrafficPermission",
         "mesh": "default",
         "name": "cart-callers",
         "spec": {
             "targetRef": { "kind": "Dataplane", "labels": { "kuma.io/workload": "cart" } },
-            "rules": [{ "default": { "allow": allow } }],
+            "rules": [{ "default": {
+                verdict: [{ "spiffeID": { "type": "Exact", "value": caller } }],
+            } }],
         },
     })
 }

@@ -80,14 +80,9 @@ impl<'a, 'o> Steps<'a, 'o> {
     }
 
     async fn ready(&mut self, name: &str, address: &str) -> Result<Duration> {
-        let url = format!("http://{address}/ready");
-        let look = async || {
-            let answer = reqwest::get(&url).await?;
-            if answer.status().is_success() {
-                return Ok(());
-            }
-            bail!("{name} is not ready: {}", answer.text().await?)
-        };
+        let target = Target { address: format!("http://{address}"), ca: None, token: None };
+        let client = Client::of(target)?;
+        let look = async || client.request(Method::GET, "/ready", None).await.map(drop);
         Ok(self.until(name, look).await?.1)
     }
 
@@ -160,9 +155,9 @@ impl<'a, 'o> Steps<'a, 'o> {
         Ok(fs::write(self.places.file(&format!("{file}.token")), token)?)
     }
 
-    async fn allow(&self, client: &Client, callers: &[&str]) -> Result<()> {
+    async fn rule(&self, client: &Client, verdict: &str) -> Result<()> {
         let path = "/meshes/default/meshtrafficpermissions/cart-callers";
-        client.request(Method::PUT, path, Some(&permission(callers))).await?;
+        client.request(Method::PUT, path, Some(&permission(WEB, verdict))).await?;
         Ok(())
     }
 
@@ -183,7 +178,7 @@ impl<'a, 'o> Steps<'a, 'o> {
         let (mut call, _) = self.until("an answer of cart", look).await?;
         self.say("nobody was allowed to call cart yet, so the answer is 403")?;
         let client = self.client()?;
-        self.allow(&client, &[WEB]).await?;
+        self.rule(&client, "allow").await?;
         let (answer, took) = self.answered(&mut call, StatusCode::OK).await?;
         self.say(format!("a MeshTrafficPermission on global allows web: 200 after {took:.1?}"))?;
         for (who, id) in identities(&answer.body)? {
@@ -216,12 +211,12 @@ impl<'a, 'o> Steps<'a, 'o> {
     pub(crate) async fn refuse_and_allow(&mut self, call: &mut Call) -> Result<()> {
         self.step("A change of a policy on global, while the connection stays open")?;
         let client = self.client()?;
-        self.allow(&client, &[]).await?;
+        self.rule(&client, "deny").await?;
         let (_, took) = self.answered(call, StatusCode::FORBIDDEN).await?;
         self.say(format!(
             "permission withdrawn: 403 on the same connection {took:.1?} after the PUT"
         ))?;
-        self.allow(&client, &[WEB]).await?;
+        self.rule(&client, "allow").await?;
         let (_, took) = self.answered(call, StatusCode::OK).await?;
         self.say(format!("permission given again: 200 on the same connection after {took:.1?}"))
     }
