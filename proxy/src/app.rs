@@ -100,6 +100,7 @@ impl Bound {
             dial: self.dial.clone(),
             hello: self.hello(),
             token_file: PathBuf::from(&self.settings.token_file),
+            renewed: None,
             state,
             workdir: self.workdir.clone(),
             configured: configures,

@@ -2,7 +2,7 @@
 
 use crate::probe::{Probe, Thresholds};
 use prost::Message;
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use prost_reflect::DynamicMessage;
 use proto::kuma::mesh::v1alpha1::{
     Dataplane as Spec,
     dataplane::networking::{Inbound, listener},

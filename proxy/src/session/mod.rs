@@ -1,15 +1,27 @@
 //! The session with the zone's control plane: one stream, opened anew whenever it ends.
 
+mod dial;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::dial::Tls;
+
 use crate::{
     envoy::{Admin, What},
     workdir::{Workdir, WorkdirError},
 };
 use daemon::Backoff;
 use proto::atoll::proxy::v1::{
-    AdminAnswer, AdminRequest, FromProxy, Hello, Leaving, Pong, State, ToProxy, Welcome,
+    AdminAnswer, AdminRequest, FromProxy, Hello, Leaving, Pong, State, ToProxy, Token, Welcome,
     admin_answer, admin_request, from_proxy, proxies_client::ProxiesClient, to_proxy,
 };
-use std::{collections::BTreeSet, future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -81,6 +93,8 @@ pub(crate) struct Session<D, A> {
     /// Without a state.
     pub(crate) hello: Hello,
     pub(crate) token_file: PathBuf,
+    /// A token that came over the session, and the one of the file that it replaces.
+    pub(crate) renewed: Option<(String, String)>,
     pub(crate) state: watch::Receiver<State>,
     pub(crate) workdir: Workdir,
     /// Turns true with the first welcome.
@@ -137,7 +151,6 @@ impl<D: Dial, A: Admin> Session<D, A> {
         &mut self,
     ) -> Result<(Streaming<ToProxy>, mpsc::Sender<FromProxy>, Welcome), SessionEnded> {
         let token = self.token()?;
-        self.workdir.write(TOKEN, token_file(&token).as_bytes())?;
         let channel = self.dial.dial().await.map_err(SessionEnded::Connect)?;
         let mut client = ProxiesClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
         let (to_peer, messages) = mpsc::channel(QUEUE);
@@ -151,12 +164,13 @@ impl<D: Dial, A: Admin> Session<D, A> {
         request.metadata_mut().insert("authorization", credential);
         let answer = client.session(request).await.map_err(SessionEnded::Refused)?;
         let mut stream = answer.into_inner();
-        match next(&mut stream).await? {
-            to_proxy::Message::Welcome(welcome) => Ok((stream, to_peer, welcome)),
-            _ => Err(SessionEnded::NoWelcome),
-        }
+        let to_proxy::Message::Welcome(welcome) = next(&mut stream).await? else {
+            return Err(SessionEnded::NoWelcome);
+        };
+        Ok((stream, to_peer, welcome))
     }
 
+    /// What the file says, or the token that came for what the file says.
     fn token(&self) -> Result<String, SessionEnded> {
         let path = || self.token_file.clone();
         let text = std::fs::read_to_string(&self.token_file)
@@ -168,16 +182,29 @@ impl<D: Dial, A: Admin> Session<D, A> {
         {
             return Err(SessionEnded::NotAToken(path()));
         }
-        Ok(token.to_owned())
+        match &self.renewed {
+            Some((replaced, renewed)) if replaced == token => Ok(renewed.clone()),
+            Some(_) | None => Ok(token.to_owned()),
+        }
     }
 
     fn welcomed(&self, welcome: &Welcome) -> Result<(), WorkdirError> {
-        for (name, content) in &welcome.files {
-            self.workdir.write(name, content)?;
-        }
+        self.write(&welcome.files)?;
         // An Envoy that runs keeps the one it began with; the next one begins with this.
         self.workdir.write_bootstrap(&welcome.bootstrap)?;
         self.configured.send_replace(true);
+        Ok(())
+    }
+
+    fn write(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<(), WorkdirError> {
+        files.iter().try_for_each(|(name, content)| self.workdir.write(name, content))
+    }
+
+    fn renew(&mut self, token: Token) -> Result<(), SessionEnded> {
+        self.write(&token.files)?;
+        let replaced = std::fs::read_to_string(&self.token_file)
+            .map_err(|source| SessionEnded::Token { path: self.token_file.clone(), source })?;
+        self.renewed = Some((replaced.trim().to_owned(), token.token));
         Ok(())
     }
 
@@ -197,9 +224,7 @@ impl<D: Dial, A: Admin> Session<D, A> {
                 message = next(stream) => match message? {
                     to_proxy::Message::Welcome(welcome) => self.welcomed(&welcome)?,
                     to_proxy::Message::Problems(now) => say(&mut problems, now.problems),
-                    to_proxy::Message::Token(token) => {
-                        self.workdir.write(TOKEN, token_file(&token.token).as_bytes())?;
-                    }
+                    to_proxy::Message::Token(token) => self.renew(token)?,
                     to_proxy::Message::Ping(_) => put(&to_peer, from_proxy::Message::Pong(Pong {}))?,
                     to_proxy::Message::Admin(request) if answers.len() >= REQUESTS => {
                         put(&to_peer, answer(request.id, Err("too many requests at once".into())))?;
@@ -249,18 +274,6 @@ async fn farewell(
         warn!("the control plane does not confirm that this proxy left");
     }
     Ok(Left)
-}
-
-const TOKEN: &str = "token.yaml";
-
-/// The file by which Envoy gets a token.
-fn token_file(token: &str) -> String {
-    let secret = serde_json::json!({
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        "name": "system_token",
-        "generic_secret": { "secret": { "inline_string": format!("Bearer {token}") } },
-    });
-    serde_json::json!({ "resources": [secret] }).to_string()
 }
 
 async fn next(stream: &mut Streaming<ToProxy>) -> Result<to_proxy::Message, SessionEnded> {
@@ -335,6 +348,3 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests;

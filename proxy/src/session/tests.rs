@@ -128,6 +128,7 @@ impl World {
             dial: Pipes(dialled),
             hello: Hello { mesh: "shop".into(), name: "web-1".into(), ..Hello::default() },
             token_file: folder.path().join("token"),
+            renewed: None,
             state: states,
             workdir: Workdir::open(&folder.path().join("w")).unwrap(),
             configured: configures,
@@ -178,7 +179,6 @@ async fn a_session_begins_with_the_state_and_brings_the_bootstrap() {
     drop(timeout(LONG, world.configured.wait_for(|c| *c)).await.unwrap().unwrap());
     assert_eq!(world.file("bootstrap.yaml"), "node: {}");
     assert_eq!(world.file("extra.json"), "{}");
-    assert!(world.file("token.yaml").contains("\"Bearer abc\""));
 
     world.state.send_modify(|state| state.ready = false);
     let told = from_proxy::Message::State(State::default());
@@ -255,10 +255,18 @@ async fn the_control_plane_asks_and_is_answered() {
     session
         .send(to_proxy::Message::Problems(Problems { problems: vec!["port taken".into()] }))
         .await;
-    session.send(to_proxy::Message::Token(Token { token: "newer".into() })).await;
+    let files = BTreeMap::from([("token.yaml".to_owned(), b"newer".to_vec())]);
+    session.send(to_proxy::Message::Token(Token { token: "newer".into(), files })).await;
     session.send(to_proxy::Message::Ping(Ping {})).await;
     assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
-    assert!(world.file("token.yaml").contains("\"Bearer newer\""));
+    assert_eq!(world.file("token.yaml"), "newer");
+    drop(session);
+    let mut session = world.session().await;
+    assert_eq!(session.token, "Bearer newer");
+    session.welcome().await;
+    std::fs::write(world.folder.path().join("token"), "newest").unwrap();
+    drop(session);
+    assert_eq!(world.session().await.token, "Bearer newest", "somebody replaced the file");
 }
 
 #[tokio::test(start_paused = true)]
