@@ -30,7 +30,7 @@ impl Clock {
     /// Waits until it is `at`. Cancel safe.
     pub async fn sleep_until(&self, at: Timestamp) {
         // In steps, because the clock may be set while the machine counts on.
-        const STEP: Duration = Duration::from_secs(600);
+        const STEP: Duration = Duration::from_secs(3600);
         loop {
             let left = self.now().duration_until(at);
             if !left.is_positive() {

@@ -109,6 +109,13 @@ fn names_and_addresses_are_taken_once() {
 }
 
 #[test]
+fn a_port_that_is_missing_is_not_said_to_be_used_twice() {
+    let wrong = inbounds(json!([{ "name": "a" }, { "name": "b" }]));
+    let missing = [0, 1].map(|i| format!("networking.inbound[{i}].port: {PORT}"));
+    assert_eq!(wrong, missing);
+}
+
+#[test]
 fn a_listener_says_what_it_is_and_where() {
     let wrong = violations(json!({
         "address": "10.0.0.1",
@@ -276,4 +283,20 @@ fn a_section_is_called_by_its_name_wherever_it_has_one() {
     let named = Inbound { name: "http".into(), port: 80, ..Inbound::default() };
     let unnamed = Inbound { port: 80, ..Inbound::default() };
     assert_eq!([section(&named), section(&unnamed)], ["http", "80"]);
+}
+
+#[test]
+fn a_proxy_is_as_present_as_what_it_serves() {
+    let presence = |networking: Value| {
+        let dataplane = protobuf_json(json!({ "networking": networking }));
+        [dataplane.presence(true), dataplane.presence(false)]
+    };
+    let not_ready = json!({ "state": "NotReady" });
+    let of = |connected| [connected, Presence::Offline];
+    assert_eq!(presence(json!({})), of(Presence::Online), "it only calls");
+    assert_eq!(presence(json!({ "inbound": [{}], "listeners": [{}] })), of(Presence::Online));
+    let some = json!({ "inbound": [{}], "listeners": [not_ready] });
+    assert_eq!(presence(some), of(Presence::PartiallyDegraded));
+    assert_eq!(presence(json!({ "inbound": [not_ready, not_ready] })), of(Presence::Offline));
+    assert_eq!(presence(json!({ "gateway": {} })), of(Presence::Online));
 }

@@ -7,7 +7,13 @@ use super::{
 use anyhow::Context as _;
 use daemon::Clock;
 use jiff::Timestamp;
-use kinds::{labels::Env, mesh, mesh_identity, mesh_trust, secret};
+use kinds::{
+    ConditionStatus,
+    labels::Env,
+    mesh,
+    mesh_identity::{self, MeshIdentity},
+    mesh_trust, secret,
+};
 use resource::{Kind, MeshName, Resource, ResourceKey, ZoneName};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -268,11 +274,31 @@ fn log(mesh: &MeshName, step: &Step) {
         Step::Make([certificate, _]) => {
             tracing::info!(%mesh, secret = %certificate.head.key.name, "authority made");
         }
-        Step::Put { kind, now, .. } => {
-            tracing::info!(%mesh, kind = kind.name, name = %now.head.key.name, "written");
+        Step::Put { kind, now, .. } if kind.name == mesh_identity::KIND.name => {
+            log_status(mesh, now);
+        }
+        Step::Put { now, .. } => {
+            tracing::info!(%mesh, name = %now.head.key.name, "MeshTrust written");
         }
         Step::Delete { kind, before } => {
             tracing::info!(%mesh, kind = kind.name, name = %before.head.key.name, "deleted");
+        }
+    }
+}
+
+fn log_status(mesh: &MeshName, identity: &Resource) {
+    let Ok(status) = kinds::status::<MeshIdentity>(identity) else { return };
+    let identity = &identity.head.key.name;
+    for condition in status.conditions {
+        match condition.status {
+            ConditionStatus::True if condition.aspect == mesh_identity::condition::READY => {
+                tracing::info!(%mesh, %identity, reason = %condition.reason, "identity is ready");
+            }
+            ConditionStatus::False if condition.aspect == mesh_identity::condition::READY => {
+                let (reason, message) = (&condition.reason, &condition.message);
+                tracing::warn!(%mesh, %identity, %reason, %message, "identity is not ready");
+            }
+            ConditionStatus::True | ConditionStatus::False | ConditionStatus::Unknown => {}
         }
     }
 }

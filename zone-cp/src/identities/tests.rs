@@ -12,12 +12,13 @@ use kinds::{
     labels::{Env, Place, own},
     mesh, mesh_identity, mesh_trust, secret,
 };
+use parking_lot::Mutex;
 use resource::{Kind, Labels, MeshName, Peer, Resource, ResourceKey, ZoneName, label};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use store::{
-    Backend, Expected, Item, Kinds, Local, Memory as Journal, Outcome,
-    view::{Edit, KindSet},
+    Backend, Committed, Expected, Item, Kinds, Local, Memory as Journal, Outcome, StoreError,
+    view::{Edit, KindSet, Reader, Revision},
 };
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,45 @@ fn kinds() -> Kinds {
     Kinds { list: kinds::all().collect(), peer: Peer::Global }
 }
 
+fn secret(name: &str, text: &str) -> Edit {
+    let secret = Arc::new(secret::Secret::of(text)) as _;
+    let bytes = secret::KIND.encode(&secret).unwrap();
+    let labels = Labels::from_iter([(label::ORIGIN, label::ORIGIN_ZONE)]);
+    let resource = secret::KIND.resource(proxy(name), labels, bytes, "".into(), Peer::Global);
+    Edit::Put(Arc::new(resource.unwrap()))
+}
+
+/// A store where somebody else may be faster.
+struct Racing {
+    store: Local,
+    kinds: Kinds,
+    secret: Mutex<Option<&'static str>>,
+}
+
+impl Backend for Racing {
+    async fn commit(&self, batch: Vec<Item>) -> Result<Committed, StoreError> {
+        let name = self.secret.lock().take();
+        if let Some(name) = name {
+            let kind = self.kinds.id_of("Secret").unwrap();
+            let edit = secret(name, "somebody else's");
+            self.store.commit(vec![Item { kind, expected: Expected::Nothing, edit }]).await?;
+        }
+        self.store.commit(batch).await
+    }
+
+    async fn wait_for(&self, revision: Revision) -> Result<(), StoreError> {
+        self.store.wait_for(revision).await
+    }
+
+    fn reader(&self) -> Reader {
+        self.store.reader()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.store.epoch()
+    }
+}
+
 /// A zone called east, with a store and the task under test.
 struct East {
     store: Local,
@@ -69,18 +109,19 @@ struct East {
 
 impl East {
     async fn new() -> Self {
+        Self::interfered(None).await
+    }
+
+    /// Somebody else writes the Secret of this name just before the first commit of the task.
+    async fn interfered(secret: Option<&'static str>) -> Self {
         let clock = Clock::since(start());
         let kinds = kinds();
         let (store, writer) = store::open(Journal::new(1), kinds.clone(), clock.clone()).unwrap();
         let (issuer, changes) = Issuer::new(clock.clone());
-        let identities = Identities::new(
-            store.clone(),
-            &kinds,
-            zone("east"),
-            Env::Universal,
-            issuer.clone(),
-            clock,
-        );
+        let racing =
+            Racing { store: store.clone(), kinds: kinds.clone(), secret: Mutex::new(secret) };
+        let identities =
+            Identities::new(racing, &kinds, zone("east"), Env::Universal, issuer.clone(), clock);
         let mut tasks = JoinSet::new();
         tasks.spawn(async { writer.run().await.unwrap() });
         tasks.spawn(async { identities.unwrap().run(CancellationToken::new()).await.unwrap() });
@@ -121,11 +162,7 @@ impl East {
     }
 
     async fn secret(&self, name: &str, text: &str) {
-        let secret = Arc::new(secret::Secret::of(text)) as _;
-        let bytes = secret::KIND.encode(&secret).unwrap();
-        let labels = Labels::from_iter([(label::ORIGIN, label::ORIGIN_ZONE)]);
-        let resource = secret::KIND.resource(proxy(name), labels, bytes, "".into(), Peer::Global);
-        self.commit(secret::KIND, Edit::Put(Arc::new(resource.unwrap()))).await;
+        self.commit(secret::KIND, secret(name, text)).await;
     }
 
     fn get(&self, kind: Kind, key: &ResourceKey) -> Option<Arc<Resource>> {
@@ -310,6 +347,66 @@ async fn half_an_authority_is_neither_used_nor_completed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_faster_with_one_half_does_not_get_the_other() {
+    for (theirs, ours) in
+        [("identity-private-key", "identity-root-ca"), ("identity-root-ca", "identity-private-key")]
+    {
+        let east = East::interfered(Some(theirs)).await;
+        east.identity(BUNDLED).await;
+        let message = format!("the Secret {ours:?} is missing, while {theirs:?} is there");
+        east.reported(&not_ready("ProviderNotReady", &message)).await;
+        assert_eq!(east.text(theirs).as_deref(), Some("somebody else's"));
+        assert_eq!((east.text(ours), east.trusts()), (None, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_was_deleted_is_replaced_and_stays_trusted() {
+    let mut east = East::new().await;
+    east.identity(BUNDLED).await;
+    east.ready().await;
+    east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    let old = east.text("identity-root-ca").unwrap();
+    // The first half alone changes nothing.
+    east.delete(secret::KIND, proxy("identity-private-key")).await;
+    let message =
+        "the Secret \"identity-private-key\" is missing, while \"identity-root-ca\" is there";
+    east.reported(&not_ready("ProviderNotReady", message)).await;
+    east.dirty().await;
+    east.delete(secret::KIND, proxy("identity-root-ca")).await;
+    east.ready().await;
+    let new = east.text("identity-root-ca").unwrap();
+    let dirty = east.dirty().await;
+    assert_eq!(dirty, Dirty { trust: [shop()].into(), proxies: [proxy("cart-1")].into() });
+    let both = trusting(&[("shop.east.mesh.local", &[&old, &new])]);
+    assert_eq!((old == new, &*east.issuer.trust(&shop())), (false, &both));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_expired_is_reported() {
+    let east = East::new().await;
+    east.identity(BUNDLED).await;
+    east.ready().await;
+    let ten_years = Duration::from_secs(3650 * 24 * 3600);
+    let end = tokio::time::Instant::now() + ten_years;
+    tokio::time::sleep_until(end - Duration::from_secs(5)).await;
+    east.ready().await;
+    tokio::time::sleep_until(end).await;
+    let message = "the authority's certificate expired at 2040-04-28T12:00:00Z";
+    east.reported(&not_ready("ProviderNotReady", message)).await;
+    let refused = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap_err();
+    assert!(matches!(refused, NoSvid::NoAuthority(_)), "{refused:?}");
+
+    // What takes its place is trusted alone.
+    let new = Authority::generate(&domain("shop.east.mesh.local"), start() + ten_years).unwrap();
+    east.secret("identity-root-ca", new.certificate_pem()).await;
+    east.secret("identity-private-key", new.key_pem()).await;
+    east.ready().await;
+    let alone = trusting(&[("shop.east.mesh.local", &[new.certificate_pem()])]);
+    assert_eq!(*east.issuer.trust(&shop()), alone);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_made_before_the_mesh_is_there() {
     let east = East::new().await;
     east.delete(mesh::KIND, ResourceKey::global("shop")).await;
@@ -423,6 +520,44 @@ async fn another_authority_is_trusted_before_it_issues_and_damage_stops_nothing(
     assert_eq!(*east.issuer.trust(&shop()), trusting(&[("shop.east.mesh.local", &both)]));
     let second = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     assert!(is_signed_by(&first, &old) && is_signed_by(&second, &new));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_certificate_is_older_than_the_trust_in_it() {
+    let East { store, kinds, issuer, mut changes, _tasks } = East::new().await;
+    let (_, unused) = Issuer::new(Clock::since(start()));
+    let east = East { store, kinds, issuer: issuer.clone(), changes: unused, _tasks };
+    let mut watcher = JoinSet::new();
+    watcher.spawn(async move {
+        let mut seen = BTreeSet::new();
+        loop {
+            let issued = issuer.svid(&proxy("cart-1"), &workload("cart"));
+            let trust = issuer.trust(&shop());
+            let trusted = trust.0.values().flatten().flat_map(|pem| identity::certificates(pem));
+            let trusted: Vec<_> = trusted.flatten().collect();
+            if let Ok(issued) = issued {
+                let leaf = identity::certificates(&issued.svid.chain_pem).unwrap().remove(0);
+                let known = trusted.iter().any(|ca| identity::is_issued_by(&leaf, ca));
+                assert!(known, "issued by an authority that nobody knows");
+                seen.insert(issued.svid.chain_pem.clone());
+            }
+            if seen.len() == 3 {
+                return;
+            }
+            changes.next().await;
+        }
+    });
+    east.identity(BUNDLED).await;
+    east.ready().await;
+    east.idle().await;
+    for _ in 0..2 {
+        let new = authority("east");
+        east.secret("identity-root-ca", new.certificate_pem()).await;
+        east.secret("identity-private-key", new.key_pem()).await;
+        east.idle().await;
+        east.ready().await;
+    }
+    timeout(PATIENCE, watcher.join_next()).await.unwrap().unwrap().unwrap();
 }
 
 fn is_signed_by(issued: &Issued, authority: &Authority) -> bool {
