@@ -5,7 +5,6 @@ use crate::{
     about::{about, settings},
     admission::Gatekeeper,
     audiences::Audiences,
-    author::Author,
     first_start,
     hooks::GlobalHooks,
     open::open_store,
@@ -13,7 +12,7 @@ use crate::{
     zones::Insights,
 };
 use anyhow::Result;
-use api::{About, ApiState, Place, serve};
+use api::{About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use futures::FutureExt as _;
 use identity::tls::{Alpn, ServerTls, TlsListener};
@@ -70,7 +69,7 @@ impl Bound {
 
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
-        let author = Author { kinds: self.kinds.clone() };
+        let author = Author { kinds: self.kinds.clone(), place: Place::global().here };
         let (store, clock) = (&self.store, &self.clock);
         let (defaults, data) = (self.config.defaults, &self.config.data_dir);
         first_start::ensure(store, &author, defaults, data, clock).await?;
@@ -133,7 +132,7 @@ impl Bound {
             entry: self.config.api.entry(&about.hostname),
             about,
             config: serde_json::to_value(&self.config)?,
-            hooks: Arc::new(GlobalHooks { author }),
+            hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author } }),
             shutdown,
         })
     }

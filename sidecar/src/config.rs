@@ -90,8 +90,8 @@ envoy: {drainTime: 1s}
         let error = load::<Config>(None, []).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "invalid configuration: zone.caFile: must be set: without it anybody could be the \
-             control plane; tokenFile: must be set; dataplane: must be set, or resource"
+            "invalid configuration: dataplane: must be set, or resource; tokenFile: must be set; \
+             zone.caFile: must be set: without it anybody could be the control plane"
         );
     }
 }

@@ -7,14 +7,15 @@ use crate::{
     identities::{Identities, Issuer},
     join,
     names::{Dns, Names},
-    ports::Ports,
+    ports::{Ports, Sockets},
     reconcile::{self, Meshes},
     services,
 };
 use anyhow::{Context, Result};
-use api::{About, ApiState, NoHooks, admin_token};
+use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
 use dns::Records;
+use identity::tls::ServerTls;
 use kds::admin::NoProxies;
 use kinds::labels::Env;
 use resource::{MeshName, Peer, ZoneName};
@@ -44,16 +45,24 @@ impl std::fmt::Debug for Bound {
     }
 }
 
-/// Opens the ports and loads the store.
+/// Opens ports, certificate and store. What cannot be opened is named, and nothing was changed.
 pub async fn bind(config: &Config) -> Result<Bound> {
     let clock = Clock::system();
     let zone = ZoneName::new(&config.zone.name).context("zone.name")?;
+    let records = Arc::<Records>::default();
+    let sockets = Sockets::open(config, records.clone()).await?;
+    join::check(config)?;
+    let open_tls = || ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone());
+    // A certificate that is not readable is found before anything is made.
+    let given = if config.tls.cert_file.is_empty() { None } else { Some(open_tls()?) };
     data::prepare("dataDir", &config.data_dir)?;
+    let ports = sockets.with(Arc::new(given.map_or_else(open_tls, Ok)?));
     let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
     let (store, writer): (Local, Writer) = match config.store.kind {
         crate::config::StoreKind::Embedded => {
             let file = config.data_dir.join("store.redb");
-            let (store, writer) = store::open_file(file, kinds.clone(), clock.clone()).await?;
+            let opened = store::open_file(file, kinds.clone(), clock.clone()).await;
+            let (store, writer) = opened.context("store")?;
             (store, Box::pin(writer.run_on_thread()))
         }
         crate::config::StoreKind::Memory => {
@@ -62,8 +71,6 @@ pub async fn bind(config: &Config) -> Result<Bound> {
             (store, Box::pin(writer.run_on_thread()))
         }
     };
-    let records = Arc::<Records>::default();
-    let ports = Ports::open(config, records.clone(), &clock).await?;
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
     Ok(Bound { addresses, config, zone, ports, kinds, store, writer, records, clock })
@@ -84,7 +91,12 @@ impl Bound {
         tasks.spawn("admin", serve_admin(ports.admin, ready.clone(), metrics.clone(), stop()));
         tasks.spawn("store", async move { Ok(writer.await?) });
         admin_token::ensure(&store, &kinds, &place, &config.data_dir, &clock).await?;
-        defaults::ensure(&store, &kinds, &zone).await?;
+        let alone = config.global.address.is_empty();
+        let author = Author { kinds: kinds.clone(), place: place.clone() };
+        defaults::ensure(&store, &author, &zone).await?;
+        if alone {
+            defaults::ensure_meshes(&store, &author).await?;
+        }
         drop(store_guard);
 
         let hostname = hostname();
@@ -183,7 +195,7 @@ impl Bound {
             place: api::Place { here: place, federated },
             clock,
             about,
-            hooks: Arc::new(NoHooks),
+            hooks: if alone { Arc::new(MeshDefaults { author }) } else { Arc::new(NoHooks) },
             shutdown: shutdown.clone(),
         });
         if let Some(http) = ports.http {

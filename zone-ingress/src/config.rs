@@ -74,9 +74,9 @@ mod tests {
         let error = load::<Config>(None, []).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "invalid configuration: zone.caFile: must be set: without it anybody could be the \
-             control plane; tokenFile: must be set; dataplane: must be set, or resource; \
-             advertised.address: must be set"
+            "invalid configuration: advertised.address: must be set; dataplane: must be set, or \
+             resource; tokenFile: must be set; zone.caFile: must be set: without it anybody could be \
+             the control plane"
         );
     }
 

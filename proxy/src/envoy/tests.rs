@@ -31,9 +31,9 @@ impl World {
 }
 
 impl Runner for World {
-    type Process = World;
+    type Process = Self;
 
-    fn start(&self, _launch: &Launch) -> io::Result<World> {
+    fn start(&self, _launch: &Launch) -> io::Result<Self> {
         if *self.0.missing.lock() {
             self.saw("missing");
             return Err(io::ErrorKind::NotFound.into());

@@ -293,6 +293,10 @@ impl Groups {
 
     /// A policy says something else, appeared or is gone. Returns the proxies that are in another
     /// group now, and the destinations whose drafts changed.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what was and what is, and how to find out whom it concerns"
+    )]
     pub(super) fn policy_changed<'a>(
         &mut self,
         id: &PolicyId,

@@ -67,6 +67,7 @@ pub enum NotServed {
 
 /// What a change is about.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a table of functions, copied a few times at start")]
 pub(super) enum Input {
     Mesh,
     Policy(PolicyKind),
@@ -277,8 +278,8 @@ impl Meshes {
             match input {
                 Input::Mesh if mesh.exists => known.push(ResourceKey::global(name.as_str())),
                 Input::Mesh => {}
-                other => {
-                    let names = mesh.known(other).into_iter();
+                Input::Policy(_) | Input::ZoneAddress | Input::Dataplane | Input::Service => {
+                    let names = mesh.known(input).into_iter();
                     known.extend(names.map(|it| ResourceKey::in_mesh(&name, &it)));
                 }
             }
