@@ -4,6 +4,7 @@ pub mod admin;
 mod backoff;
 mod clock;
 pub mod config;
+pub mod data;
 pub mod duration;
 mod listen;
 pub mod log;

@@ -14,6 +14,8 @@ use std::{
 pub struct Config {
     /// Where queries come in, by UDP and TCP.
     pub listen: SocketAddr,
+    /// The mesh whose names are answered, as names do not say of which mesh they are.
+    pub mesh: String,
     /// The names below these are answered here, and nowhere else.
     pub apexes: Vec<String>,
     /// Who is asked about all other names: addresses, with a port if it is not 53. If there are
@@ -28,6 +30,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5653)),
+            mesh: "default".to_owned(),
             apexes: vec!["mesh.local".to_owned()],
             upstreams: Vec::new(),
             upstream_timeout: Duration::from_secs(2),

@@ -1,1 +1,22 @@
 //! The global control plane.
+
+mod admission;
+mod app;
+mod audiences;
+mod author;
+mod config;
+mod defaults;
+mod first_start;
+mod hooks;
+mod open;
+mod ports;
+#[cfg(test)]
+mod tests;
+mod zones;
+
+pub use self::{
+    app::{Bound, bind},
+    audiences::AllowedTrust,
+    config::{Admin, Config, Defaults, Kds, Store, StoreKind},
+    ports::Addresses,
+};

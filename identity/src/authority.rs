@@ -115,9 +115,9 @@ impl Authority {
             (instant(parsed.validity().not_before)?, instant(parsed.validity().not_after)?);
         let issuer = Issuer::from_ca_cert_der(own, key).map_err(|_| AuthorityError::Certificate)?;
         keeps_subject(&issuer, &parsed)?;
-        let intermediates_pem = chain.iter().filter(|der| !is_root(der)).map(print).collect();
+        let intermediates_pem = chain.iter().filter(|der| !is_root(der)).map(to_pem).collect();
         Ok(Self {
-            certificate_pem: chain.iter().map(print).collect(),
+            certificate_pem: chain.iter().map(to_pem).collect(),
             key_pem,
             intermediates_pem,
             not_before,
@@ -136,6 +136,13 @@ impl Authority {
     #[must_use]
     pub fn key_pem(&self) -> &str {
         &self.key_pem
+    }
+
+    /// Whether nobody else vouches for it.
+    #[must_use]
+    pub fn is_self_signed(&self) -> bool {
+        // What others signed is sent along.
+        self.intermediates_pem.is_empty()
     }
 
     /// Until when it is valid.
@@ -234,8 +241,28 @@ pub fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
         .collect()
 }
 
-fn print(der: &CertificateDer<'_>) -> String {
-    pem::print("CERTIFICATE", der)
+/// A certificate as PEM.
+#[must_use]
+pub fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    pem::print("CERTIFICATE", certificate)
+}
+
+/// Whether the key of `authority` signed `certificate`.
+#[must_use]
+pub fn is_issued_by(certificate: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
+    let parse = |der| X509Certificate::from_der(der).map(|(_, parsed)| parsed);
+    let (Ok(certificate), Ok(authority)) = (parse(certificate), parse(authority)) else {
+        return false;
+    };
+    certificate.issuer().as_raw() == authority.subject().as_raw()
+        && certificate.verify_signature(Some(authority.public_key())).is_ok()
+}
+
+/// Until when a certificate is valid.
+#[must_use]
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
 }
 
 fn is_root(der: &CertificateDer<'_>) -> bool {

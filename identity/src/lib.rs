@@ -9,6 +9,6 @@ pub mod tls;
 pub mod token;
 
 pub use self::{
-    authority::{Authority, AuthorityError, Svid, certificates},
+    authority::{Authority, AuthorityError, Svid, certificates, is_issued_by, not_after, to_pem},
     spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain},
 };

@@ -28,6 +28,9 @@ pub enum StreamEnded {
     /// We are shutting down.
     #[error("this control plane is stopping")]
     Stopping,
+    /// Global does not say which one it is.
+    #[error("global has no id yet")]
+    Unidentified,
     /// The peer may not speak any more.
     #[error("the peer's admission was withdrawn")]
     Withdrawn,
@@ -48,7 +51,9 @@ impl StreamEnded {
             Self::ByPeer => Status::cancelled("stream closed by the zone"),
             Self::Failed(status) => status.clone(),
             Self::Broken(broken) => Status::invalid_argument(broken.to_string()),
-            Self::Behind | Self::Contended => Status::aborted(self.to_string()),
+            Self::Behind | Self::Contended | Self::Unidentified => {
+                Status::aborted(self.to_string())
+            }
             Self::Store(_) => Status::internal("stream failed"),
             Self::Stopping => Status::unavailable("stream unavailable"),
             Self::Withdrawn => Status::permission_denied(self.to_string()),

@@ -6,7 +6,7 @@ use crate::{
     ended::StreamEnded,
     gate::Gate,
     incoming::Incoming,
-    memory::{Facts, Held, Identity, Memory, Place, Presented},
+    memory::{Facts, Identity, Memory, Place, Presented},
     observe::{Event, Report},
     refusal::Refusal,
 };
@@ -203,7 +203,14 @@ impl Asking {
             Some(own) if own.gate.keeps(id) => return Err(Broken::Flood.into()),
             Some(own) => match own.gate.pass(incoming, (&kinds, &self.sender, &store.reader())) {
                 Ok(ready) => ready,
-                Err(held) => return self.hold(&held, report),
+                Err(held) => {
+                    report.tell(Event::Held(&held));
+                    // It may be asked again; the others wait for an operator, on an open stream.
+                    return match held.identity() {
+                        None => Err(StreamEnded::Unidentified),
+                        Some(_) => Ok(Vec::new()),
+                    };
+                }
             },
         };
         let mut answers = Vec::with_capacity(ready.len());
@@ -211,15 +218,6 @@ impl Asking {
             answers.push(self.settle(store, incoming, report).await?);
         }
         Ok(answers)
-    }
-
-    fn hold(
-        &self,
-        held: &Held,
-        report: &Report,
-    ) -> Result<Vec<DeltaDiscoveryRequest>, StreamEnded> {
-        report.tell(Event::Held(held));
-        Ok(Vec::new())
     }
 
     /// Commits what a response changes, then answers.

@@ -5,7 +5,6 @@ pub mod config;
 pub mod dataplane;
 pub mod dataplane_insight;
 pub mod global_secret;
-mod go_duration;
 pub mod hostname_generator;
 mod int_or_string;
 mod label_selector;
@@ -21,6 +20,7 @@ pub mod protobuf;
 pub mod role;
 mod rule;
 pub mod secret;
+mod sni;
 pub mod template;
 #[cfg(test)]
 mod tests;
@@ -30,10 +30,12 @@ pub mod zone_insight;
 
 pub use self::{
     condition::{Condition, ConditionStatus},
-    go_duration::{GoDuration, InvalidDuration},
     int_or_string::IntOrString,
     label_selector::LabelSelector,
+    sni::snis,
 };
+
+pub use resource::{GoDuration, InvalidDuration};
 
 use resource::{Kind, RejectedSpec, Resource, Spec};
 use std::sync::Arc;

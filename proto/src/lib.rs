@@ -1,6 +1,8 @@
 //! Generated messages: those between control planes, those between a proxy and its control plane,
 //! and Envoy's API.
 
+#[cfg(test)]
+mod captures;
 pub mod frame;
 mod generated;
 

@@ -3,7 +3,7 @@
 use super::{
     Access, Audience, Encoding, Export, Feature, Features, Flow, Head, Kri, Labels, NameRule, Peer,
     RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName, Violations,
-    ZoneName, label,
+    ZoneName, label, schema,
 };
 use bytes::Bytes;
 use serde_json::Value;
@@ -50,6 +50,7 @@ pub struct Kind {
     transit_key: fn(&ResourceKey, Peer) -> Option<ResourceKey>,
     needs: fn(&AnySpec) -> Features,
     is_producer: fn(&AnySpec, &Labels) -> bool,
+    keeps_audience: fn(&[u8], &[u8]) -> bool,
     schema: fn() -> schemars::Schema,
 }
 
@@ -87,6 +88,7 @@ impl Kind {
             transit_key: S::transit_key,
             needs: needs::<S>,
             is_producer: is_producer::<S>,
+            keeps_audience: keeps_audience::<S>,
             schema: S::schema,
         }
     }
@@ -226,6 +228,13 @@ impl Kind {
         }
     }
 
+    /// Whether a resource that becomes `now` is seen by the same as `before`, where others decided
+    /// about that; see [`Spec::keeps_audience_of`].
+    #[must_use]
+    pub fn keeps_audience(&self, before: &[u8], now: &[u8]) -> bool {
+        (self.keeps_audience)(before, now)
+    }
+
     /// The JSON schema, for custom resource definitions and the API.
     #[must_use]
     pub fn schema(&self) -> schemars::Schema {
@@ -250,7 +259,13 @@ fn malformed<S: Spec>(source: super::BoxError) -> RejectedSpec {
 }
 
 fn decode<S: Spec>(bytes: &[u8]) -> Result<AnySpec, RejectedSpec> {
-    checked(S::Encoding::decode(bytes).map_err(malformed::<S>)?)
+    match S::Encoding::decode(bytes) {
+        Ok(spec) => checked(spec),
+        Err(error) => {
+            let document = serde_json::from_slice(bytes).ok();
+            Err(explained::<S>(document.as_ref(), error))
+        }
+    }
 }
 
 fn encode<S: Spec>(spec: &AnySpec) -> Result<Bytes, RejectedSpec> {
@@ -259,7 +274,23 @@ fn encode<S: Spec>(spec: &AnySpec) -> Result<Bytes, RejectedSpec> {
 }
 
 fn from_json<S: Spec>(json: Value) -> Result<AnySpec, RejectedSpec> {
-    checked(S::Encoding::from_json(json).map_err(malformed::<S>)?)
+    match S::Encoding::from_json(json.clone()) {
+        Ok(spec) => checked(spec),
+        Err(error) => Err(explained::<S>(Some(&json), error)),
+    }
+}
+
+/// What is wrong with a document that could not be read: place by place, if the schema knows.
+fn explained<S: Spec>(document: Option<&Value>, error: super::BoxError) -> RejectedSpec {
+    let mut violations = Violations::default();
+    if let Some(document) = document {
+        schema::check(S::schema().as_value(), document, "spec", &mut violations);
+    }
+    if violations.is_empty() {
+        malformed::<S>(error)
+    } else {
+        RejectedSpec::Invalid { kind: S::KIND, violations }
+    }
 }
 
 fn to_json<S: Spec>(spec: &AnySpec) -> Result<Value, RejectedSpec> {
@@ -285,6 +316,11 @@ fn export<S: Spec>(spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnyS
 
 fn needs<S: Spec>(spec: &AnySpec) -> Features {
     spec.downcast_ref::<S>().expect(OWN).needs()
+}
+
+fn keeps_audience<S: Spec>(before: &[u8], now: &[u8]) -> bool {
+    let read = |bytes| S::Encoding::decode(bytes).ok();
+    read(before).zip(read(now)).is_some_and(|(before, now): (S, S)| now.keeps_audience_of(&before))
 }
 
 fn is_producer<S: Spec>(spec: &AnySpec, labels: &Labels) -> bool {

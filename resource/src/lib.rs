@@ -3,11 +3,13 @@
 mod content;
 mod feature;
 mod flow;
+mod go_duration;
 mod kind;
 mod kri;
 pub mod label;
 mod memo;
 mod name;
+mod schema;
 mod spec;
 mod violation;
 
@@ -15,6 +17,7 @@ pub use self::{
     content::{Audience, Exported, Head, Labels, Resource, Times, Version},
     feature::{Feature, Features},
     flow::{Export, Flow, Peer, Scope, TransitName},
+    go_duration::{GoDuration, InvalidDuration},
     kind::{AnySpec, Kind},
     kri::{InvalidKri, Kri},
     memo::Memo,

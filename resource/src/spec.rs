@@ -145,6 +145,14 @@ pub trait Spec: fmt::Debug + Send + Sync + Sized + 'static {
         Features::default()
     }
 
+    /// Whether whoever sees it is the same as for the content `before`, which it replaces, where
+    /// that depends on other resources: what was decided then still holds. Otherwise it is hidden
+    /// until it is decided anew.
+    #[must_use]
+    fn keeps_audience_of(&self, _before: &Self) -> bool {
+        false
+    }
+
     /// Whether a resource that a zone wrote goes on to the other zones, for kinds with
     /// [`Flow::Everywhere`].
     #[must_use]

@@ -173,7 +173,10 @@ impl<J: Journal> LocalWriter<J> {
         &mut self,
         batches: Vec<Vec<Item>>,
     ) -> Result<(Revision, Vec<Vec<Outcome>>), StoreError> {
-        let (now, rows, edits) = (self.clock.now(), BTreeMap::new(), Vec::new());
+        let now = self.clock.now();
+        // As precise as a journal keeps it: a time must not change when the store is loaded again.
+        let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
+        let (rows, edits) = (BTreeMap::new(), Vec::new());
         let mut pending = Pending { reader: &self.reader, now, rows, edits };
         let mut decide =
             |batch: Vec<Item>| batch.into_iter().map(|item| pending.decide(item)).collect();

@@ -355,3 +355,65 @@ fn with(mut message: Value, field: &str, value: Value) -> Value {
     }
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bootstrap(host: &str) -> Bootstrap {
+        Bootstrap {
+            mesh: "shop".parse().unwrap(),
+            name: "web-1".into(),
+            workload: Some("web".into()),
+            zone: "west".parse().unwrap(),
+            dataplane: r#"{"type":"Dataplane","mesh":"shop","name":"web-1"}"#.into(),
+            control_plane: ControlPlane { host: host.into(), port: 5678, ca_pem: "CA".into() },
+            readiness: "127.1.0.5:29902".parse().unwrap(),
+            version: "0.1.0".into(),
+            max_heap_mib: 512,
+            token: "a.b.c".to_owned().into(),
+        }
+    }
+
+    #[test]
+    fn a_proxy_starts_with_what_the_golden_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/bootstrap.yaml");
+        let made = serde_saphyr::to_string(&bootstrap("cp.west.example").json()).unwrap();
+        if bless() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let golden = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(made == golden, "{path} is not what is generated:\n{made}");
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test, and `make` says so by a variable")]
+    fn bless() -> bool {
+        std::env::var("BLESS").is_ok()
+    }
+
+    #[test]
+    fn an_address_is_neither_looked_up_nor_asked_for_by_name() {
+        let control_plane = bootstrap("fd00::1").control_plane;
+        assert_eq!(
+            control_plane.trust()["validation_context"]["match_typed_subject_alt_names"],
+            json!([{"san_type": "IP_ADDRESS", "matcher": {"exact": "fd00::1"}}])
+        );
+        let cluster = control_plane.cluster();
+        assert_eq!(cluster["type"], "STATIC");
+        assert_eq!(cluster["transport_socket"]["typed_config"]["sni"], "");
+    }
+
+    #[test]
+    fn the_token_is_in_its_file_and_nowhere_else() {
+        let bootstrap = bootstrap("cp.west.example");
+        let rendered = bootstrap.render();
+        let token = &rendered.files[TOKEN_FILE];
+        let file: Value = serde_json::from_slice(token).unwrap();
+        assert_eq!(
+            file["resources"][0]["generic_secret"]["secret"]["inline_string"],
+            "Bearer a.b.c"
+        );
+        let shown = format!("{} {bootstrap:?} {rendered:?}", rendered.bootstrap);
+        assert!(!shown.contains("a.b.c"), "{shown}");
+    }
+}

@@ -29,6 +29,9 @@ pub struct InboundDraft {
     pub listener: ListenerDraft,
     /// The requests.
     pub route: RouteDraft,
+    /// The requests of some callers: the first that fits counts. Only identities tell them apart:
+    /// which server name they asked for is not seen at requests.
+    pub callers: Vec<(Match, RouteDraft)>,
     /// Who may call.
     pub permissions: Permissions,
 }
@@ -130,6 +133,7 @@ impl Default for InboundDraft {
                 stream_idle_timeout: seconds(3600),
                 max_stream_duration: Duration::ZERO,
             },
+            callers: Vec::new(),
             permissions: Permissions::default(),
         }
     }

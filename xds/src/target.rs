@@ -230,6 +230,16 @@ impl ToRef {
 }
 
 impl Match {
+    /// How closely it looks. Of two that fit a caller, the one that looks more closely counts; no
+    /// two are alike that are not equal.
+    pub(crate) fn closeness(&self) -> impl Ord + '_ {
+        let id = self.spiffe_id.as_ref().map(|id| {
+            let exact = id.r#type == SpiffeIdMatchType::Exact;
+            (exact, id.value.len(), &id.value)
+        });
+        (id, self.sni.as_ref().map(|sni| &sni.value))
+    }
+
     /// Reports what is wrong with a match at `path`.
     pub fn check(&self, path: &str, violations: &mut Violations) {
         if self.spiffe_id.is_none() && self.sni.is_none() {

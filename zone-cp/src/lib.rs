@@ -1,8 +1,19 @@
 //! A zone's control plane.
 
+mod app;
+mod config;
 pub mod dataplanes;
+mod defaults;
 pub mod generate;
 pub mod identities;
+mod join;
 pub mod names;
+mod ports;
 pub mod reconcile;
 pub mod services;
+
+pub use self::{
+    app::{Bound, bind},
+    config::Config,
+    ports::Addresses,
+};

@@ -83,7 +83,10 @@ pub fn load<C: Config>(
             .into_iter()
             .filter(|problem| !unread.iter().any(|unread| overlap(&unread.path, &problem.path))),
     );
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems.into_vec())) }
+    let mut problems = problems.into_vec();
+    // In one order, whichever order a map keeps its keys in.
+    problems.sort_by(|one, other| one.path.cmp(&other.path));
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
 }
 
 /// The effective configuration as YAML, without secrets.

@@ -86,15 +86,15 @@ fn every_broken_rule_is_reported_at_once_with_its_path() {
     assert_eq!(
         problems(file, &[("ATOLL_KDS_TLS_ENABLED", "true"), ("ATOLL_KDS_BURST", "many")]),
         [
-            "kds.tsl: no such setting",
-            "zoen: no such setting",
             "apexes[1]: invalid type: map, expected a string",
             r#"kds.burst: ATOLL_KDS_BURST: invalid type: string "many", expected u16"#,
+            "kds.limit: must be at least 1",
             "kds.listen: invalid socket address syntax",
             "kds.patience: invalid type: integer `5`, expected a string",
-            "zone: must be set",
-            "kds.limit: must be at least 1",
             "kds.tls.certFile: must be set when kds.tls.enabled",
+            "kds.tsl: no such setting",
+            "zoen: no such setting",
+            "zone: must be set",
         ]
     );
     let error = zone("{zoen: east}", &[]).unwrap_err();

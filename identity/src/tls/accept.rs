@@ -58,6 +58,11 @@ impl TlsStream {
     pub const fn peer(&self) -> &Peer {
         &self.peer
     }
+
+    /// The address it connected to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.get_ref().0.local_addr()
+    }
 }
 
 /// Accepts TLS connections.

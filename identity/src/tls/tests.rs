@@ -181,6 +181,12 @@ async fn an_authority_without_its_key_is_not_replaced() {
     assert!(error.ends_with(reason), "{error}");
 }
 
+/// Waits for both ends, which real sockets connect, but not for ever.
+async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
+    let both = async { tokio::join!(one, other) };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("an end waits for ever")
+}
+
 #[tokio::test]
 async fn a_listener_says_who_the_peer_is() {
     let (data, authority) = (folder(), authority());
@@ -213,21 +219,22 @@ async fn a_listener_says_who_the_peer_is() {
     };
     let nobody = |address| Peer { address, spiffe_ids: vec![], dns_names: vec![] };
 
-    let (address, peer) = tokio::join!(connect(None), accept());
+    let (address, peer) = both(connect(None), accept()).await;
     assert_eq!(peer, nobody(address.unwrap()));
 
-    let (address, peer) = tokio::join!(connect(Some((&svid.chain_pem, &svid.key_pem))), accept());
+    let (address, peer) = both(connect(Some((&svid.chain_pem, &svid.key_pem))), accept()).await;
     assert_eq!(peer, Peer { spiffe_ids: vec![id("/zone/east")], ..nobody(address.unwrap()) });
 
     // Somebody else's certificate is refused; the listener goes on.
-    let (address, peer) = tokio::join!(
+    let (address, peer) = both(
         async {
             let refused = connect(Some((&strange.chain_pem, &strange.key_pem))).await;
             assert!(refused.is_err(), "{refused:?}");
             connect(None).await
         },
-        accept()
-    );
+        accept(),
+    )
+    .await;
     assert_eq!(peer, nobody(address.unwrap()));
 }
 

@@ -1,5 +1,6 @@
 //! Both ends together, over pipes, in paused time.
 
+mod interop;
 mod memory;
 mod ours;
 mod world;

@@ -31,7 +31,8 @@ pub struct State {
     pub refused: BTreeMap<&'static str, BTreeMap<String, String>>,
     /// What global did not take, by kind and name in transit; a plain one does not say which.
     pub refused_by_global: BTreeMap<&'static str, BTreeMap<String, String>>,
-    /// Set while nothing of global is applied: why. Ended by [`super::Handle::adopt`].
+    /// Set while nothing of global is applied: why. Ended by [`super::Handle::adopt`], or by a global
+    /// that is taken again.
     pub held: Option<Held>,
 }
 
@@ -55,10 +56,7 @@ impl Watcher {
 
     /// A connection begins.
     pub(super) fn begin(&self) {
-        self.state.send_modify(|state| {
-            state.complete.clear();
-            state.held = None;
-        });
+        self.state.send_modify(|state| state.complete.clear());
     }
 
     /// Both streams of resources are open.
@@ -109,6 +107,7 @@ impl Observer for Watcher {
                         "resource of global refused");
                 }
                 self.heard(|state| {
+                    state.held = None;
                     if complete {
                         state.complete.insert(kind);
                     }

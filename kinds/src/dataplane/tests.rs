@@ -109,6 +109,13 @@ fn names_and_addresses_are_taken_once() {
 }
 
 #[test]
+fn a_port_that_is_missing_is_not_said_to_be_used_twice() {
+    let wrong = inbounds(json!([{ "name": "a" }, { "name": "b" }]));
+    let missing = [0, 1].map(|i| format!("networking.inbound[{i}].port: {PORT}"));
+    assert_eq!(wrong, missing);
+}
+
+#[test]
 fn a_listener_says_what_it_is_and_where() {
     let wrong = violations(json!({
         "address": "10.0.0.1",

@@ -18,9 +18,7 @@ pub(super) fn public(pem: &[u8]) -> Option<String> {
     let (key, _) = element(&der, SEQUENCE)?;
     let (_version, rest) = element(key, INTEGER)?;
     let (modulus, rest) = element(rest, INTEGER)?;
-    let (exponent, rest) = element(rest, INTEGER)?;
-    // A public key has nothing after the exponent: what has not is not a private key.
-    element(rest, INTEGER)?;
+    let (exponent, _) = element(rest, INTEGER)?;
 
     let mut numbers = Vec::new();
     for number in [modulus, exponent] {

@@ -83,7 +83,7 @@ fn durations_are_written_as_the_field_writes_them() {
 mod shapes {
     use super::*;
     use ::xds::{
-        draft::{InboundDraft, OutboundDraft},
+        draft::{InboundDraft, OutboundDraft, RouteDraft},
         policy::{DestinationFacts, InboundFacts, inbound, outbound},
     };
     use resource::{Audience, Kri, Labels, MeshName, Resource, ResourceKey};
@@ -160,5 +160,35 @@ mod shapes {
         let mut expected = OutboundDraft::default();
         expected.route.timeout = Duration::ZERO;
         assert_eq!(outbound_with(json!({ "http": { "requestTimeout": "0s" } })), expected);
+    }
+
+    #[test]
+    fn a_caller_has_the_timeouts_of_his_closest_rule() {
+        let id = |kind: &str, id: &str| json!([{ "spiffeID": { "type": kind, "value": id } }]);
+        let request = |timeout: &str| json!({ "http": { "requestTimeout": timeout } });
+        let web = "spiffe://a/ns/web";
+        let draft = inbound_with(json!([
+            { "matches": id("Exact", web), "default": { "http": { "streamIdleTimeout": "9s" } } },
+            { "matches": id("Prefix", "spiffe://a"), "default": request("2s") },
+            { "matches": id("Prefix", "spiffe://a/ns"), "default": request("3s") },
+            { "matches": id("Exact", web), "default": request("4s") },
+            { "default": request("1s") },
+        ]));
+        let mut expected = InboundDraft::default();
+        expected.route.timeout = seconds(1);
+        let caller = |ids: Value, change: &dyn Fn(&mut RouteDraft)| {
+            let mut route = expected.route.clone();
+            change(&mut route);
+            (serde_json::from_value(ids[0].clone()).unwrap(), route)
+        };
+        let callers = vec![
+            caller(id("Exact", web), &|route| {
+                route.timeout = seconds(4);
+                route.stream_idle_timeout = seconds(9);
+            }),
+            caller(id("Prefix", "spiffe://a/ns"), &|route| route.timeout = seconds(3)),
+            caller(id("Prefix", "spiffe://a"), &|route| route.timeout = seconds(2)),
+        ];
+        assert_eq!(draft, InboundDraft { callers, ..expected });
     }
 }

@@ -3,7 +3,7 @@ use crate::GoDuration;
 use xds::{
     Rule, TargetRef, To,
     draft::{ClusterDraft, InboundDraft, ListenerDraft, OutboundDraft, RouteDraft},
-    policy::{InboundRule, Phase, Policy, for_everybody},
+    policy::{InboundRule, Phase, Policy, for_callers, for_everybody},
 };
 
 impl Policy for MeshTimeout {
@@ -33,6 +33,14 @@ impl Policy for MeshTimeout {
         let conf = for_everybody(rules);
         let InboundDraft { cluster, listener, route, .. } = draft;
         shape(&conf, cluster, listener, route);
+        draft.callers = for_callers(rules)
+            .into_iter()
+            .map(|(caller, conf)| {
+                let mut route = route.clone();
+                shape_route(&conf, &mut route);
+                (caller, route)
+            })
+            .collect();
         let longest = conf.http.as_ref().and_then(|http| http.max_connection_duration);
         set(&mut listener.max_connection_duration, longest);
     }
@@ -49,11 +57,16 @@ fn shape(
     set(&mut cluster.connect_timeout, connect);
     set(&mut cluster.idle_timeout, conf.idle_timeout);
     set(&mut listener.idle_timeout, conf.idle_timeout);
+    let headers = conf.http.as_ref().and_then(|http| http.request_headers_timeout);
+    set(&mut listener.request_headers_timeout, headers);
+    shape_route(conf, route);
+}
+
+fn shape_route(conf: &Conf, route: &mut RouteDraft) {
     let Some(http) = &conf.http else { return };
     set(&mut route.timeout, http.request_timeout);
     set(&mut route.stream_idle_timeout, http.stream_idle_timeout);
     set(&mut route.max_stream_duration, http.max_stream_duration);
-    set(&mut listener.request_headers_timeout, http.request_headers_timeout);
 }
 
 fn set(slot: &mut std::time::Duration, timeout: Option<GoDuration>) {

@@ -90,6 +90,11 @@ impl Spec for MeshTrust {
         schemars::schema_for!(Self)
     }
 
+    /// It is relayed for its trust domain; which CAs vouch for that is its zone's business.
+    fn keeps_audience_of(&self, before: &Self) -> bool {
+        self.trust_domain == before.trust_domain
+    }
+
     fn validate(&self, violations: &mut Violations) {
         if !rule::is_host_name(&self.trust_domain) {
             violations

@@ -164,6 +164,15 @@ impl Envoy {
     fn receive(&mut self, kind: Type, update: &Update) {
         let mut refused = false;
         for item in &*update.upserts {
+            // Sent before the server knew that nobody asks for it any more.
+            let asked_by = match kind {
+                Endpoint => Some(Cluster),
+                Route => Some(Listener),
+                Cluster | Listener | Secret | Extension | Runtime => None,
+            };
+            if asked_by.is_some_and(|kind| !self.of(kind).contains_key(&item.name)) {
+                continue;
+            }
             let content = String::from_utf8(item.bytes.to_vec()).unwrap();
             if content.starts_with(BAD) {
                 refused = true;

@@ -22,7 +22,10 @@ use crate::{
 use resource::{AnySpec, Kind, Kri, RejectedSpec, Resource, Spec};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::{cmp::Ordering, sync::Arc};
+use std::{
+    cmp::{Ordering, Reverse},
+    sync::Arc,
+};
 
 /// Decides the order in which policies shape a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +85,26 @@ where
     let general = rules.iter().filter(|rule| rule.matches.is_empty());
     let confs: Vec<Value> = general.map(|rule| merge::json(&rule.conf)).collect();
     merge::merged(&confs)
+}
+
+/// What `rules` together say about each caller that some of them ask for: what they say about
+/// everybody, then what they say about him. Whoever is asked for most closely comes first.
+#[must_use]
+pub fn for_callers<C>(rules: &[InboundRule<C>]) -> Vec<(Match, C)>
+where
+    C: Serialize + DeserializeOwned + Default,
+{
+    let mut callers: Vec<&Match> = rules.iter().flat_map(|rule| &rule.matches).collect();
+    callers.sort_by_key(|caller| Reverse(caller.closeness()));
+    callers.dedup();
+    let said = callers.into_iter().map(|caller| {
+        let general = rules.iter().filter(|rule| rule.matches.is_empty());
+        let special = rules.iter().filter(|rule| rule.matches.contains(caller));
+        let confs: Vec<Value> =
+            general.chain(special).map(|rule| merge::json(&rule.conf)).collect();
+        (caller.clone(), merge::merged(&confs))
+    });
+    said.collect()
 }
 
 /// A [`Policy`] without its type.

@@ -65,6 +65,6 @@ pub(super) fn prefix(text: &str) -> StringMatcher {
     pattern(MatchPattern::Prefix(text.into()))
 }
 
-fn pattern(pattern: MatchPattern) -> StringMatcher {
+pub(super) fn pattern(pattern: MatchPattern) -> StringMatcher {
     StringMatcher { match_pattern: Some(pattern), ..StringMatcher::default() }
 }

@@ -1,6 +1,6 @@
 use super::{
     common::{address, ads, duration, filter, seconds},
-    http, permission, tls,
+    http, matcher, tls,
     value::{Inbound, IngressListener, Outbound},
 };
 use prost::Name;
@@ -96,10 +96,13 @@ pub fn ingress_listener(ingress: &IngressListener, draft: &ListenerDraft) -> Lis
         cluster_specifier: Some(ClusterSpecifier::Cluster("none".into())),
         ..to(&name, draft)
     };
+    let named = matcher::server_name_begins_with(Sni::PREFIX);
+    let chain = matcher::named(CHAIN, pack(&CHAIN.to_owned()));
     let sni_cluster = filter("envoy.filters.network.sni_cluster", pack(&SniCluster {}));
     Listener {
         per_connection_buffer_limit_bytes: Some(INGRESS_BUFFER),
-        filter_chain_matcher: Some(permission::server_name_begins_with(Sni::PREFIX, CHAIN)),
+        // Whoever names no service finds no chain and is closed.
+        filter_chain_matcher: Some(matcher::first(vec![matcher::case(named, chain)], None)),
         filter_chains: vec![FilterChain {
             name: CHAIN.into(),
             filters: vec![sni_cluster, tcp_proxy(proxy)],

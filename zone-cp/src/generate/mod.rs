@@ -9,6 +9,7 @@ mod common;
 mod endpoint;
 mod http;
 mod listener;
+mod matcher;
 mod permission;
 mod route;
 mod secret;

@@ -1,52 +1,33 @@
 //! Who may call: as a matcher, which says it all, and as a list of names, which says most of it.
 
 use super::{
+    matcher::{self, called_by, case, named},
     tls::San,
     value::{Inbound, TcpPermissions, Withdrawn},
 };
-use prost_types::{Any, Struct, Value, value};
+use prost_types::{Struct, Value, value};
 use proto::{
     envoy::{
         config::{
-            core::v3::{RuntimeFractionalPercent, TypedExtensionConfig},
+            core::v3::TypedExtensionConfig,
             rbac::v3::{Action, rbac},
         },
-        extensions::{
-            filters::network::rbac::v3::{Rbac, rbac::EnforcementType},
-            matching::{
-                common_inputs::{network::v3::ServerNameInput, ssl::v3::UriSanInput},
-                input_matchers::runtime_fraction::v3::RuntimeFraction,
-            },
-        },
+        extensions::filters::network::rbac::v3::{Rbac, rbac::EnforcementType},
         service::runtime::v3::Runtime,
-        r#type::v3::FractionalPercent,
     },
     pack,
     xds::{
         core::v3::TypedExtensionConfig as Extension,
-        r#type::matcher::v3::{
-            Matcher, StringMatcher,
-            matcher::{
-                MatcherList, MatcherType, OnMatch,
-                matcher_list::{
-                    FieldMatcher, Predicate,
-                    predicate::{MatchType, PredicateList, SinglePredicate, single_predicate},
-                },
-                on_match,
-            },
-            string_matcher::MatchPattern,
-        },
+        r#type::matcher::v3::{Matcher, matcher::matcher_list::FieldMatcher},
     },
 };
 use std::collections::BTreeSet;
 use xds::{
+    Match,
     draft::{Grant, Permissions},
     names,
-    target::{Match, SpiffeIdMatch, SpiffeIdMatchType},
+    target::{SpiffeIdMatch, SpiffeIdMatchType},
 };
-
-/// What every identity begins with.
-const ANYBODY: &str = "spiffe://";
 
 /// Whom a TCP inbound admits. Envoy asks it at every read, so that also an open connection is cut
 /// when its generation is withdrawn.
@@ -57,12 +38,13 @@ pub fn inbound_permissions(
 ) -> TypedExtensionConfig {
     let name = names::inbound(&inbound.section);
     let key = runtime_key(&inbound.section, permissions.generation);
-    let mut matchers = vec![field(withdrawn(key), "withdrawn", rbac::Action::Deny)];
-    matchers.extend(fields(&permissions.permissions));
+    let withdrawn = action("withdrawn", rbac::Action::Deny);
+    let mut cases = vec![case(matcher::runtime(key), withdrawn)];
+    cases.extend(grants(&permissions.permissions));
     let rbac = Rbac {
         stat_prefix: format!("{name}."),
         enforcement_type: EnforcementType::Continuous.into(),
-        matcher: Some(matcher(matchers)),
+        matcher: Some(else_deny(cases)),
         ..Rbac::default()
     };
     TypedExtensionConfig { name, typed_config: Some(pack(&rbac)) }
@@ -85,7 +67,7 @@ fn runtime_key(section: &str, generation: u64) -> String {
 
 /// All denies, then all allows, else deny.
 pub(super) fn rules(permissions: &Permissions) -> Matcher {
-    matcher(fields(permissions).collect())
+    else_deny(grants(permissions).collect())
 }
 
 /// The identities that may pass a handshake: those that are allowed and not refused altogether. A
@@ -97,7 +79,7 @@ pub(super) fn callers(permissions: &Permissions) -> BTreeSet<San> {
     };
     let allowed = permissions.allow.iter().flat_map(|grant| &grant.callers);
     let allowed = allowed.map(|caller| caller.spiffe_id.as_ref());
-    allowed.filter(|id| !refused(*id)).flat_map(identities).collect()
+    allowed.filter(|id| !refused(*id)).flat_map(matcher::identities).collect()
 }
 
 /// Whether everybody whom `id` names is named by `deny`.
@@ -115,117 +97,20 @@ fn covers(deny: &Match, id: Option<&SpiffeIdMatch>) -> bool {
     }
 }
 
-/// A prefix ends at a segment of the path: `…/prod` is not about `…/prod-dev`.
-fn identities(id: Option<&SpiffeIdMatch>) -> Vec<San> {
-    let Some(SpiffeIdMatch { r#type, value }) = id else {
-        return vec![San::Prefix(ANYBODY.into())];
-    };
-    match r#type {
-        SpiffeIdMatchType::Exact => vec![San::Exact(value.clone())],
-        SpiffeIdMatchType::Prefix => {
-            vec![San::Exact(value.clone()), San::Prefix(format!("{value}/"))]
-        }
-        SpiffeIdMatchType::Unknown => Vec::new(),
-    }
-}
-
-fn matcher(matchers: Vec<FieldMatcher>) -> Matcher {
-    let list = MatcherType::MatcherList(MatcherList { matchers });
-    let deny = action("default", rbac::Action::Deny);
-    // Envoy refuses an empty list.
-    let empty = matches!(&list, MatcherType::MatcherList(list) if list.matchers.is_empty());
-    Matcher { on_no_match: Some(Box::new(deny)), matcher_type: (!empty).then_some(list) }
-}
-
-fn fields(permissions: &Permissions) -> impl Iterator<Item = FieldMatcher> {
-    let deny = permissions.deny.iter().map(|grant| (grant, rbac::Action::Deny));
-    let allow = permissions.allow.iter().map(|grant| (grant, rbac::Action::Allow));
-    deny.chain(allow).filter_map(|(Grant { policy, callers }, action)| {
-        let predicates = callers.iter().flat_map(caller).collect();
-        Some(field(any_of(predicates)?, &policy.to_string(), action))
-    })
-}
-
-/// A call is by `caller` if one of these holds.
-fn caller(caller: &Match) -> Vec<Predicate> {
-    let server_name =
-        caller.sni.as_ref().map(|sni| text(server_name(), MatchPattern::Exact(sni.value.clone())));
-    if let (None, Some(name)) = (&caller.spiffe_id, &server_name) {
-        return vec![name.clone()];
-    }
-    let by = identities(caller.spiffe_id.as_ref()).into_iter().map(|id| {
-        let pattern = match id {
-            San::Exact(id) => MatchPattern::Exact(id),
-            San::Prefix(prefix) => MatchPattern::Prefix(prefix),
-        };
-        let by = text(uri_san(), pattern);
-        match server_name.clone() {
-            Some(name) => {
-                let both = PredicateList { predicate: vec![by, name] };
-                Predicate { match_type: Some(MatchType::AndMatcher(both)) }
-            }
-            None => by,
-        }
-    });
-    by.collect()
-}
-
-fn any_of(mut predicates: Vec<Predicate>) -> Option<Predicate> {
-    if predicates.len() < 2 {
-        return predicates.pop();
-    }
-    let any = PredicateList { predicate: predicates };
-    Some(Predicate { match_type: Some(MatchType::OrMatcher(any)) })
-}
-
-fn withdrawn(runtime_key: String) -> Predicate {
-    let never = FractionalPercent { numerator: 0, ..FractionalPercent::default() };
-    let fraction = RuntimeFractionalPercent { default_value: Some(never), runtime_key };
-    let matcher =
-        RuntimeFraction { runtime_fraction: Some(fraction), ..RuntimeFraction::default() };
-    let matcher = input("envoy.matching.matchers.runtime_fraction", pack(&matcher));
-    single(uri_san(), single_predicate::Matcher::CustomMatch(matcher))
-}
-
-fn text(input: Extension, pattern: MatchPattern) -> Predicate {
-    let value = StringMatcher { match_pattern: Some(pattern), ..StringMatcher::default() };
-    single(input, single_predicate::Matcher::ValueMatch(value))
-}
-
-fn single(input: Extension, matcher: single_predicate::Matcher) -> Predicate {
-    let single = SinglePredicate { input: Some(input), matcher: Some(matcher) };
-    Predicate { match_type: Some(MatchType::SinglePredicate(single)) }
-}
-
-fn server_name() -> Extension {
-    input("envoy.matching.inputs.server_name", pack(&ServerNameInput {}))
-}
-
-fn uri_san() -> Extension {
-    input("envoy.matching.inputs.uri_san", pack(&UriSanInput {}))
-}
-
-fn input(name: &str, config: Any) -> Extension {
-    Extension { name: name.into(), typed_config: Some(config) }
+fn else_deny(cases: Vec<FieldMatcher>) -> Matcher {
+    matcher::first(cases, Some(action("default", rbac::Action::Deny)))
 }
 
 /// An action is named after the policy that asked for it.
-fn field(predicate: Predicate, name: &str, what: rbac::Action) -> FieldMatcher {
-    FieldMatcher { predicate: Some(predicate), on_match: Some(action(name, what)) }
+fn grants(permissions: &Permissions) -> impl Iterator<Item = FieldMatcher> {
+    let deny = permissions.deny.iter().map(|grant| (grant, rbac::Action::Deny));
+    let allow = permissions.allow.iter().map(|grant| (grant, rbac::Action::Allow));
+    deny.chain(allow).filter_map(|(Grant { policy, callers }, what)| {
+        Some(case(called_by(callers)?, action(&policy.to_string(), what)))
+    })
 }
 
-fn action(name: &str, what: rbac::Action) -> OnMatch {
+fn action(name: &str, what: rbac::Action) -> Extension {
     let action = Action { name: name.into(), action: what.into() };
-    let action = input("envoy.filters.rbac.action", pack(&action));
-    OnMatch { on_match: Some(on_match::OnMatch::Action(action)), ..OnMatch::default() }
-}
-
-/// Leads connections whose server name begins with `prefix` to `chain`, and closes the others.
-pub(super) fn server_name_begins_with(prefix: &str, chain: &str) -> Matcher {
-    let predicate = text(server_name(), MatchPattern::Prefix(prefix.into()));
-    let to = on_match::OnMatch::Action(input(chain, pack(&chain.to_owned())));
-    let on_match = OnMatch { on_match: Some(to), ..OnMatch::default() };
-    let field = FieldMatcher { predicate: Some(predicate), on_match: Some(on_match) };
-    let list = MatcherType::MatcherList(MatcherList { matchers: vec![field] });
-    Matcher { matcher_type: Some(list), ..Matcher::default() }
+    named("envoy.filters.rbac.action", pack(&action))
 }

@@ -1,12 +1,15 @@
 use super::{
-    common::{duration, limit, seconds},
-    http, permission,
+    common::{duration, limit, pattern, seconds},
+    http, matcher, permission,
+    tls::San,
     value::{Inbound, Outbound},
 };
 use proto::{
     envoy::{
         config::route::v3::{
-            RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+            HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+            VirtualHost,
+            header_matcher::HeaderMatchSpecifier,
             retry_policy::{
                 RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate,
                 retry_priority,
@@ -22,11 +25,13 @@ use proto::{
                 priority::previous_priorities::v3::PreviousPrioritiesConfig,
             },
         },
+        r#type::matcher::v3::string_matcher::MatchPattern,
     },
     pack,
 };
 use std::{collections::BTreeMap, time::Duration};
 use xds::{
+    Match,
     draft::{InboundDraft, OutboundDraft, RouteDraft},
     names,
 };
@@ -51,12 +56,40 @@ pub fn inbound_route(inbound: &Inbound, draft: &InboundDraft) -> Option<RouteCon
     let name = names::inbound(&inbound.section);
     let rbac = Rbac { matcher: Some(permission::rules(&draft.permissions)), ..Rbac::default() };
     let rbac = pack(&RbacPerRoute { rbac: Some(rbac) });
+    let callers = draft.callers.iter();
+    let special = callers.flat_map(|(caller, draft)| {
+        let action = action(&name, draft);
+        called_by(caller).map(move |matched| route(matched, action.clone()))
+    });
+    let general = everything(action(&name, &draft.route));
     inbound.protocol.is_http().then(|| {
         routes(VirtualHost {
             typed_per_filter_config: BTreeMap::from([(http::RBAC.to_owned(), rbac)]),
-            routes: vec![everything(action(&name, &draft.route))],
+            routes: special.chain([general]).collect(),
             ..host(&name)
         })
+    })
+}
+
+/// Requests of `caller`. Routes see headers alone, but here one of them comes from the handshake and
+/// ends with the caller's identity, in which there is no `;`. What was asked for in the handshake
+/// they do not see, so whoever is told apart by that is nobody here.
+fn called_by(caller: &Match) -> impl Iterator<Item = RouteMatch> {
+    let ids = match &caller.sni {
+        Some(_) => Vec::new(),
+        None => matcher::identities(caller.spiffe_id.as_ref()),
+    };
+    ids.into_iter().map(|id| {
+        let matched = match id {
+            San::Exact(id) => MatchPattern::Suffix(format!(";URI={id}")),
+            San::Prefix(prefix) => MatchPattern::Contains(format!(";URI={prefix}")),
+        };
+        let header = HeaderMatcher {
+            name: "x-forwarded-client-cert".into(),
+            header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(pattern(matched))),
+            ..HeaderMatcher::default()
+        };
+        RouteMatch { headers: vec![header], ..all() }
     })
 }
 
@@ -73,11 +106,15 @@ fn host(name: &str) -> VirtualHost {
 }
 
 fn everything(action: RouteAction) -> Route {
-    let all = RouteMatch {
-        path_specifier: Some(PathSpecifier::Prefix("/".into())),
-        ..RouteMatch::default()
-    };
-    Route { r#match: Some(all), action: Some(Action::Route(action)), ..Route::default() }
+    route(all(), action)
+}
+
+fn all() -> RouteMatch {
+    RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..RouteMatch::default() }
+}
+
+fn route(matched: RouteMatch, action: RouteAction) -> Route {
+    Route { r#match: Some(matched), action: Some(Action::Route(action)), ..Route::default() }
 }
 
 fn action(cluster: &str, draft: &RouteDraft) -> RouteAction {

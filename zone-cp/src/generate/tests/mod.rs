@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use xds::{
     Protocol,
-    draft::{InboundDraft, ListenerDraft, OutboundDraft, Permissions},
+    draft::{InboundDraft, ListenerDraft, OutboundDraft, Permissions, RouteDraft},
 };
 
 const WEB: &str = "spiffe://shop.west.mesh.local/workload/web";
@@ -107,7 +107,20 @@ fn an_http2_inbound_with_every_timeout() {
     draft.route.max_stream_duration = seconds(7);
     let callers = [sni("sni.msvc.shop.east.cart.http"), both(WEB, "sni.extsvc.shop.psp.443")];
     draft.permissions.allow = vec![grant("kri_mtp_shop___any_", &callers)];
+    let slow = RouteDraft { timeout: seconds(8), ..draft.route.clone() };
+    let rest = RouteDraft { timeout: seconds(9), ..slow.clone() };
+    draft.callers = vec![
+        (exact(WEB), slow),
+        (both(STRANGER, "sni.msvc.shop.east.cart.http"), rest.clone()),
+        (prefix("spiffe://shop.west.mesh.local"), rest),
+    ];
     check("sidecar-inbound-grpc", &inbound_files(&inbound, &draft));
+}
+
+#[test]
+fn an_http_inbound_that_admits_nobody() {
+    let resources = inbound_files(&http_inbound(), &InboundDraft::default());
+    check("sidecar-inbound-http-nobody", &resources);
 }
 
 #[test]
@@ -198,7 +211,7 @@ fn without_authorities_there_is_no_trust() {
 
 #[test]
 fn priorities_have_no_gaps() {
-    let far = [endpoint(3, "b", "127.0.0.3:1"), endpoint(1, "c", "127.0.0.1:1")];
+    let far = [endpoint(3, "c", "127.0.0.3:1"), endpoint(1, "c", "127.0.0.1:1")];
     let near = [endpoint(1, "a", "127.0.0.2:1"), endpoint(1, "a", "127.0.0.1:1")];
     let assignment = load_assignment("x", &far.into_iter().chain(near).collect());
     let priorities: Vec<_> = assignment
@@ -209,7 +222,7 @@ fn priorities_have_no_gaps() {
             (locality.priority, zone, locality.lb_endpoints.len())
         })
         .collect();
-    assert_eq!(priorities, [(0, "a", 2), (0, "c", 1), (1, "b", 1)]);
+    assert_eq!(priorities, [(0, "a", 2), (0, "c", 1), (1, "c", 1)]);
 }
 
 /// The names that pass the handshake of a TCP inbound.
@@ -242,6 +255,7 @@ fn who_is_refused_altogether_is_not_admitted() {
     assert_eq!(admitted(&[prefix(prod)], &[exact(web)]), none);
     assert_eq!(admitted(&[prefix(prod)], &[prefix(web)]), none);
     assert_eq!(admitted(&[prefix("spiffe://a")], &[prefix(prod)]), none);
+    assert_eq!(admitted(&[prefix(prod)], &[prefix(prod)]), none);
     // A neighbour, a part, or under one server name only: not altogether.
     let dev = "spiffe://a/ns/prod-dev";
     assert_eq!(admitted(&[prefix(prod)], &[exact(dev)]), [dev]);

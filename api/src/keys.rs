@@ -1,0 +1,155 @@
+//! The keys of tokens, as they are stored: secrets named by a prefix and a serial number.
+
+use super::{
+    Problem,
+    access::{User, unauthenticated},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use daemon::Clock;
+use identity::token::{self, Claims, KeySet, Refused, Revocations, UserClaims};
+use parking_lot::Mutex;
+use resource::{Kind, MeshName, Resource, ResourceKey};
+use std::sync::Arc;
+use store::{
+    Kinds,
+    view::{KindId, Reader, Revision},
+};
+
+/// The kind of secrets outside meshes.
+pub const GLOBAL_SECRET: &str = "GlobalSecret";
+/// The kind of secrets of a mesh.
+pub const SECRET: &str = "Secret";
+/// What the names of the keys of user tokens begin with.
+pub const USER_KEYS: &str = "user-token-signing-key-";
+/// The secret that lists the IDs of user tokens that are not accepted any more.
+pub const USER_REVOCATIONS: &str = "user-token-revocations";
+/// What the names of the keys of zone tokens begin with.
+pub const ZONE_KEYS: &str = "zone-token-signing-key-";
+
+/// What the names of the keys of a mesh's dataplane tokens begin with.
+#[must_use]
+pub fn dataplane_keys(mesh: &MeshName) -> String {
+    format!("dataplane-token-signing-key-{mesh}-")
+}
+
+/// What verifies tokens of one sort now.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The keys.
+    pub keys: KeySet,
+    /// The tokens that are not accepted any more.
+    pub revoked: Revocations,
+}
+
+/// The keys of one sort of tokens, read again when a secret changed.
+#[derive(Debug)]
+pub struct TokenKeys {
+    kind: Option<(KindId, Kind)>,
+    mesh: Option<MeshName>,
+    prefix: String,
+    revocations: &'static str,
+    last: Mutex<Option<(Revision, Arc<Loaded>)>>,
+}
+
+impl TokenKeys {
+    /// Keys that are secrets outside meshes. `revocations` names the secret with the list of IDs.
+    #[must_use]
+    pub fn global(kinds: &Kinds, prefix: &str, revocations: &'static str) -> Self {
+        Self::of(kinds, GLOBAL_SECRET, None, prefix.into(), revocations)
+    }
+
+    /// The keys of the dataplane tokens of `mesh`.
+    #[must_use]
+    pub fn of_mesh(kinds: &Kinds, mesh: &MeshName) -> Self {
+        Self::of(kinds, SECRET, Some(mesh.clone()), dataplane_keys(mesh), "")
+    }
+
+    fn of(
+        kinds: &Kinds,
+        kind: &str,
+        mesh: Option<MeshName>,
+        prefix: String,
+        revocations: &'static str,
+    ) -> Self {
+        let kind = kinds.iter().find(|(_, known)| known.name == kind).map(|(id, kind)| (id, *kind));
+        Self { kind, mesh, prefix, revocations, last: Mutex::new(None) }
+    }
+
+    /// The keys as they are stored now.
+    pub fn now(&self, reader: &Reader) -> Arc<Loaded> {
+        let Some((id, kind)) = self.kind else { return Arc::default() };
+        let (revision, rows) = reader.rows(id);
+        let mut last = self.last.lock();
+        if let Some((at, loaded)) = &*last
+            && *at == revision
+        {
+            return loaded.clone();
+        }
+        let mut loaded = Loaded::default();
+        let from = ResourceKey { mesh: self.mesh.clone(), name: self.prefix.as_str().into() };
+        for row in rows.after(Some(&from)) {
+            let key = &row.head.key;
+            let Some(serial) = key.name.strip_prefix(&*self.prefix) else { break };
+            if key.mesh != self.mesh {
+                break;
+            }
+            let (Ok(serial), Some(pem)) = (serial.parse(), text(&kind, row)) else { continue };
+            if let Err(error) = loaded.keys.insert(serial, &pem) {
+                tracing::warn!(key = %key, %error, "a signing key is not usable");
+            }
+        }
+        let list = ResourceKey { mesh: self.mesh.clone(), name: self.revocations.into() };
+        if let Some(text) = rows.get(&list).and_then(|row| text(&kind, row)) {
+            loaded.revoked = Revocations::parse(&text);
+        }
+        let loaded = Arc::new(loaded);
+        *last = Some((revision, loaded.clone()));
+        loaded
+    }
+
+    /// Accepts a token, or says why not.
+    pub fn verify<C: Claims>(
+        &self,
+        reader: &Reader,
+        clock: &Clock,
+        token: &str,
+    ) -> Result<C, Refused> {
+        let loaded = self.now(reader);
+        token::verify(&loaded.keys, token, clock.now(), &loaded.revoked).map(|ok| ok.claims)
+    }
+}
+
+/// What a secret holds, if it is text.
+fn text(kind: &Kind, row: &Resource) -> Option<String> {
+    let spec = kind.to_json(&row.spec).ok()?;
+    let data = STANDARD.decode(spec.get("data")?.as_str()?).ok()?;
+    String::from_utf8(data).ok()
+}
+
+/// The keys that the API itself uses.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    users: TokenKeys,
+}
+
+impl Keys {
+    pub(crate) fn new(kinds: &Kinds) -> Self {
+        Self { users: TokenKeys::global(kinds, USER_KEYS, USER_REVOCATIONS) }
+    }
+
+    /// Who holds `token`. Whoever sends a bad one learns nothing about why.
+    pub(crate) fn user(
+        &self,
+        token: &str,
+        reader: &Reader,
+        clock: &Clock,
+    ) -> Result<User, Problem> {
+        match self.users.verify::<UserClaims>(reader, clock, token) {
+            Ok(claims) => Ok(User::authenticated(claims.name, claims.groups)),
+            Err(reason) => {
+                tracing::info!(%reason, "user token refused");
+                Err(unauthenticated())
+            }
+        }
+    }
+}

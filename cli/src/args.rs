@@ -1,0 +1,67 @@
+//! What can be said on the command line.
+
+use crate::{
+    apply::{Apply, Delete},
+    connection::{Connection, ContextCommand},
+    demo::Demo,
+    lists::Get,
+    token::TokenCommand,
+};
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Atoll makes many clusters, clouds and machines one service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "atoll", version, about, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create or change resources from files.
+    #[command(after_help = "Example: atoll apply -f policies/ -f - < mesh.yaml")]
+    Apply(Apply),
+    /// Show resources.
+    #[command(after_help = "Example: atoll get meshservices --mesh default -o yaml")]
+    Get(Get),
+    /// Delete a resource.
+    #[command(after_help = "Example: atoll delete meshtimeout slow --mesh default")]
+    Delete(Delete),
+    /// Make a token: for a zone that joins, a proxy, or a person.
+    #[command(after_help = "Example: atoll token zone east > east.token")]
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// List the zones: which are online, since when, and what they refused.
+    #[command(after_help = "Example: atoll zones")]
+    Zones,
+    /// List the dataplanes of all meshes, or of one.
+    #[command(after_help = "Example: atoll dataplanes --mesh default")]
+    Dataplanes {
+        /// Only those of this mesh.
+        #[arg(long, short)]
+        mesh: Option<String>,
+    },
+    /// Remember control planes by name, and choose the one to talk to.
+    #[command(after_help = "Example: atoll context set prod --address https://global:5682 \
+                      --ca-file ca.crt --token-file admin-token")]
+    Context {
+        #[command(subcommand)]
+        command: ContextCommand,
+    },
+    /// Run two zones on this machine and call from one into the other.
+    #[command(after_help = "Example: atoll demo --check")]
+    Demo(Demo),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example: source <(atoll completion bash)")]
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}

@@ -1,0 +1,245 @@
+//! Applications and clients of end-to-end tests: `peer http ADDRESS NAME`, `peer tcp ADDRESS NAME`,
+//! `peer client`.
+
+use anyhow::{Context, Result, bail};
+use e2e::peer::{Ask, Told};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1::{self, SendRequest},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::{
+    convert::Infallible,
+    io::{self, BufRead, Write},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+
+/// How long a client waits for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runtime = Runtime::new()?;
+    match *words {
+        ["http", address, name] => runtime.block_on(http(address, name)),
+        ["tcp", address, name] => runtime.block_on(tcp(address, name)),
+        ["client"] => client(&runtime),
+        _ => bail!("peer http|tcp ADDRESS NAME, or peer client"),
+    }
+}
+
+/// Answers every request with its own name and the request's headers as JSON.
+async fn http(address: &str, name: &str) -> Result<()> {
+    let listener = TcpListener::bind(address).await.context(address.to_owned())?;
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let name = name.to_owned();
+        connections.spawn(async move {
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let headers: serde_json::Map<String, serde_json::Value> = request
+                    .headers()
+                    .iter()
+                    .map(|(key, value)| {
+                        (key.to_string(), String::from_utf8_lossy(value.as_bytes()).into())
+                    })
+                    .collect();
+                let body = serde_json::json!({ "name": name, "headers": headers }).to_string();
+                async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))) }
+            });
+            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            server.serve_connection(TokioIo::new(stream), answer).await.ok();
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Greets, as a server that speaks first, and echoes.
+async fn tcp(address: &str, name: &str) -> Result<()> {
+    let listener = TcpListener::bind(address).await.context(address.to_owned())?;
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        let greeting = format!("hello from {name}\n");
+        connections.spawn(async move {
+            stream.write_all(greeting.as_bytes()).await?;
+            let (mut read, mut write) = stream.split();
+            tokio::io::copy(&mut read, &mut write).await
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+#[derive(Default)]
+struct Client {
+    to: String,
+    http: Option<SendRequest<Full<Bytes>>>,
+    tcp: Option<TcpStream>,
+    load: Option<(watch::Sender<bool>, JoinHandle<Told>)>,
+}
+
+#[expect(clippy::print_stdout, reason = "its answers go to a pipe")]
+fn client(runtime: &Runtime) -> Result<()> {
+    let mut client = Client::default();
+    for line in io::stdin().lock().lines() {
+        let ask: Ask = serde_json::from_str(&line?)?;
+        let start = now();
+        let outcome = runtime.block_on(async { timeout(PATIENCE, client.act(ask)).await });
+        let mut told = match outcome {
+            Ok(Ok(told)) => told,
+            Ok(Err(error)) => Told { error: format!("{error:#}"), ..Told::default() },
+            Err(_) => Told { error: format!("nothing within {PATIENCE:?}"), ..Told::default() },
+        };
+        told.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        told.open = client.http.as_ref().is_some_and(|http| !http.is_closed()) || client.tcp.is_some();
+        println!("{}", serde_json::to_string(&told)?);
+        io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+async fn open(to: &str) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    let (http, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
+    tokio::spawn(async move { connection.await.ok() });
+    Ok(http)
+}
+
+async fn get(http: &mut SendRequest<Full<Bytes>>, to: &str, path: &str) -> Result<Told> {
+    http.ready().await?;
+    let request = Request::get(path).header("host", to).body(Full::default())?;
+    let response = http.send_request(request).await?;
+    let status = Some(response.status().as_u16());
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(Told { status, body: String::from_utf8_lossy(&body).into_owned(), ..Told::default() })
+}
+
+impl Client {
+    async fn act(&mut self, ask: Ask) -> Result<Told> {
+        match ask {
+            Ask::Connect { to } => {
+                (self.http, self.tcp) = (None, None);
+                self.tcp = Some(TcpStream::connect(&to).await?);
+                self.to = to;
+                Ok(Told::default())
+            }
+            Ask::Get { path } => {
+                // The first request decides that the connection speaks HTTP.
+                if let Some(tcp) = self.tcp.take() {
+                    tcp.set_nodelay(true)?;
+                    let (http, connection) = http1::handshake(TokioIo::new(tcp)).await?;
+                    #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
+                    tokio::spawn(async move { connection.await.ok() });
+                    self.http = Some(http);
+                }
+                let http = self.http.as_mut().context("not connected")?;
+                get(http, &self.to, &path).await
+            }
+            Ask::Read => {
+                let mut bytes = [0; 1024];
+                let read = self.tcp()?.read(&mut bytes).await;
+                self.got(read, &bytes)
+            }
+            Ask::Echo { text } => {
+                let mut bytes = vec![0; text.len()];
+                let tcp = self.tcp()?;
+                let read = match tcp.write_all(text.as_bytes()).await {
+                    Ok(()) => tcp.read_exact(&mut bytes).await,
+                    Err(error) => Err(error),
+                };
+                self.got(read, &bytes)
+            }
+            Ask::Load => {
+                let (stop, stopped) = watch::channel(false);
+                let to = self.to.clone();
+                #[expect(clippy::disallowed_methods, reason = "joined when the load is stopped")]
+                let load = tokio::spawn(load(to, stopped));
+                self.load = Some((stop, load));
+                Ok(Told::default())
+            }
+            Ask::Stop => {
+                let (stop, load) = self.load.take().context("there is no load")?;
+                stop.send_replace(true);
+                Ok(load.await?)
+            }
+        }
+    }
+
+    fn tcp(&mut self) -> Result<&mut TcpStream> {
+        self.tcp.as_mut().context("not connected")
+    }
+
+    fn got(&mut self, read: io::Result<usize>, bytes: &[u8]) -> Result<Told> {
+        match read {
+            Ok(0) => {
+                self.tcp = None;
+                bail!("the connection was closed")
+            }
+            Ok(read) => {
+                let body = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default());
+                Ok(Told { body: body.into_owned(), ..Told::default() })
+            }
+            Err(error) => {
+                self.tcp = None;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Requests one after the other, on one connection as long as it lives.
+async fn load(to: String, stopped: watch::Receiver<bool>) -> Told {
+    let (mut total, mut http) = (Told::default(), None);
+    while !*stopped.borrow() {
+        let start = now();
+        let answer = async {
+            let connection = match http.take().filter(|http: &SendRequest<_>| !http.is_closed()) {
+                Some(connection) => connection,
+                None => open(&to).await?,
+            };
+            let connection = http.insert(connection);
+            get(connection, &to, "/load").await
+        };
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(told)) if told.status == Some(200) => total.good += 1,
+            Ok(Ok(told)) => {
+                total.bad += 1;
+                total.error = format!("{:?}: {}", told.status, told.body);
+            }
+            Ok(Err(error)) => {
+                total.bad += 1;
+                total.error = format!("{error:#}");
+                http = None;
+            }
+            Err(_) => {
+                total.bad += 1;
+                total.error = "no answer".into();
+                http = None;
+            }
+        }
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        total.slowest = total.slowest.max(micros);
+    }
+    // What failed is in the count; an error is for an ask that failed as a whole.
+    total.body = std::mem::take(&mut total.error);
+    total
+}

@@ -1,0 +1,129 @@
+//! Hosts that are network namespaces, on the subnets of their zones.
+//!
+//! A namespace of its own routes between the zones and to the test, so the machine's own network
+//! gets one link, and everything goes with the namespaces.
+
+use crate::process::run;
+use anyhow::{Context, Result};
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+/// Why namespaces cannot be made here; `None` if they can.
+#[must_use]
+pub fn missing() -> Option<String> {
+    let name = format!("atoll-try-{}", std::process::id());
+    let made = run(&["ip", "netns", "add", &name]);
+    if made.is_ok() {
+        run(&["ip", "netns", "delete", &name]).ok();
+    }
+    made.err().map(|error| format!("no right to make network namespaces: {error:#}"))
+}
+
+/// Subnets of zones, joined by a router.
+#[derive(Debug)]
+pub struct Network {
+    id: u16,
+    hosts: Vec<String>,
+}
+
+/// A host on a zone's subnet.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The name of its namespace.
+    pub namespace: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+impl Network {
+    /// A network with a subnet for each of `zones` zones, reachable from here.
+    pub fn new(zones: u8) -> Result<Self> {
+        // Several test programs may run on a machine; their networks must not meet.
+        let pid = u16::try_from(std::process::id() % 100).unwrap_or_default();
+        let id = pid * 100 + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        let network = Self { id, hosts: Vec::new() };
+        network.make(zones).context("network namespaces")?;
+        Ok(network)
+    }
+
+    fn make(&self, zones: u8) -> Result<()> {
+        let (router, link) = (self.router(), format!("at{}", self.id));
+        run(&["ip", "netns", "add", &router])?;
+        run(&["ip", "link", "add", &link, "type", "veth", "peer", "up", "netns", &router])?;
+        let here = format!("{}/30", self.place(255, 1));
+        let there = format!("{}/30", self.place(255, 2));
+        run(&["ip", "address", "add", &here, "dev", &link])?;
+        run(&["ip", "link", "set", &link, "up"])?;
+        self.in_router(&["ip", "address", "add", &there, "dev", "up"])?;
+        self.in_router(&["ip", "link", "set", "up", "up"])?;
+        self.in_router(&["ip", "link", "set", "lo", "up"])?;
+        self.in_router(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
+        for zone in 0..zones {
+            let bridge = format!("zone{zone}");
+            self.in_router(&["ip", "link", "add", &bridge, "type", "bridge"])?;
+            let gateway = format!("{}/24", self.place(zone, 1));
+            self.in_router(&["ip", "address", "add", &gateway, "dev", &bridge])?;
+            self.in_router(&["ip", "link", "set", &bridge, "up"])?;
+            let subnet = format!("{}/24", self.place(zone, 0));
+            let via = self.place(255, 2).to_string();
+            run(&["ip", "route", "add", &subnet, "via", &via])?;
+        }
+        Ok(())
+    }
+
+    /// A new host of `zone`; `last` is the last part of its address, from 2 on.
+    pub fn host(&mut self, zone: u8, last: u8) -> Result<Host> {
+        let namespace = format!("atoll-{}-{zone}-{last}", self.id);
+        let (address, link) = (self.place(zone, last), format!("h{zone}-{last}"));
+        run(&["ip", "netns", "add", &namespace])?;
+        self.hosts.push(namespace.clone());
+        self.in_router(&[
+            "ip", "link", "add", &link, "type", "veth", "peer", "eth0", "netns", &namespace,
+        ])?;
+        self.in_router(&["ip", "link", "set", &link, "master", &format!("zone{zone}"), "up"])?;
+        let inside = |command: &[&str]| run(&[&["ip", "-n", &namespace], command].concat());
+        inside(&["address", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        inside(&["link", "set", "eth0", "up"])?;
+        inside(&["link", "set", "lo", "up"])?;
+        inside(&["route", "add", "default", "via", &self.place(zone, 1).to_string()])?;
+        // Any address of the range can be bound, as if each were set.
+        inside(&["route", "add", "local", "241.0.0.0/8", "dev", "lo"])?;
+        Ok(Host { namespace, address })
+    }
+
+    /// The address of this end, where the test listens.
+    #[must_use]
+    pub fn here(&self) -> Ipv4Addr {
+        self.place(255, 1)
+    }
+
+    const fn place(&self, zone: u8, last: u8) -> Ipv4Addr {
+        // 100.64.0.0/10 is for carriers, so nothing of this machine is there.
+        let [high, low] = self.id.to_be_bytes();
+        let (a, b) = (64 + (high & 0x3f), low);
+        let third = b.wrapping_mul(4).wrapping_add(if zone == 255 { 3 } else { zone });
+        Ipv4Addr::new(100, a, third, last)
+    }
+
+    fn router(&self) -> String {
+        format!("atoll-{}", self.id)
+    }
+
+    fn in_router(&self, command: &[&str]) -> Result<String> {
+        run(&[&["ip", "netns", "exec", &self.router()], command].concat())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            run(&["ip", "netns", "delete", host]).ok();
+        }
+        // The link to here goes with its other end.
+        run(&["ip", "netns", "delete", &self.router()]).ok();
+    }
+}

@@ -1,0 +1,115 @@
+//! Applications and clients that run where a workload would: started with `peer`, asked over pipes.
+
+use crate::process::programs;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+/// What a client is told to do, one JSON line each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "camelCase")]
+pub enum Ask {
+    /// Opens a connection that the following requests use.
+    Connect {
+        /// An address and port.
+        to: String,
+    },
+    /// Sends an HTTP request on the open connection.
+    Get {
+        /// The path, with its query.
+        path: String,
+    },
+    /// Reads what a TCP server says first, or an answer.
+    Read,
+    /// Sends bytes and reads as many back.
+    Echo {
+        /// What is sent.
+        text: String,
+    },
+    /// Sends requests on the open connection, and new ones as connections end, until told to stop.
+    Load,
+    /// Ends the load.
+    Stop,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Told {
+    /// The status of an HTTP answer.
+    pub status: Option<u16>,
+    /// The body of an HTTP answer, or bytes of a TCP server.
+    pub body: String,
+    /// Why it failed; empty if it did not.
+    pub error: String,
+    /// Microseconds it took.
+    pub micros: u64,
+    /// Whether the connection is still open.
+    pub open: bool,
+    /// Requests that were answered with 200, and the others.
+    pub good: u64,
+    /// See `good`.
+    pub bad: u64,
+    /// The slowest request, in microseconds.
+    pub slowest: u64,
+}
+
+/// A client in a namespace, or here.
+#[derive(Debug)]
+pub struct Client {
+    child: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Client {
+    /// Starts one.
+    pub fn start(namespace: Option<&str>) -> Result<Self> {
+        let peer = programs()?.join("peer");
+        let mut command = match namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(peer);
+                command
+            }
+            None => Command::new(peer),
+        };
+        let mut child =
+            command.arg("client").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let asks = child.stdin.take().context("its standard input is a pipe")?;
+        let answers = BufReader::new(child.stdout.take().context("its output is a pipe")?);
+        Ok(Self { child, asks, answers })
+    }
+
+    /// Asks, and returns what came of it, success or not.
+    pub fn ask(&mut self, ask: &Ask) -> Result<Told> {
+        writeln!(self.asks, "{}", serde_json::to_string(ask)?)?;
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("the client ended");
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Opens a connection; fails if that fails.
+    pub fn connect(&mut self, to: &str) -> Result<()> {
+        let told = self.ask(&Ask::Connect { to: to.into() })?;
+        if told.error.is_empty() { Ok(()) } else { bail!("{to}: {}", told.error) }
+    }
+
+    /// Sends a request on the open connection; fails if there is no answer.
+    pub fn get(&mut self, path: &str) -> Result<Told> {
+        let told = self.ask(&Ask::Get { path: path.into() })?;
+        if told.error.is_empty() { Ok(told) } else { bail!("GET {path}: {}", told.error) }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

@@ -1,0 +1,132 @@
+//! Programs under test.
+
+use crate::wait;
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+/// A running program with a process group of its own, which ends with this value.
+#[derive(Debug)]
+pub struct Process {
+    /// What it is called in messages; also the name of its log.
+    pub name: String,
+    /// Where its output goes.
+    pub log: PathBuf,
+    child: Child,
+}
+
+/// The folder of this build's programs.
+pub fn programs() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().context("a program lies in a folder")?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(folder.to_owned())
+}
+
+impl Process {
+    /// Starts `command`, in a network namespace if there is one, with its output in `folder`.
+    pub fn start(
+        name: &str,
+        folder: &Path,
+        namespace: Option<&str>,
+        command: &[&str],
+    ) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let out = File::options().create(true).append(true).open(&log)?;
+        let program = command.first().context("a command has a program")?;
+        let mut run = match namespace {
+            Some(namespace) => {
+                let mut run = Command::new("ip");
+                run.args(["netns", "exec", namespace]).args(command);
+                run
+            }
+            None => {
+                let mut run = Command::new(program);
+                run.args(command.iter().skip(1));
+                run
+            }
+        };
+        run.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
+        let child = run.spawn().with_context(|| format!("{name}: {program}"))?;
+        Ok(Self { name: name.to_owned(), log, child })
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM);
+        self.ended(limit)
+    }
+
+    /// Ends it at once, as a power failure would.
+    pub fn kill(mut self) -> Result<()> {
+        self.signal(Signal::KILL);
+        self.ended(Duration::from_secs(10)).map(drop)
+    }
+
+    /// Waits until it ends by itself.
+    pub fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let (name, child) = (&self.name, &mut self.child);
+        wait::until(&format!("{name} ends"), limit, || {
+            child.try_wait()?.context("it still runs")
+        })
+    }
+
+    /// Its process id, and that of its group.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal to the whole group.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It may have ended already.
+            kill_process_group(pid, signal).ok();
+        }
+    }
+
+    /// Fails if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} ended: {status}\n{}", self.name, self.tail()),
+            None => Ok(()),
+        }
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
+    }
+
+    /// Whether its log contains `text`.
+    #[must_use]
+    pub fn said(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log).is_ok_and(|log| log.contains(text))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().ok();
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &[&str]) -> Result<String> {
+    let (program, arguments) = command.split_first().context("a command has a program")?;
+    let output = Command::new(program).args(arguments).output().context(program.to_string())?;
+    if !output.status.success() {
+        bail!("{}: {}", command.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,168 @@
+//! From settings to a running control plane.
+
+use crate::{
+    Addresses, Config,
+    admission::Gatekeeper,
+    audiences::Audiences,
+    author::Author,
+    first_start,
+    hooks::GlobalHooks,
+    open::open_store,
+    ports::{self, Ports},
+    zones::Insights,
+};
+use anyhow::Result;
+use api::{About, ApiState, Place, serve};
+use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
+use futures::FutureExt as _;
+use identity::tls::{Alpn, ServerTls, TlsListener};
+use kds::global::{Server, Settings};
+use proto::kuma::system::v1alpha1::KumaCpVersion;
+use resource::Peer;
+use std::{future::Future, sync::Arc};
+use store::{Backend as _, Kinds, Local, view::Reader};
+use tokio_util::sync::CancellationToken;
+
+/// A control plane whose ports are open and whose store is loaded.
+pub struct Bound {
+    /// Where it listens.
+    pub addresses: Addresses,
+    config: Config,
+    ports: Ports,
+    tls: Arc<ServerTls>,
+    store: Local,
+    kinds: Arc<Kinds>,
+    tasks: Tasks,
+    clock: Clock,
+    ready: Ready,
+    starting: Guard,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// Opens ports, certificate and store. What cannot be opened is named, and nothing was changed.
+pub async fn bind(config: &Config, shutdown: &CancellationToken) -> Result<Bound> {
+    let clock = Clock::system();
+    let (ports, addresses) = ports::open(config).await?;
+    let open_tls = || ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone());
+    // A certificate that is not readable is found before anything is made.
+    let given = if config.tls.cert_file.is_empty() { None } else { Some(open_tls()?) };
+    data::prepare("dataDir", &config.data_dir)?;
+    let tls = Arc::new(given.map_or_else(open_tls, Ok)?);
+    let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Zone };
+    let mut tasks = Tasks::default();
+    let store = open_store(config, &kinds, &clock, &mut tasks).await?;
+    let (config, kinds, ready) = (config.clone(), Arc::new(kinds), Ready::new(shutdown.clone()));
+    let starting = ready.guard("store");
+    Ok(Bound { addresses, config, ports, tls, store, kinds, tasks, clock, ready, starting })
+}
+
+impl Bound {
+    /// Looks at what is stored.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.store.reader()
+    }
+
+    /// Runs until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
+        let author = Author { kinds: self.kinds.clone() };
+        let (store, clock) = (&self.store, &self.clock);
+        let (defaults, data) = (self.config.defaults, &self.config.data_dir);
+        first_start::ensure(store, &author, defaults, data, clock).await?;
+        let about = about();
+        let insights = Arc::new(Insights::new(
+            author.clone(),
+            store.reader(),
+            about.instance_id.clone(),
+            clock.clone(),
+        ));
+        insights.close_all(store).await?;
+        let allowed = self.config.allowed_trust.clone();
+        let mut audiences = Audiences::new(author.clone(), store.reader(), allowed);
+        // Before zones are served: what has not been judged is hidden.
+        audiences.step(store).await?;
+        let plain = self.config.kds.plain_zones.clone();
+        let gate = Gatekeeper::new(store.clone(), author.clone(), plain, clock.clone());
+        let gate = Arc::new(gate);
+        let kds = Server::new(
+            (store.clone(), self.kinds.clone()),
+            settings(&about),
+            gate.clone(),
+            insights.clone(),
+            shutdown.clone(),
+        )?;
+        let router = api::router(self.api_state(about, author, shutdown.clone())?);
+        let admin = admin::router(self.ready.clone(), Metrics::default());
+
+        let (tasks, tls) = (&mut self.tasks, &self.tls);
+        let zones = TlsListener::new(self.ports.kds, tls.clone(), Alpn::Grpc);
+        let (store, stop) = (self.store, || shutdown.clone());
+        tasks.spawn("zones.insights", insights.run(store.clone(), stop()));
+        tasks.spawn("zones.admission", until(stop(), gate.withdraw().map(|ended| Ok(ended?))));
+        tasks.spawn("audiences", until(stop(), audiences.run(store)));
+        tasks.spawn("kds.serve", kds.serve(zones.incoming()).map(|ended| Ok(ended?)));
+        if let Some(port) = self.ports.http {
+            tasks.spawn("api.http", serve::plain(port, router.clone(), stop()).map(Ok));
+        }
+        if let Some(port) = self.ports.https {
+            let port = TlsListener::new(port, tls.clone(), Alpn::Http);
+            tasks.spawn("api.https", serve::tls(port, router, stop()).map(Ok));
+        }
+        tasks.spawn("admin", serve::plain(self.ports.admin, admin, stop()).map(Ok));
+        drop(self.starting);
+        tracing::info!(addresses = ?self.addresses, "listening");
+        Ok(self.tasks.run(shutdown).await?)
+    }
+
+    fn api_state(
+        &self,
+        about: About,
+        author: Author,
+        shutdown: CancellationToken,
+    ) -> Result<ApiState<Local>> {
+        Ok(ApiState {
+            backend: self.store.clone(),
+            kinds: self.kinds.clone(),
+            place: Place::global(),
+            clock: self.clock.clone(),
+            entry: self.config.api.entry(&about.hostname),
+            about,
+            config: serde_json::to_value(&self.config)?,
+            hooks: Arc::new(GlobalHooks { author }),
+            shutdown,
+        })
+    }
+}
+
+/// Runs `task` until `stop`.
+async fn until(stop: CancellationToken, task: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        ended = task => ended,
+    }
+}
+
+fn about() -> About {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let hostname = hostname.trim().to_owned();
+    // Two processes on one machine, or one after the other, are not the same instance.
+    let mut suffix = uuid::Uuid::new_v4().simple().to_string();
+    suffix.truncate(4);
+    About {
+        version: env!("CARGO_PKG_VERSION").into(),
+        instance_id: format!("{hostname}-{suffix}"),
+        hostname,
+        gui: String::new(),
+    }
+}
+
+fn settings(about: &About) -> Settings {
+    let version = KumaCpVersion { version: about.version.clone(), ..KumaCpVersion::default() };
+    Settings { instance: about.instance_id.clone(), version, ..Settings::default() }
+}

@@ -1,0 +1,200 @@
+use super::*;
+use daemon::Clock;
+use jiff::Timestamp;
+use kinds::mesh_service;
+use resource::{Labels, Peer};
+use serde_json::{Value, json};
+use std::time::Duration;
+use store::{Kinds, Local, Memory};
+use tokio::{task::JoinSet, time::timeout};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store of global, and the one who decides about audiences.
+struct Global {
+    store: Local,
+    author: Author,
+    audiences: Audiences,
+    ca: String,
+    _tasks: JoinSet<()>,
+}
+
+impl Global {
+    async fn new(allowed: &[AllowedTrust]) -> Self {
+        let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Zone };
+        let clock = Clock::since("2026-11-24T12:00:00Z".parse::<Timestamp>().unwrap());
+        let (store, writer) = store::open(Memory::new(1), kinds.clone(), clock.clone()).unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { writer.run().await.unwrap() });
+        let author = Author { kinds: Arc::new(kinds) };
+        let domain = identity::TrustDomain::new("shop.east.mesh.local").unwrap();
+        let ca = identity::Authority::generate(&domain, clock.now()).unwrap();
+        let audiences = Audiences::new(author.clone(), store.reader(), allowed.to_vec());
+        let mut global =
+            Self { store, author, audiences, ca: ca.certificate_pem().into(), _tasks: tasks };
+        global.settle().await;
+        global
+    }
+
+    /// Steps until nothing changes any more.
+    async fn settle(&mut self) {
+        let step = async |audiences: &mut Audiences, store: &Local| audiences.step(store).await;
+        // In paused time a step that waits for changes gives up at once.
+        while timeout(PATIENCE, step(&mut self.audiences, &self.store)).await.is_ok() {}
+    }
+
+    async fn write(&mut self, kind: Kind, key: ResourceKey, zone: Option<&str>, spec: Value) {
+        let spec = kind.encode(&kind.from_json(spec).unwrap()).unwrap();
+        let labels: Labels = match zone {
+            None => [(label::ORIGIN, label::ORIGIN_GLOBAL)].into_iter().collect(),
+            Some(zone) => {
+                [(label::ORIGIN, label::ORIGIN_ZONE), (label::ZONE, zone)].into_iter().collect()
+            }
+        };
+        let row = kind.resource(key, labels, spec, "".into(), Peer::Zone).unwrap();
+        let edit = Edit::Put(Arc::new(row));
+        let item = Item { kind: self.author.id(kind), expected: Expected::Anything, edit };
+        self.store.commit(vec![item]).await.unwrap();
+        self.settle().await;
+    }
+
+    async fn identity(&mut self, zone: Option<&str>, template: Option<&str>) {
+        let spec = match template {
+            None => json!({}),
+            Some(template) => json!({"spiffeID": {"trustDomain": template}}),
+        };
+        let name = zone.map_or_else(|| "identity".into(), |zone| format!("identity-{zone}"));
+        self.write(mesh_identity::KIND, in_shop(&name), zone, spec).await;
+    }
+
+    async fn trust(&mut self, zone: &str, name: &str, domain: &str) {
+        let ca = json!([{"type": "Pem", "pem": {"value": self.ca}}]);
+        let spec = json!({"trustDomain": domain, "caBundles": ca});
+        self.write(mesh_trust::KIND, in_shop(name), Some(zone), spec).await;
+    }
+
+    async fn zone(&mut self, name: &str, enabled: bool) {
+        let spec = json!({"enabled": enabled});
+        self.write(zone::KIND, ResourceKey::global(name), None, spec).await;
+    }
+
+    async fn service(&mut self, zone: &str, name: &str) {
+        let spec = json!({"selector": {}, "ports": [{"port": 80}]});
+        self.write(mesh_service::KIND, in_shop(name), Some(zone), spec).await;
+    }
+
+    fn row(&self, kind: Kind, name: &str) -> Arc<Resource> {
+        self.author.get(&self.store.reader(), kind, &in_shop(name)).unwrap()
+    }
+
+    fn is_shown(&self, kind: Kind, name: &str) -> bool {
+        let audience = &self.row(kind, name).head.audience;
+        assert!(audience.owner.is_some(), "its zone is not told what it said");
+        !audience.hidden
+    }
+
+    /// Why a MeshTrust is not relayed; empty if it is.
+    fn reason(&self, name: &str) -> String {
+        let row = self.row(mesh_trust::KIND, name);
+        let status = kinds::status::<MeshTrust>(&row).unwrap();
+        let reasons: Vec<String> =
+            status.conditions.into_iter().map(|condition| condition.reason).collect();
+        assert_eq!(reasons.is_empty(), self.is_shown(mesh_trust::KIND, name));
+        reasons.join(" ")
+    }
+}
+
+fn in_shop(name: &str) -> ResourceKey {
+    ResourceKey::in_mesh(&MeshName::new("shop").unwrap(), name)
+}
+
+#[tokio::test(start_paused = true)]
+async fn trust_reaches_the_other_zones_by_itself() {
+    let mut global = Global::new(&[]).await;
+    global.trust("east", "t", "shop.east.mesh.local").await;
+    assert_eq!(global.reason("t"), "ForeignTrustDomain", "nothing says whose it is");
+    global.identity(None, None).await;
+    assert_eq!(global.reason("t"), "");
+    global.trust("west", "u", "shop.west.mesh.local").await;
+    assert_eq!(global.reason("u"), "");
+    assert_eq!(global.row(mesh_trust::KIND, "u").status, "", "the zone's own status is left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_cannot_vouch_for_another() {
+    let mut global = Global::new(&[]).await;
+    global.identity(None, None).await;
+    global.trust("west", "evil", "shop.east.mesh.local").await;
+    assert_eq!(global.reason("evil"), "ForeignTrustDomain");
+    // Nor by an identity that it wrote itself.
+    global.identity(Some("west"), Some("shop.east.mesh.local")).await;
+    assert_eq!(global.reason("evil"), "ForeignTrustDomain");
+    global.trust("east", "good", "shop.east.mesh.local").await;
+    assert_eq!(
+        (global.reason("good"), global.reason("evil")),
+        (String::new(), "ForeignTrustDomain".into())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trust_domain_that_another_zone_has_waits_until_it_is_free() {
+    let allowed = |zone: &str| AllowedTrust {
+        zone: zone.into(),
+        mesh: "shop".into(),
+        trust_domain: "example.org".into(),
+    };
+    let mut global = Global::new(&[allowed("east"), allowed("west")]).await;
+    global.trust("east", "first", "example.org").await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    global.trust("west", "second", "example.org").await;
+    assert_eq!(
+        (global.reason("first"), global.reason("second")),
+        (String::new(), "TrustDomainTaken".into())
+    );
+    let delete = global.author.delete(mesh_trust::KIND, in_shop("first"));
+    global.store.commit(vec![delete]).await.unwrap();
+    global.settle().await;
+    assert_eq!(global.reason("second"), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_disabled_zone_reaches_others() {
+    let mut global = Global::new(&[]).await;
+    global.identity(None, None).await;
+    global.zone("east", true).await;
+    global.trust("east", "t", "shop.east.mesh.local").await;
+    global.service("east", "cart").await;
+    global.service("west", "web").await;
+    let shown = |global: &Global| {
+        [
+            global.is_shown(mesh_trust::KIND, "t"),
+            global.is_shown(mesh_service::KIND, "cart"),
+            global.is_shown(mesh_service::KIND, "web"),
+        ]
+    };
+    assert_eq!(shown(&global), [true, true, true]);
+    global.zone("east", false).await;
+    assert_eq!(shown(&global), [false, false, true]);
+    // What it writes now is hidden too.
+    global.service("east", "late").await;
+    assert!(!global.is_shown(mesh_service::KIND, "late"));
+    global.zone("east", true).await;
+    assert_eq!(shown(&global), [true, true, true]);
+    assert!(global.is_shown(mesh_service::KIND, "late"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_concerns_nobody_else_writes_nothing() {
+    let mut global = Global::new(&[]).await;
+    global.identity(None, None).await;
+    for zone in ["east", "west"] {
+        let domain = format!("shop.{zone}.mesh.local");
+        global.trust(zone, &format!("of-{zone}"), &domain).await;
+    }
+    let before = global.row(mesh_trust::KIND, "of-west");
+    global.service("east", "cart").await;
+    let revision = global.store.reader().revision();
+    global.zone("north", true).await;
+    assert_eq!(global.store.reader().revision().0, revision.0 + 1, "only the Zone was written");
+    assert!(Arc::ptr_eq(&before, &global.row(mesh_trust::KIND, "of-west")));
+}

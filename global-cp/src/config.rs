@@ -1,0 +1,185 @@
+//! What can be set.
+
+use crate::AllowedTrust;
+use daemon::{Log, config::Problems, data};
+use identity::tls::TlsConfig;
+use resource::ZoneName;
+use serde::{Deserialize, Serialize};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// The settings of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Config {
+    /// How it logs.
+    pub log: Log,
+    /// The folder of everything that must survive a restart.
+    pub data_dir: PathBuf,
+    /// How resources are kept.
+    pub store: Store,
+    /// The certificate with which the API and the zones' port show who they are.
+    pub tls: TlsConfig,
+    /// The REST API.
+    pub api: api::Config,
+    /// Where zones connect.
+    pub kds: Kds,
+    /// What there is from the first start on.
+    pub defaults: Defaults,
+    /// Trust domains that zones may have although no MeshIdentity gives them to them.
+    pub allowed_trust: Vec<AllowedTrust>,
+    /// Readiness and metrics.
+    pub admin: Admin,
+}
+
+/// How resources are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Store {
+    /// `embedded` or `memory`.
+    #[serde(rename = "type")]
+    pub kind: StoreKind,
+}
+
+/// Where resources are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StoreKind {
+    /// In a file of the data directory; durable.
+    #[default]
+    Embedded,
+    /// Nowhere: gone with the process.
+    Memory,
+}
+
+/// Where zones connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Kds {
+    /// With TLS.
+    pub listen: SocketAddr,
+    /// The zones that need not show who they are, because they cannot: Kuma's have no token. `*`
+    /// means all. Whoever reaches the port can then be any of them.
+    pub plain_zones: Vec<String>,
+}
+
+/// What there is from the first start on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Defaults {
+    /// Whether the mesh `default` is made.
+    pub mesh: bool,
+}
+
+/// Readiness and metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Admin {
+    /// Serves `/ready`, `/live` and `/metrics`.
+    pub listen: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            log: Log::default(),
+            data_dir: data::default_folder("global-cp"),
+            store: Store::default(),
+            tls: TlsConfig::default(),
+            api: api::Config::default(),
+            kds: Kds::default(),
+            defaults: Defaults::default(),
+            allowed_trust: Vec::new(),
+            admin: Admin::default(),
+        }
+    }
+}
+
+impl Default for Kds {
+    fn default() -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5685));
+        Self { listen, plain_zones: Vec::new() }
+    }
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { mesh: true }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5680)) }
+    }
+}
+
+impl Kds {
+    fn check(&self, problems: &mut Problems) {
+        for (i, zone) in self.plain_zones.iter().enumerate().filter(|(_, zone)| *zone != "*") {
+            if let Err(error) = ZoneName::new(zone) {
+                problems.add(format_args!("plainZones[{i}]"), error);
+            }
+        }
+    }
+}
+
+impl daemon::Config for Config {
+    fn check(&self, problems: &mut Problems) {
+        problems.at("log", |problems| self.log.check(problems));
+        if self.data_dir.as_os_str().is_empty() {
+            problems.add("dataDir", "must be set");
+        }
+        problems.at("tls", |problems| self.tls.check(problems));
+        problems.at("api", |problems| self.api.check(problems));
+        problems.at("kds", |problems| self.kds.check(problems));
+        for (i, allowed) in self.allowed_trust.iter().enumerate() {
+            problems.at(format_args!("allowedTrust[{i}]"), |problems| allowed.check(problems));
+        }
+    }
+
+    fn log(&self) -> Log {
+        self.log.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::config::load;
+
+    #[test]
+    fn the_defaults_run_on_one_machine() {
+        let config: Config = load(None, []).unwrap();
+        assert_eq!(config, Config::default());
+        let ports = [config.kds.listen.port(), config.admin.listen.port()];
+        assert_eq!(ports, [5685, 5680]);
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let file = "
+log: {level: 'loud=very'}
+dataDir: ''
+tls: {certFile: x}
+api: {hosts: ['a b']}
+kds: {plainZones: [east, East, '*']}
+allowedTrust: [{zone: West, mesh: shop, trustDomain: ''}]
+";
+        let error = load::<Config>(Some(file), []).unwrap_err().to_string();
+        for path in [
+            "log.level",
+            "dataDir",
+            "tls.keyFile",
+            "api.hosts[0]",
+            "kds.plainZones[1]",
+            "allowedTrust[0].zone",
+            "allowedTrust[0].trustDomain",
+        ] {
+            assert!(error.contains(&format!("{path}: ")), "{path} in {error}");
+        }
+        assert!(!error.contains("plainZones[2]"), "{error}");
+    }
+}

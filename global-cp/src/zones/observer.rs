@@ -1,0 +1,143 @@
+//! Keeps the ZoneInsights.
+//!
+//! What happens on streams is noted in memory. That a zone came or went is written down at once,
+//! counters every few seconds: they are not worth a durable write each.
+
+use super::insight::{State, Urgency, close_all};
+use crate::author::Author;
+use anyhow::Result;
+use daemon::Clock;
+use kds::observe::{Event, Observer, StreamId};
+use kinds::{
+    zone,
+    zone_insight::{self, ZoneInsight},
+};
+use parking_lot::Mutex;
+use resource::{AnySpec, ResourceKey, ZoneName};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use store::{Backend, Expected, Item, view::Reader};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long counters wait.
+const COUNTERS: Duration = Duration::from_secs(5);
+
+/// Notes what happens on the streams of zones.
+pub(crate) struct Insights {
+    author: Author,
+    reader: Reader,
+    instance: String,
+    clock: Clock,
+    zones: Mutex<BTreeMap<ZoneName, Noted>>,
+    urgent: Notify,
+}
+
+struct Noted {
+    state: State,
+    due: Urgency,
+}
+
+impl Insights {
+    pub(crate) fn new(author: Author, reader: Reader, instance: String, clock: Clock) -> Self {
+        let (zones, urgent) = Default::default();
+        Self { author, reader, instance, clock, zones, urgent }
+    }
+
+    /// What is written down about a zone.
+    fn written(&self, zone: &ZoneName) -> proto::kuma::system::v1alpha1::ZoneInsight {
+        let key = ResourceKey::global(zone.as_str());
+        let row = self.author.get(&self.reader, zone_insight::KIND, &key);
+        let insight = row.and_then(|row| kinds::read::<ZoneInsight>(&row).ok());
+        insight.map(|insight| insight.0.clone()).unwrap_or_default()
+    }
+
+    /// Ends what was open in an earlier life of this process: nobody will tell any more.
+    pub(crate) async fn close_all(&self, backend: &impl Backend) -> Result<()> {
+        let (_, rows) = self.reader.rows(self.author.id(zone_insight::KIND));
+        let mut batch = Vec::new();
+        for row in rows.iter() {
+            let Ok(insight) = kinds::read::<ZoneInsight>(row) else { continue };
+            let mut insight = insight.0.clone();
+            if close_all(&mut insight, self.clock.now()) {
+                batch.push(self.item(row.head.key.clone(), insight)?);
+            }
+        }
+        if !batch.is_empty() {
+            let committed = backend.commit(batch).await?;
+            backend.wait_for(committed.revision).await?;
+        }
+        Ok(())
+    }
+
+    fn item(
+        &self,
+        key: ResourceKey,
+        insight: proto::kuma::system::v1alpha1::ZoneInsight,
+    ) -> Result<Item> {
+        let spec: AnySpec = Arc::new(ZoneInsight(insight));
+        Ok(self.author.write(zone_insight::KIND, key, &spec, Expected::Anything)?)
+    }
+
+    /// Writes down what is noted, until `stop`, and once more then.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        backend: impl Backend,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        let mut counters = Instant::now() + COUNTERS;
+        loop {
+            let least = tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    self.write(&backend, Urgency::Later).await?;
+                    return Ok(());
+                }
+                () = self.urgent.notified() => Urgency::Now,
+                () = tokio::time::sleep_until(counters) => Urgency::Later,
+            };
+            if least == Urgency::Later {
+                counters = Instant::now() + COUNTERS;
+            }
+            self.write(&backend, least).await?;
+        }
+    }
+
+    /// Writes down what is at least so urgent.
+    async fn write(&self, backend: &impl Backend, least: Urgency) -> Result<()> {
+        let mut batch = Vec::new();
+        for (zone, noted) in self.zones.lock().iter_mut().filter(|(_, noted)| noted.due >= least) {
+            noted.due = Urgency::None;
+            let key = ResourceKey::global(zone.as_str());
+            // A zone that was deleted must not leave an insight behind.
+            if self.author.get(&self.reader, zone::KIND, &key).is_some() {
+                batch.push(self.item(key, noted.state.insight.clone())?);
+            }
+        }
+        if !batch.is_empty() {
+            backend.commit(batch).await?;
+        }
+        self.forget_idle();
+        Ok(())
+    }
+
+    /// What has nothing open and nothing due is as it is written down.
+    fn forget_idle(&self) {
+        self.zones.lock().retain(|_, noted| noted.due > Urgency::None || noted.state.is_open());
+    }
+}
+
+impl Observer for Insights {
+    fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>) {
+        let mut zones = self.zones.lock();
+        let noted = zones
+            .entry(zone.clone())
+            .or_insert_with(|| Noted { state: State::new(self.written(zone)), due: Urgency::None });
+        let names = (&*self.instance, || Uuid::new_v4().to_string());
+        let urgency = noted.state.apply(stream, &event, names, self.clock.now());
+        noted.due = noted.due.max(urgency);
+        if urgency == Urgency::Now {
+            self.urgent.notify_one();
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Gives each proxy its certificate, and a new one in time.
+
+use super::plan::Member;
+use crate::generate::Trust;
+use daemon::Clock;
+use identity::{Authority, SpiffeId, Svid};
+use jiff::Timestamp;
+use kinds::{
+    labels::Env,
+    mesh_identity::{NoSpiffeId, best},
+};
+use parking_lot::Mutex;
+use resource::{Kri, Labels, MeshName, ResourceKey};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::sync::Notify;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A proxy's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The MeshIdentity, whose name the certificate has in Envoy.
+    pub identity: Arc<Kri>,
+    /// The certificate and its key.
+    pub svid: Svid,
+}
+
+/// Why a proxy has no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSvid {
+    /// No MeshIdentity of its mesh selects it.
+    #[error("no MeshIdentity selects the proxy")]
+    NoIdentity,
+    /// The MeshIdentity cannot say who it is.
+    #[error("MeshIdentity {identity}: no trust domain: {reason}")]
+    TrustDomain {
+        /// The MeshIdentity.
+        identity: Arc<Kri>,
+        /// Why.
+        reason: String,
+    },
+    /// The proxy lacks what the path of its SPIFFE ID needs.
+    #[error("MeshIdentity {identity}: no path")]
+    Path {
+        /// The MeshIdentity.
+        identity: Arc<Kri>,
+        /// What is missing.
+        #[source]
+        source: NoSpiffeId,
+    },
+    /// The rendered SPIFFE ID is not one.
+    #[error("MeshIdentity {identity}: no SPIFFE ID")]
+    SpiffeId {
+        /// The MeshIdentity.
+        identity: Arc<Kri>,
+        /// Why.
+        #[source]
+        source: identity::InvalidSpiffeId,
+    },
+    /// Its MeshIdentity has no authority yet, or none at all. Its status says why.
+    #[error("MeshIdentity {0} has no authority")]
+    NoAuthority(Arc<Kri>),
+    /// Signing failed.
+    #[error("MeshIdentity {identity}: {reason}")]
+    Sign {
+        /// The MeshIdentity.
+        identity: Arc<Kri>,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What somebody who uses certificates has to look at again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Meshes whose trust changed.
+    pub trust: BTreeSet<MeshName>,
+    /// Proxies whose certificate may be another one now.
+    pub proxies: BTreeSet<ResourceKey>,
+}
+
+impl Dirty {
+    fn is_empty(&self) -> bool {
+        self.trust.is_empty() && self.proxies.is_empty()
+    }
+}
+
+/// Says what is dirty. Its owner is one task.
+#[derive(Debug)]
+pub struct Changes(Arc<Shared>);
+
+impl Changes {
+    /// Waits for changes and takes them. Cancel safe.
+    pub async fn next(&mut self) -> Dirty {
+        loop {
+            let dirty = std::mem::take(&mut self.0.state.lock().dirty);
+            if !dirty.is_empty() {
+                return dirty;
+            }
+            self.0.dirty.notified().await;
+        }
+    }
+}
+
+/// Issues certificates. Cloneable.
+#[derive(Clone, Debug)]
+pub struct Issuer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    state: Mutex<State>,
+    dirty: Notify,
+    /// Something is due earlier than before.
+    earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    meshes: BTreeMap<MeshName, Mesh>,
+    /// Every proxy that was asked for, with what it got last.
+    proxies: BTreeMap<ResourceKey, Option<Held>>,
+    /// When whose certificate is to be replaced.
+    due: BTreeSet<(Timestamp, ResourceKey)>,
+    dirty: Dirty,
+}
+
+#[derive(Debug, Default)]
+struct Mesh {
+    members: Vec<Member>,
+    trust: Arc<Trust>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    issued: Arc<Issued>,
+    authority: Arc<Authority>,
+    validity: std::time::Duration,
+    renew_at: Timestamp,
+}
+
+impl Issuer {
+    /// An issuer that knows nothing yet, and who is told of its changes.
+    #[must_use]
+    pub fn new(clock: Clock) -> (Self, Changes) {
+        let shared = Arc::new(Shared {
+            clock,
+            state: Mutex::default(),
+            dirty: Notify::new(),
+            earlier: Notify::new(),
+        });
+        (Self(shared.clone()), Changes(shared))
+    }
+
+    /// The certificate of the Dataplane `proxy` with these labels: the same one until it is time for
+    /// another. [`Changes`] names the proxy when it is.
+    pub fn svid(&self, proxy: &ResourceKey, labels: &Labels) -> Result<Arc<Issued>, NoSvid> {
+        let now = self.0.clock.now();
+        let mut state = self.0.state.lock();
+        let held = state.proxies.entry(proxy.clone()).or_default().clone();
+        let result = state.issue(proxy, labels, held.as_ref(), now);
+        let held_before = held.as_ref().map(|held| &held.issued);
+        match &result {
+            Ok(new) if held_before == Some(&new.issued) => {}
+            Ok(new) => {
+                if state.hold(proxy, Some(new.clone())) {
+                    self.0.earlier.notify_one();
+                }
+            }
+            Err(_) => {
+                state.hold(proxy, None);
+            }
+        }
+        result.map(|held| held.issued)
+    }
+
+    /// Forgets a proxy that is gone.
+    pub fn forget(&self, proxy: &ResourceKey) {
+        let mut state = self.0.state.lock();
+        state.hold(proxy, None);
+        state.proxies.remove(proxy);
+        state.dirty.proxies.remove(proxy);
+    }
+
+    /// Whose certificates count in a mesh.
+    #[must_use]
+    pub fn trust(&self, mesh: &MeshName) -> Arc<Trust> {
+        let state = self.0.state.lock();
+        state.meshes.get(mesh).map(|mesh| mesh.trust.clone()).unwrap_or_default()
+    }
+
+    /// Whether a proxy of `mesh` with these labels must prove its workload, because its SPIFFE ID
+    /// says it.
+    #[must_use]
+    pub fn needs_workload(&self, mesh: &MeshName, labels: &Labels) -> bool {
+        let state = self.0.state.lock();
+        let member = state.meshes.get(mesh).and_then(|mesh| mesh.best(labels));
+        member.is_some_and(Member::needs_workload)
+    }
+
+    /// What a mesh has now. Trust first: both are told together.
+    pub(super) fn publish(&self, name: &MeshName, members: Vec<Member>, trust: Trust) {
+        let mut state = self.0.state.lock();
+        let state = &mut *state;
+        let before = state.meshes.entry(name.clone()).or_default();
+        if *before.trust != trust {
+            before.trust = Arc::new(trust);
+            state.dirty.trust.insert(name.clone());
+        }
+        let same = before.members.len() == members.len()
+            && before.members.iter().zip(&members).all(|(one, other)| one.same(other));
+        before.members = members;
+        if before.members.is_empty() && before.trust.0.is_empty() {
+            state.meshes.remove(name);
+        }
+        if !same {
+            let of_mesh = |key: &&ResourceKey| key.mesh.as_ref() == Some(name);
+            state.dirty.proxies.extend(state.proxies.keys().filter(of_mesh).cloned());
+        }
+        if !state.dirty.is_empty() {
+            self.0.dirty.notify_one();
+        }
+    }
+
+    /// Waits until a certificate is to be replaced, and says so. Cancel safe.
+    pub(super) async fn rotate(&self) {
+        let first = self.0.state.lock().due.first().map(|(when, _)| *when);
+        tokio::select! {
+            biased;
+            () = self.0.earlier.notified() => {}
+            () = sleep_until(&self.0.clock, first) => {
+                let now = self.0.clock.now();
+                let mut state = self.0.state.lock();
+                while let Some((when, proxy)) = state.due.pop_first() {
+                    if now < when {
+                        state.due.insert((when, proxy));
+                        break;
+                    }
+                    state.dirty.proxies.insert(proxy);
+                }
+                self.0.dirty.notify_one();
+            }
+        }
+    }
+}
+
+async fn sleep_until(clock: &Clock, at: Option<Timestamp>) {
+    match at {
+        Some(at) => clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Mesh {
+    fn best(&self, labels: &Labels) -> Option<&Member> {
+        let specs = self.members.iter().map(|member| (&*member.name, &*member.spec));
+        let (name, _) = best(specs, labels)?;
+        self.members.iter().find(|member| *member.name == *name)
+    }
+}
+
+impl State {
+    /// What the proxy shall have: what it has, if that will do, or else a new one.
+    fn issue(
+        &self,
+        proxy: &ResourceKey,
+        labels: &Labels,
+        held: Option<&Held>,
+        now: Timestamp,
+    ) -> Result<Held, NoSvid> {
+        let mesh = proxy.mesh.as_ref().and_then(|mesh| self.meshes.get(mesh));
+        let member = mesh.and_then(|mesh| mesh.best(labels)).ok_or(NoSvid::NoIdentity)?;
+        let id = member.spiffe_id(labels)?;
+        let fits = |held: &&Held| held.issued.identity == member.kri && held.issued.svid.id == id;
+        // Still valid, though its authority may be another one now.
+        let usable = held.filter(fits).filter(|held| now < held.issued.svid.not_after);
+        let Some(authority) = &member.authority else {
+            return usable.cloned().ok_or_else(|| NoSvid::NoAuthority(member.kri.clone()));
+        };
+        let current = |held: &&Held| {
+            Arc::ptr_eq(&held.authority, authority)
+                && held.validity == member.validity
+                && now < held.renew_at
+        };
+        if let Some(held) = usable.filter(current) {
+            return Ok(held.clone());
+        }
+        match authority.issue(&id, now, member.validity) {
+            Ok(svid) => {
+                let renew_at = spread(proxy, &svid);
+                let issued = Arc::new(Issued { identity: member.kri.clone(), svid });
+                let (authority, validity) = (authority.clone(), member.validity);
+                Ok(Held { issued, authority, validity, renew_at })
+            }
+            Err(error) => usable.cloned().ok_or_else(|| NoSvid::Sign {
+                identity: member.kri.clone(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Whether something is due earlier now.
+    fn hold(&mut self, proxy: &ResourceKey, new: Option<Held>) -> bool {
+        let first = self.due.first().map(|(when, _)| *when);
+        let when = new.as_ref().map(|held| held.renew_at);
+        let before = self.proxies.insert(proxy.clone(), new).flatten();
+        if let Some(before) = before {
+            self.due.remove(&(before.renew_at, proxy.clone()));
+        }
+        let Some(when) = when else { return false };
+        self.due.insert((when, proxy.clone()));
+        first.is_none_or(|first| when < first)
+    }
+}
+
+impl Member {
+    fn needs_workload(&self) -> bool {
+        self.spec.needs_workload(self.here.env == Env::Kubernetes)
+    }
+
+    fn spiffe_id(&self, labels: &Labels) -> Result<SpiffeId, NoSvid> {
+        let identity = || self.kri.clone();
+        let domain = self.domain.clone();
+        let domain =
+            domain.map_err(|reason| NoSvid::TrustDomain { identity: identity(), reason })?;
+        let path = self.spec.path(self.here.place(&self.mesh, &self.here.zone), labels);
+        let path = path.map_err(|source| NoSvid::Path { identity: identity(), source })?;
+        SpiffeId::new(domain, &path)
+            .map_err(|source| NoSvid::SpiffeId { identity: identity(), source })
+    }
+}
+
+/// When a certificate is replaced: after four fifths of its life, or a little earlier, so that those
+/// that were issued together are not all replaced together.
+fn spread(proxy: &ResourceKey, svid: &Svid) -> Timestamp {
+    const STEPS: u64 = 1000;
+    let step = xxh3_64(proxy.to_string().as_bytes()) % STEPS;
+    let life = svid.not_before.duration_until(svid.not_after).as_millis();
+    let earlier = u64::try_from(life / 20).unwrap_or(0) / STEPS * step;
+    let earlier = std::time::Duration::from_millis(earlier);
+    svid.renew_at().saturating_sub(earlier).unwrap_or_else(|_| svid.renew_at())
+}

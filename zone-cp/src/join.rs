@@ -1,0 +1,90 @@
+//! The connection with global.
+
+use crate::Config;
+use anyhow::{Context, Result};
+use daemon::{Clock, ready::Guard};
+use identity::tls::{Alpn, client_config};
+use kds::{
+    admin::Answerer,
+    dialect::Introduction,
+    zone::{Client, Handle, Settings, tls},
+};
+use proto::kuma::system::v1alpha1::KumaCpVersion;
+use resource::ZoneName;
+use std::{fs, sync::Arc};
+use store::{Kinds, Local};
+use tokio_util::sync::CancellationToken;
+
+/// The client that keeps `store` in step with global; `None` if the zone stands alone.
+pub(crate) fn client(
+    config: &Config,
+    (store, kinds): (&Local, &Arc<Kinds>),
+    instance: &str,
+    answerer: Arc<dyn Answerer>,
+    clock: &Clock,
+) -> Result<Option<Client<Local>>> {
+    let global = &config.global;
+    let Some((host, port)) = global.target().map_err(anyhow::Error::msg)? else { return Ok(None) };
+    let read = |setting: &str, file: &str| {
+        fs::read_to_string(file).with_context(|| format!("{setting}: {file} cannot be read"))
+    };
+    let ca = read("global.caFile", &global.ca_file)?;
+    let identity = if global.cert_file.is_empty() {
+        None
+    } else {
+        let chain = read("global.certFile", &global.cert_file)?;
+        Some((chain, read("global.keyFile", &global.key_file)?))
+    };
+    let shown = identity.as_ref().map(|(chain, key)| (&**chain, &**key));
+    let tls_config =
+        client_config(&ca, shown, Alpn::Grpc).context("global: its TLS cannot be set up")?;
+    if !global.token_file.is_empty() {
+        read("global.tokenFile", &global.token_file)?;
+    }
+    let zone = ZoneName::new(&config.zone.name).context("zone.name")?;
+    let token_file = global.token_file.clone();
+    let token = Arc::new(move || {
+        if token_file.is_empty() {
+            return None;
+        }
+        match fs::read_to_string(&token_file) {
+            Ok(token) => Some(token.trim().to_owned()),
+            Err(error) => {
+                tracing::error!(file = token_file, %error, "the zone token cannot be read");
+                None
+            }
+        }
+    });
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let introduction = Introduction {
+        features: kds::dialect::own_features(),
+        version: KumaCpVersion { version, ..KumaCpVersion::default() },
+        config: shown_config(config),
+        instance: instance.to_owned(),
+    };
+    let settings = Settings::new(zone, token, introduction);
+    let dial = tls(tls_config, host, port);
+    let client =
+        Client::new((store.clone(), kinds.clone()), settings, dial, answerer, clock.clone())?;
+    Ok(Some(client))
+}
+
+/// What global is told of our settings; it looks at `store.type`.
+fn shown_config(config: &Config) -> String {
+    serde_json::to_string(config).expect("settings are plain data")
+}
+
+/// Holds `guard` until the zone knows everything that matters, from global or from its store.
+pub(crate) async fn complete(handle: Handle, guard: Guard, stop: CancellationToken) -> Result<()> {
+    let mut state = handle.state();
+    // The client lives as long as the program, which ends otherwise.
+    let known = async { state.wait_for(|state| state.complete_once).await.map(drop) };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        known = known => known?,
+    }
+    drop(guard);
+    stop.cancelled().await;
+    Ok(())
+}
