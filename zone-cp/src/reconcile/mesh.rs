@@ -5,14 +5,17 @@ use super::{
     groups::{Groups, Key, PolicyId},
     marks::{Marks, ProxyId},
     meshes::Input,
-    proxies::{Circumstances, Connected, Credential, Traits},
+    proxies::{Circumstances, Connected, Traits},
     replicas::{self, Replica, Replicas},
     results::Results,
-    selection::Selection,
     services::{Entry, Service, Services, server_name},
     tcp::{Moment, Record},
 };
-use crate::generate::{self, Endpoint, Trust};
+use crate::{
+    generate::{self, Endpoint, Trust},
+    identities::Issued,
+    services::selection::Selection,
+};
 use delta::{Item, Name};
 use kinds::{
     dataplane, mesh_service,
@@ -402,14 +405,14 @@ impl Mesh {
     }
 
     /// A proxy has this certificate now.
-    pub(super) fn identify(&mut self, id: ProxyId, credential: Option<Arc<Credential>>) {
+    pub(super) fn identify(&mut self, id: ProxyId, issued: Option<Arc<Issued>>) {
         let Some(proxy) = self.proxies.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut proxy.credential, credential);
-        let now = &proxy.credential;
+        let before = std::mem::replace(&mut proxy.issued, issued);
+        let now = &proxy.issued;
         if before == *now {
             return;
         }
-        let who = |it: &Option<Arc<Credential>>| it.as_ref().map(|it| it.identity.clone());
+        let who = |it: &Option<Arc<Issued>>| it.as_ref().map(|it| it.identity.clone());
         for identity in [who(&before), who(now)].into_iter().flatten() {
             self.marks.mark(id, Type::Secret, &identity.to_string().into());
         }
@@ -446,12 +449,12 @@ impl Mesh {
         let Some(proxy) = self.proxies.get(&id) else { return };
         let before = proxy.group;
         let replica = self.replicas.get(&proxy.name);
-        let key = proxy.credential.as_ref().zip(replica).map(|(credential, replica)| {
+        let key = proxy.issued.as_ref().zip(replica).map(|(issued, replica)| {
             let facts = ProxyFacts { mesh: &self.name, labels: &replica.labels };
             let policies = self.policies.iter();
             let select = policies.filter(|(_, it)| it.is_outbound() && it.selects(&facts));
             Key {
-                identity: credential.identity.to_string().into(),
+                identity: issued.identity.to_string().into(),
                 calls: Arc::new(Calls::of(&replica.spec, proxy.traits.binds_vips)),
                 policies: select.map(|(id, _)| id.clone()).collect(),
             }

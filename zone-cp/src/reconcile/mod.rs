@@ -17,7 +17,6 @@ mod proxies;
 mod replicas;
 mod results;
 mod run;
-mod selection;
 mod services;
 mod source;
 mod tcp;
@@ -26,7 +25,7 @@ mod tests;
 mod written;
 
 pub use self::{
-    meshes::{Identities, Meshes, NotServed, ProxyKey},
-    proxies::{Credential, Traits},
-    run::{Failed, Renewed},
+    meshes::{Certificates, Meshes, NotServed, ProxyKey},
+    proxies::Traits,
+    run::Failed,
 };

@@ -55,11 +55,6 @@ impl Replica {
         let labels = resource.head.labels.clone();
         Ok(Self { labels, spec, inbounds, ingresses, problem })
     }
-
-    /// Whether other zones come in through it.
-    pub(super) fn is_ingress(&self) -> bool {
-        !self.ingresses.is_empty()
-    }
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

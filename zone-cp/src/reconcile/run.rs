@@ -5,27 +5,19 @@ use super::{
     tcp::Record,
     written,
 };
+use crate::identities::{self, Dirty};
 use daemon::ready::Guard;
-use futures::{Stream, StreamExt, future::OptionFuture};
-use resource::{MeshName, ResourceKey};
+use futures::future::OptionFuture;
+use resource::ResourceKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::{Pin, pin},
+    pin::Pin,
 };
 use store::{
     Backend, Committed, Kinds, Outcome, StoreError,
     view::{Changes, Closed, KindId, KindSet, Revision},
 };
 use tokio_util::sync::CancellationToken;
-
-/// What somebody who uses certificates has to look at again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Renewed {
-    /// Meshes whose trust changed.
-    pub trust: BTreeSet<MeshName>,
-    /// Proxies whose certificate may be another one now.
-    pub proxies: BTreeSet<ResourceKey>,
-}
 
 /// Why the tables are not fed any more.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +56,12 @@ impl Meshes {
         self,
         store: &B,
         kinds: &Kinds,
-        renewed: impl Stream<Item = Renewed> + Send,
+        mut renewed: identities::Changes,
         ready: Guard,
         shutdown: CancellationToken,
     ) -> Result<(), Failed> {
         let mut feed = Feed::new(self.clone(), inputs(kinds)?);
         let mut watch = self.reader().watch(feed.inputs.iter().map(|(id, _)| *id).collect());
-        let mut renewed = pin!(renewed.fuse());
         let mut ready = Some(ready);
         let mut writing: Option<Writing<'_>> = None;
         let mut written: Vec<(ProxyKey, Record)> = Vec::new();
@@ -91,7 +82,7 @@ impl Meshes {
                     writing = None;
                     self.settle(std::mem::take(&mut written), &committed?);
                 }
-                Some(Renewed { trust, proxies }) = renewed.next() => {
+                Dirty { trust, proxies } = renewed.next() => {
                     // Trust first: whoever shows a new certificate must be believed by then.
                     trust.iter().for_each(|mesh| self.retrust(mesh));
                     proxies.iter().for_each(|proxy| self.reidentify(proxy));
