@@ -87,7 +87,7 @@ pub enum NotServed {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input {
     Mesh,
-    Policy(PolicyKind),
+    Policy(&'static PolicyKind),
     ZoneAddress,
     Dataplane,
     Service,
@@ -277,7 +277,7 @@ impl Meshes {
                 let row = now.as_deref();
                 match input {
                     Input::Mesh => mesh.exists = row.is_some(),
-                    Input::Policy(kind) => mesh.set_policy(&kind, &key.name, row),
+                    Input::Policy(kind) => mesh.set_policy(kind, &key.name, row),
                     Input::ZoneAddress => mesh.set_zone_address(&key.name, row),
                     Input::Dataplane => mesh.set_dataplane(&key.name, row),
                     Input::Service => mesh.set_service(&key.name, row),
@@ -295,7 +295,10 @@ impl Meshes {
             match input {
                 Input::Mesh if mesh.exists => known.push(ResourceKey::global(name.as_str())),
                 Input::Mesh => {}
-                other => {
+                other @ (Input::Policy(_)
+                | Input::ZoneAddress
+                | Input::Dataplane
+                | Input::Service) => {
                     let names = mesh.known(other).into_iter();
                     known.extend(names.map(|it| ResourceKey::in_mesh(&name, &it)));
                 }

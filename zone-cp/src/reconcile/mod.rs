@@ -9,6 +9,7 @@
 //! taken for gone.
 
 mod calls;
+mod connections;
 mod groups;
 mod marks;
 mod mesh;

@@ -35,8 +35,8 @@ pub enum Failed {
 
 /// Kinds in the order in which their changes are looked at: trust and rules before those to whom
 /// they apply, and where services are before that there are some.
-fn inputs(kinds: &Kinds) -> Result<Vec<(KindId, Input)>, Failed> {
-    let policies = kinds::POLICIES.iter().map(|kind| (kind.kind.name, Input::Policy(*kind)));
+pub(super) fn inputs(kinds: &Kinds) -> Result<Vec<(KindId, Input)>, Failed> {
+    let policies = kinds::POLICIES.iter().map(|kind| (kind.kind.name, Input::Policy(kind)));
     let inputs = [(kinds::mesh::KIND.name, Input::Mesh)].into_iter().chain(policies).chain([
         (kinds::mesh_zone_address::KIND.name, Input::ZoneAddress),
         (kinds::dataplane::KIND.name, Input::Dataplane),
@@ -107,7 +107,7 @@ impl Meshes {
         (batch.len() == records.len()).then(|| Box::pin(store.commit(batch)) as Writing<'a>)
     }
 
-    fn settle(&self, records: Vec<(ProxyKey, Record)>, committed: &Committed) {
+    pub(super) fn settle(&self, records: Vec<(ProxyKey, Record)>, committed: &Committed) {
         for ((key, record), outcome) in records.into_iter().zip(&committed.outcomes) {
             let record = match outcome {
                 Outcome::Done | Outcome::Unchanged => Some(record),
@@ -122,18 +122,18 @@ impl Meshes {
 }
 
 /// Where the task is in the history of each kind.
-struct Feed {
+pub(super) struct Feed {
     meshes: Meshes,
     inputs: Vec<(KindId, Input)>,
     cursors: BTreeMap<KindId, Revision>,
 }
 
 impl Feed {
-    fn new(meshes: Meshes, inputs: Vec<(KindId, Input)>) -> Self {
+    pub(super) fn new(meshes: Meshes, inputs: Vec<(KindId, Input)>) -> Self {
         Self { meshes, inputs, cursors: BTreeMap::new() }
     }
 
-    fn everything(&mut self) {
+    pub(super) fn everything(&mut self) {
         let revision = self.meshes.reader().revision();
         let changes = self.inputs.clone().into_iter().flat_map(|(id, input)| self.all(id, input));
         let changes = changes.collect();
@@ -141,7 +141,7 @@ impl Feed {
         self.meshes.applied(revision);
     }
 
-    fn look(&mut self, dirty: KindSet) {
+    pub(super) fn look(&mut self, dirty: KindSet) {
         let revision = self.meshes.reader().revision();
         let mut all = Vec::new();
         for (id, input) in self.inputs.clone() {
