@@ -29,7 +29,7 @@ bless: ## rewrite the goldens and show what changed
 	git --no-pager diff --stat
 
 e2e: ## the end-to-end scenarios, or those whose name contains NAME=
-	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test e2e -- $(NAME)
+	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test scenarios -- $(NAME)
 
 bench: ## figures of a release build, one JSON line each; NAME= for one benchmark
 	@tools/bench.sh $(NAME)

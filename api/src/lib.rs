@@ -6,12 +6,15 @@
 pub mod access;
 pub mod admin_token;
 mod asked;
+pub mod author;
 mod body;
 mod catalog;
 pub mod config;
+mod insight;
 pub mod keys;
 mod labels;
 pub mod limits;
+pub mod mesh_defaults;
 mod precondition;
 mod problem;
 mod query;
@@ -68,6 +71,8 @@ fn fixed<B: Backend + 'static>(api: Arc<Api<B>>) -> Router {
         .route("/", get(root::root))
         .route("/who-am-i", get(root::who_am_i))
         .route("/config", get(root::config))
+        .route("/global-insight", get(insight::global))
+        .route("/global-insights", get(insight::global))
         .route("/_resources", get(catalog::resources))
         .route("/policies", get(catalog::policies))
         .route("/_kri/{kri}", get(read::by_kri))

@@ -1,6 +1,6 @@
 //! What the API works on.
 
-use super::{Problem, keys::Keys};
+use super::{Problem, insight::Insight, keys::Keys};
 use daemon::Clock;
 use resource::{Kind, MeshName, Resource, ResourceKey};
 use serde::Serialize;
@@ -124,6 +124,7 @@ pub(crate) struct Api<B> {
     pub(crate) meshes: Option<KindId>,
     pub(crate) keys: Keys,
     pub(crate) watches: Arc<Semaphore>,
+    pub(crate) insight: Insight,
 }
 
 impl<B: Backend> Api<B> {
@@ -133,6 +134,7 @@ impl<B: Backend> Api<B> {
             meshes: given.kinds.id_of(MESH),
             keys: Keys::new(&given.kinds),
             watches: Arc::new(Semaphore::new(super::limits::WATCHES)),
+            insight: Insight::default(),
             reader,
             given,
         }

@@ -705,3 +705,36 @@ async fn kinds_are_described() {
     let policies = cp.get("/policies").await.json()["policies"].clone();
     assert_eq!(of(&policies, "MeshTrafficPermission")["isOutbound"], false);
 }
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_counted() {
+    let cp = Cp::at(global()).await;
+    let inbound = json!({"networking": {"address": "127.0.0.1", "inbound": [{"port": 80}]}});
+    let connected = json!({"subscriptions": [{"id": "1", "connectTime": NOW}]});
+    cp.store("Dataplane", in_shop("on"), &[], inbound.clone()).await;
+    cp.store("DataplaneInsight", in_shop("on"), &[], connected).await;
+    let ingress = [("kuma.io/listener-zoneingress", "enabled")];
+    cp.store("Dataplane", in_shop("off"), &ingress, inbound).await;
+    cp.store("Zone", ResourceKey::global("east"), &[], json!({})).await;
+    cp.put(&format!("{TIMEOUTS}/a"), timeout("a", &[])).await;
+    let none = json!({"offline": 0, "online": 0, "partiallyDegraded": 0, "total": 0});
+    let expected = json!({
+        "createdAt": NOW,
+        "dataplanes": {
+            "gatewayDelegated": none,
+            "standard": {"offline": 1, "online": 1, "partiallyDegraded": 0, "total": 2},
+        },
+        "meshes": {"total": 1},
+        "policies": {"total": 1},
+        "resources": {"Dataplane": {"total": 2}, "MeshTimeout": {"total": 1}},
+        "services": {"external": {"total": 0}, "gatewayDelegated": none, "internal": none},
+        "zones": {
+            "controlPlanes": {"online": 0, "total": 1},
+            "zoneEgresses": {"online": 0, "total": 0},
+            "zoneIngresses": {"online": 0, "total": 1},
+        },
+    });
+    assert_eq!(cp.get("/global-insight").await.json(), expected);
+    cp.delete(&format!("{TIMEOUTS}/a")).await;
+    assert_eq!(cp.get("/global-insights").await.json()["policies"]["total"], 0);
+}

@@ -99,13 +99,19 @@ impl Authority {
             (_, Some(apex)) => apex.into(),
             // It was given to us, so it is ours, wherever it is.
             (Found::Addresses(_), None) => name.clone().into(),
-            (Found::Above | Found::Absent, None) => return Answer::Forward(query, response),
+            (Found::Above | Found::Absent | Found::Unknown, None) => {
+                return Answer::Forward(query, response);
+            }
         };
+        if found == Found::Unknown {
+            response.metadata.response_code = ResponseCode::ServFail;
+            return Answer::Now(response);
+        }
         response.metadata.authoritative = true;
         let at_apex = LowerName::new(&apex) == name;
         let addresses = match &found {
             Found::Addresses(addresses) => addresses.as_ref(),
-            Found::Above | Found::Absent => &[],
+            Found::Above | Found::Absent | Found::Unknown => &[],
         };
         let asked = |address: &IpAddr| match (query.query_type(), address) {
             (RecordType::A, IpAddr::V4(address)) => Some(RData::A(A(*address))),

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -26,14 +26,19 @@ pub enum Found {
     Addresses(Arc<[IpAddr]>),
     /// It has none itself, but names below it do, so it exists (RFC 8020).
     Above,
-    /// Nothing.
+    /// Nothing, and there is no such name.
     Absent,
+    /// Nothing yet: the table is not complete.
+    Unknown,
 }
 
 /// A table of names. Names are compared without case, and written without a dot at the end.
+///
+/// A new table is not complete: what it does not hold is unknown, and must not be denied.
 #[derive(Debug, Default)]
 pub struct Records {
     table: RwLock<Table>,
+    complete: AtomicBool,
     changes: AtomicU32,
 }
 
@@ -50,12 +55,18 @@ impl Records {
         self.change(|table| table.apply(change));
     }
 
-    /// Replaces everything by `names`.
+    /// From now on, what the table does not hold does not exist.
+    pub fn complete(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
+
+    /// Replaces everything by `names`, which are complete.
     pub fn replace(&self, names: impl IntoIterator<Item = (Arc<str>, Arc<[IpAddr]>)>) {
         let (upserts, removals) = (names.into_iter().collect(), Vec::new());
         let mut table = Table::default();
         table.apply(Change { upserts, removals });
         self.change(|old| *old = table);
+        self.complete();
     }
 
     fn change(&self, change: impl FnOnce(&mut Table)) {
@@ -71,7 +82,8 @@ impl Records {
         match table.names.get(&*name) {
             Some(addresses) => Found::Addresses(addresses.clone()),
             None if table.below.contains_key(&*name) => Found::Above,
-            None => Found::Absent,
+            None if self.complete.load(Ordering::Acquire) => Found::Absent,
+            None => Found::Unknown,
         }
     }
 
@@ -144,9 +156,25 @@ mod tests {
         Change { upserts: Vec::new(), removals: vec![name.into()] }
     }
 
+    fn complete() -> Records {
+        let records = Records::default();
+        records.complete();
+        records
+    }
+
+    #[test]
+    fn what_is_not_there_is_unknown_before_the_table_is_complete() {
+        let records = Records::default();
+        records.apply(put("a.x", "240.0.0.1"));
+        assert_eq!(records.find("a.x"), Found::Addresses(addresses("240.0.0.1")));
+        assert_eq!(records.find("b.x"), Found::Unknown);
+        records.complete();
+        assert_eq!(records.find("b.x"), Found::Absent);
+    }
+
     #[test]
     fn a_name_is_found_in_any_case_with_and_without_its_dot() {
-        let records = Records::default();
+        let records = complete();
         records.apply(put("Cart.svc.East.mesh.local.", "240.0.0.1 fd00::1"));
         for name in ["cart.svc.east.mesh.local", "CART.SVC.EAST.MESH.LOCAL."] {
             assert_eq!(records.find(name), Found::Addresses(addresses("240.0.0.1 fd00::1")));
@@ -157,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_name_exists_while_there_are_names_below_it() {
-        let records = Records::default();
+        let records = complete();
         let found = |name| records.find(name);
         records.apply(put("a.svc.east.mesh.local", "240.0.0.1"));
         records.apply(put("b.svc.east.mesh.local", "240.0.0.2"));

@@ -4,8 +4,11 @@
 //! authority is set by `tls.clientCaFile`: with a SPIFFE ID whose path is `/zone/<name>`, or with
 //! its name as a DNS name. What it says about itself counts for nothing else.
 
-use crate::{author::Author, zones};
-use api::keys::{TokenKeys, ZONE_KEYS};
+use crate::zones;
+use api::{
+    author::Author,
+    keys::{TokenKeys, ZONE_KEYS},
+};
 use daemon::Clock;
 use identity::token::ZoneClaims;
 use kds::{

@@ -2,9 +2,9 @@
 
 use crate::{
     Addresses, Config,
+    about::{about, settings},
     admission::Gatekeeper,
     audiences::Audiences,
-    author::Author,
     first_start,
     hooks::GlobalHooks,
     open::open_store,
@@ -12,12 +12,11 @@ use crate::{
     zones::Insights,
 };
 use anyhow::Result;
-use api::{About, ApiState, Place, serve};
+use api::{About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use futures::FutureExt as _;
 use identity::tls::{Alpn, ServerTls, TlsListener};
-use kds::global::{Server, Settings};
-use proto::kuma::system::v1alpha1::KumaCpVersion;
+use kds::global::Server;
 use resource::Peer;
 use std::{future::Future, sync::Arc};
 use store::{Backend as _, Kinds, Local, view::Reader};
@@ -70,7 +69,7 @@ impl Bound {
 
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
-        let author = Author { kinds: self.kinds.clone() };
+        let author = Author { kinds: self.kinds.clone(), place: Place::global().here };
         let (store, clock) = (&self.store, &self.clock);
         let (defaults, data) = (self.config.defaults, &self.config.data_dir);
         first_start::ensure(store, &author, defaults, data, clock).await?;
@@ -133,7 +132,7 @@ impl Bound {
             entry: self.config.api.entry(&about.hostname),
             about,
             config: serde_json::to_value(&self.config)?,
-            hooks: Arc::new(GlobalHooks { author }),
+            hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author } }),
             shutdown,
         })
     }
@@ -146,23 +145,4 @@ async fn until(stop: CancellationToken, task: impl Future<Output = Result<()>>) 
         () = stop.cancelled() => Ok(()),
         ended = task => ended,
     }
-}
-
-fn about() -> About {
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let hostname = hostname.trim().to_owned();
-    // Two processes on one machine, or one after the other, are not the same instance.
-    let mut suffix = uuid::Uuid::new_v4().simple().to_string();
-    suffix.truncate(4);
-    About {
-        version: env!("CARGO_PKG_VERSION").into(),
-        instance_id: format!("{hostname}-{suffix}"),
-        hostname,
-        gui: String::new(),
-    }
-}
-
-fn settings(about: &About) -> Settings {
-    let version = KumaCpVersion { version: about.version.clone(), ..KumaCpVersion::default() };
-    Settings { instance: about.instance_id.clone(), version, ..Settings::default() }
 }

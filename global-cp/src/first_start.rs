@@ -1,17 +1,18 @@
 //! What a global has from its first start on, and what it gets when the program knows more.
 
-use crate::{author::Author, config::Defaults, defaults};
+use crate::{config::Defaults, defaults};
 use anyhow::{Context as _, Result};
 use api::{
     admin_token,
+    author::Author,
     keys::{TokenKeys, ZONE_KEYS},
+    mesh_defaults,
 };
 use daemon::Clock;
-use kinds::{config::CLUSTER_ID, labels::Place, mesh};
-use resource::{MeshName, ResourceKey};
-use serde_json::json;
+use kinds::{config::CLUSTER_ID, labels::Place};
+use resource::MeshName;
 use std::path::Path;
-use store::{Backend, Item, view::Edit};
+use store::Backend;
 use uuid::Uuid;
 
 const DEFAULT_MESH: &str = "default";
@@ -35,16 +36,11 @@ pub(crate) async fn ensure(
         let item = tokio::task::spawn_blocking(key).await?;
         batch.push(item.map_err(anyhow::Error::from_boxed).context("zone token signing key")?);
     }
-    batch.extend(defaults::of_all_meshes(author, &reader)?);
+    batch.extend(defaults::missing(author, &reader)?);
     if first && wanted.mesh {
-        batch.extend(default_mesh(author).await?);
+        batch.extend(mesh_defaults::new_mesh(author, &MeshName::new(DEFAULT_MESH)?).await?);
     }
-    let (_, meshes) = reader.rows(author.id(mesh::KIND));
-    for row in meshes.iter() {
-        // A name that is no mesh's cannot have been stored.
-        let Ok(mesh) = MeshName::new(&row.head.key.name) else { continue };
-        batch.extend(defaults::of_existing_mesh(author, &reader, &mesh, row)?);
-    }
+    batch.extend(mesh_defaults::of_existing_meshes(author, &reader)?);
     if first {
         // Its presence says that everything else was made.
         batch.push(author.remember(CLUSTER_ID, &Uuid::new_v4().to_string())?);
@@ -55,14 +51,4 @@ pub(crate) async fn ensure(
     }
     admin_token::ensure(backend, &author.kinds, &Place::Global, data, clock).await?;
     Ok(())
-}
-
-async fn default_mesh(author: &Author) -> Result<Vec<Item>> {
-    let mesh = MeshName::new(DEFAULT_MESH)?;
-    let item = author.create(mesh::KIND, ResourceKey::global(DEFAULT_MESH), json!({}))?;
-    let more = match &item.edit {
-        Edit::Put(row) => defaults::with_new_mesh(author, &mesh, row).await?,
-        Edit::Delete(_) => Vec::new(),
-    };
-    Ok([item].into_iter().chain(more).collect())
 }

@@ -1,9 +1,9 @@
 //! The global control plane.
 
+mod about;
 mod admission;
 mod app;
 mod audiences;
-mod author;
 mod config;
 mod defaults;
 mod first_start;

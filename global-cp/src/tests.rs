@@ -134,10 +134,7 @@ impl Global {
         let (id, key) = (self.kinds.id_of("ZoneInsight").unwrap(), ResourceKey::global(zone));
         move |reader| {
             let row = reader.get(id, &key);
-            row.is_some_and(|row| {
-                let insight = kinds::read::<ZoneInsight>(&row).unwrap();
-                insight.0.subscriptions.iter().any(|one| one.disconnect_time.is_none())
-            })
+            row.is_some_and(|row| kinds::read::<ZoneInsight>(&row).unwrap().is_online())
         }
     }
 

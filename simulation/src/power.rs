@@ -148,7 +148,8 @@ async fn full(mut random: Rng) -> anyhow::Result<()> {
     }
     let Err(ended) = ended else { bail!("the writer did not end") };
     ensure!(reason(&ended).starts_with(expected), "{}", reason(&ended));
-    ensure!(later.is_err_and(|error| error.to_string() == "the store is closed"), "still open");
+    let Err(later) = later else { bail!("still open") };
+    ensure!(reason(&later) == reason(&ended), "{}", reason(&later));
     ensure!(content(&store) == holds, "something of the group can be read");
     drop(store);
 

@@ -94,8 +94,8 @@ pub enum StoreError {
     /// The writer ended.
     #[error("the store is closed")]
     Closed,
-    /// The disk or the server failed. The same error for all who waited, and for who runs the
-    /// writer.
+    /// The disk or the server failed. The same error for all who waited or come later, and for who
+    /// runs the writer.
     #[error("storage failed")]
     Storage(#[source] Arc<dyn Error + Send + Sync>),
 }

@@ -11,7 +11,11 @@ use super::{
 use daemon::Clock;
 use jiff::Timestamp;
 use resource::{Resource, ResourceKey, Times};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task,
@@ -54,6 +58,7 @@ pub struct Local {
     requests: mpsc::Sender<Request>,
     reader: Reader,
     epoch: u64,
+    failure: Arc<OnceLock<StoreError>>,
 }
 
 /// The one that writes. It must run for commits to return.
@@ -64,6 +69,8 @@ pub struct LocalWriter<J> {
     requests: mpsc::Receiver<Request>,
     view: Writer,
     reader: Reader,
+    /// Why nothing can be written any more, for those who come later.
+    failure: Arc<OnceLock<StoreError>>,
 }
 
 impl<J> std::fmt::Debug for LocalWriter<J> {
@@ -85,8 +92,10 @@ pub fn open<J: Journal>(
     let contents = journal.load(&kinds)?;
     let (view, reader) = view_at(contents.revision, contents.kinds, HISTORY);
     let (sender, requests) = mpsc::channel(GROUP);
-    let local = Local { requests: sender, reader: reader.clone(), epoch: journal.epoch() };
-    Ok((local, LocalWriter { journal, kinds, clock, requests, view, reader }))
+    let (epoch, failure) = (journal.epoch(), Arc::default());
+    let local =
+        Local { requests: sender, reader: reader.clone(), epoch, failure: Arc::clone(&failure) };
+    Ok((local, LocalWriter { journal, kinds, clock, requests, view, reader, failure }))
 }
 
 /// A store file cannot be used.
@@ -161,6 +170,7 @@ impl<J: Journal> LocalWriter<J> {
                 Ok(())
             }
             Err(error) => {
+                self.failure.get_or_init(|| error.clone());
                 for done in waiting {
                     done.send(Err(error.clone())).ok();
                 }
@@ -247,8 +257,9 @@ impl Backend for Local {
     async fn commit(&self, batch: Vec<Item>) -> Result<Committed, StoreError> {
         let (done, committed) = oneshot::channel();
         let request = Request { batch, done };
-        self.requests.send(request).await.map_err(|_| StoreError::Closed)?;
-        committed.await.map_err(|_| StoreError::Closed)?
+        let closed = || self.failure.get().cloned().unwrap_or(StoreError::Closed);
+        self.requests.send(request).await.map_err(|_| closed())?;
+        committed.await.map_err(|_| closed())?
     }
 
     async fn wait_for(&self, revision: Revision) -> Result<(), StoreError> {

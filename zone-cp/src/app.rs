@@ -5,13 +5,14 @@ use crate::{
     identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
-    ports::Ports,
+    ports::{Ports, Sockets},
     reconcile, services,
 };
 use anyhow::{Context, Result};
-use api::{About, ApiState, NoHooks, admin_token};
+use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use dns::Records;
+use identity::tls::ServerTls;
 use kds::admin::NoProxies;
 use kinds::labels::Env;
 use resource::{MeshName, Peer, ZoneName};
@@ -41,16 +42,24 @@ impl std::fmt::Debug for Bound {
     }
 }
 
-/// Opens the ports and loads the store.
+/// Opens ports, certificate and store. What cannot be opened is named, and nothing was changed.
 pub async fn bind(config: &Config) -> Result<Bound> {
     let clock = Clock::system();
     let zone = ZoneName::new(&config.zone.name).context("zone.name")?;
+    let records = Arc::<Records>::default();
+    let sockets = Sockets::open(config, records.clone()).await?;
+    join::check(config)?;
+    let open_tls = || ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone());
+    // A certificate that is not readable is found before anything is made.
+    let given = if config.tls.cert_file.is_empty() { None } else { Some(open_tls()?) };
     data::prepare("dataDir", &config.data_dir)?;
+    let ports = sockets.with(Arc::new(given.map_or_else(open_tls, Ok)?));
     let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
     let (store, writer): (Local, Writer) = match config.store.kind {
         crate::config::StoreKind::Embedded => {
             let file = config.data_dir.join("store.redb");
-            let (store, writer) = store::open_file(file, kinds.clone(), clock.clone()).await?;
+            let opened = store::open_file(file, kinds.clone(), clock.clone()).await;
+            let (store, writer) = opened.context("store")?;
             (store, Box::pin(writer.run_on_thread()))
         }
         crate::config::StoreKind::Memory => {
@@ -59,8 +68,6 @@ pub async fn bind(config: &Config) -> Result<Bound> {
             (store, Box::pin(writer.run_on_thread()))
         }
     };
-    let records = Arc::<Records>::default();
-    let ports = Ports::open(config, records.clone(), &clock).await?;
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
     Ok(Bound { addresses, config, zone, ports, kinds, store, writer, records, clock })
@@ -81,7 +88,12 @@ impl Bound {
         tasks.spawn("admin", serve_admin(ports.admin, ready.clone(), metrics.clone(), stop()));
         tasks.spawn("store", async move { Ok(writer.await?) });
         admin_token::ensure(&store, &kinds, &place, &config.data_dir, &clock).await?;
-        defaults::ensure(&store, &kinds, &zone).await?;
+        let alone = config.global.address.is_empty();
+        let author = Author { kinds: kinds.clone(), place: place.clone() };
+        defaults::ensure(&store, &author, &zone).await?;
+        if alone {
+            defaults::ensure_meshes(&store, &author).await?;
+        }
         drop(store_guard);
 
         let hostname = hostname();
@@ -89,7 +101,7 @@ impl Bound {
         let instance = format!("{hostname}-{short}");
         let answerer = Arc::new(NoProxies);
         let client = join::client(&config, (&store, &kinds), &instance, answerer, &clock)?;
-        let federated = client.is_some();
+        let (federated, known) = (client.is_some(), client.as_ref().map(|client| client.handle()));
         match client {
             Some(client) => {
                 tasks.spawn("kds.complete", join::complete(client.handle(), kds_guard, stop()));
@@ -142,7 +154,9 @@ impl Bound {
 
         let names = Arc::new(Names::default());
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
-        tasks.spawn("names", follow_names(names.clone(), &store, &kinds, Dns { mesh, records })?);
+        let following =
+            follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());
+        tasks.spawn("names", join::after(known, stop(), following?));
         let dns = ports.dns;
         let stopped = stop();
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
@@ -161,7 +175,7 @@ impl Bound {
             place: api::Place { here: place, federated },
             clock,
             about,
-            hooks: Arc::new(NoHooks),
+            hooks: if alone { Arc::new(MeshDefaults { author }) } else { Arc::new(NoHooks) },
             shutdown: shutdown.clone(),
         });
         if let Some(http) = ports.http {
@@ -224,16 +238,19 @@ async fn open_when_complete(
     Ok(())
 }
 
-/// Keeps the names of services until the store closes.
+/// Keeps the names of services.
 fn follow_names(
     names: Arc<Names>,
-    store: &Local,
-    kinds: &Kinds,
+    (store, kinds): (&Local, &Kinds),
     dns: Dns,
+    stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
     let reader = store.reader();
     let services = kinds.id_of(kinds::mesh_service::KIND.name).context("a kind is missing")?;
-    Ok(async move { Ok(names.run(&reader, services, Some(dns)).await?) })
+    Ok(async move {
+        names.run(&reader, services, Some(dns), stop).await;
+        Ok(())
+    })
 }
 
 /// The name of the machine.

@@ -11,6 +11,8 @@ pub mod names;
 mod ports;
 pub mod reconcile;
 pub mod services;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     app::{Bound, bind},

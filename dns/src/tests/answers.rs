@@ -25,6 +25,7 @@ fn authority() -> Authority {
         ],
         removals: Vec::new(),
     });
+    records.complete();
     let apexes = ["mesh.local", "mesh.internal"].map(|apex| parse_apex(apex).unwrap());
     Authority { apexes: apexes.into(), records: Arc::new(records) }
 }
@@ -111,6 +112,16 @@ fn what_exists_without_such_records_is_no_error_and_the_rest_does_not_exist() {
         ask("x.mesh.internal.", RecordType::A),
         "NXDomain authoritative [mesh.internal. 5 SOA]"
     );
+}
+
+#[test]
+fn nothing_is_denied_before_the_records_are_complete() {
+    let apexes = vec![parse_apex("mesh.local").unwrap()];
+    let authority = Authority { apexes, records: Arc::default() };
+    let answer = authority.answer(&query("cart.mesh.local.", RecordType::A).to_vec().unwrap());
+    let Answer::Now(response) = answer else { panic!("not answered") };
+    assert_eq!(response.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(response.authorities, [], "nothing to remember");
 }
 
 #[test]

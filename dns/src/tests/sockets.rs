@@ -39,6 +39,7 @@ impl Server {
         let records = Arc::new(Records::default());
         let upserts = vec![("cart.mesh.local".into(), ["240.0.0.1".parse().unwrap()].into())];
         records.apply(Change { upserts, removals: Vec::new() });
+        records.complete();
         let bound: Bound = bind(&config(upstreams), records.clone()).await.unwrap();
         let (address, shutdown) = (bound.address, CancellationToken::new());
         #[expect(clippy::disallowed_methods, reason = "a test joins it")]

@@ -26,7 +26,7 @@ impl Global {
         let (store, writer) = store::open(Memory::new(1), kinds.clone(), clock.clone()).unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async { writer.run().await.unwrap() });
-        let author = Author { kinds: Arc::new(kinds) };
+        let author = Author { kinds: Arc::new(kinds), place: Place::Global };
         let domain = identity::TrustDomain::new("shop.east.mesh.local").unwrap();
         let ca = identity::Authority::generate(&domain, clock.now()).unwrap();
         let audiences = Audiences::new(author.clone(), store.reader(), allowed.to_vec());
@@ -197,4 +197,37 @@ async fn a_change_that_concerns_nobody_else_writes_nothing() {
     global.zone("north", true).await;
     assert_eq!(global.store.reader().revision().0, revision.0 + 1, "only the Zone was written");
     assert!(Arc::ptr_eq(&before, &global.row(mesh_trust::KIND, "of-west")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_changes_its_ca_is_not_taken_from_the_others_meanwhile() {
+    use kds::{
+        apply::{Batch, Named, Names, Received, Sender, Visibility, Who, apply},
+        dialect::Dialect,
+    };
+    let mut global = Global::new(&[]).await;
+    global.identity(None, None).await;
+    global.trust("east", "t", "shop.east.mesh.local").await;
+    let stored = global.row(mesh_trust::KIND, "t");
+    let sent = |domain: &str| {
+        let ca = json!({"type": "Pem", "pem": {"value": global.ca}});
+        let spec = json!({"trustDomain": domain, "caBundles": [ca, ca]}).to_string();
+        let (key, labels) = (in_shop("t"), stored.head.labels.clone());
+        let name = "t.shop".into();
+        let received = Received { name, key, labels, spec: spec.into(), status: "".into() };
+        let name = ZoneName::new("east").unwrap();
+        let (visibility, names) = (Visibility::Shown, Names::Hashed);
+        let who = Who::Zone { name, visibility, names };
+        let sender = Sender { who, dialect: Dialect::Plain };
+        let id = global.author.id(mesh_trust::KIND);
+        let (_, rows) = global.store.reader().rows(id);
+        let response = Batch { upserts: &[Ok(received)], removals: &[], complete: None::<&Named> };
+        let mut applied = apply((id, &mesh_trust::KIND), &sender, &rows, response);
+        match applied.batch.remove(0).edit {
+            Edit::Put(row) => row.head.audience.clone(),
+            Edit::Delete(key) => panic!("{key} was deleted"),
+        }
+    };
+    assert_eq!(sent("shop.east.mesh.local"), stored.head.audience);
+    assert!(sent("shop.west.mesh.local").hidden, "another trust domain is judged first");
 }

@@ -5,7 +5,8 @@ mod observer;
 
 pub(crate) use self::observer::Insights;
 
-use crate::{author::Author, hooks::is_written_by};
+use crate::hooks::is_written_by;
+use api::author::Author;
 use kinds::zone_insight::{self, ZoneInsight};
 use resource::{Resource, ResourceKey};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub(crate) fn removed_row(zone: &str) -> String {
 pub(crate) fn is_online(author: &Author, reader: &Reader, zone: &str) -> bool {
     let row = author.get(reader, zone_insight::KIND, &ResourceKey::global(zone));
     let insight = row.and_then(|row| kinds::read::<ZoneInsight>(&row).ok());
-    insight.is_some_and(|insight| insight.0.subscriptions.iter().any(insight::is_open))
+    insight.is_some_and(|insight| insight.is_online())
 }
 
 /// Everything that a zone wrote.

@@ -69,6 +69,36 @@ impl Dataplane {
     }
 }
 
+/// How a proxy does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// It is not connected, or serves nothing of what it should.
+    Offline,
+    /// It serves some of what it should.
+    PartiallyDegraded,
+    /// It serves all it should.
+    Online,
+}
+
+impl Dataplane {
+    /// How it does, if it is `connected` to a control plane. A proxy that only calls serves nothing,
+    /// and is online while it is connected.
+    #[must_use]
+    pub fn presence(&self, connected: bool) -> Presence {
+        let inbounds = self.inbounds().iter().map(is_healthy);
+        // A state that is not known here is not ready.
+        let ready = |listener: &Listener| listener.state == listener::State::Ready as i32;
+        let serving: Vec<bool> = inbounds.chain(self.listeners().iter().map(ready)).collect();
+        if !connected || (!serving.is_empty() && !serving.contains(&true)) {
+            Presence::Offline
+        } else if serving.contains(&false) && !self.is_gateway() {
+            Presence::PartiallyDegraded
+        } else {
+            Presence::Online
+        }
+    }
+}
+
 /// Whether traffic may be sent to `inbound`.
 #[must_use]
 pub fn is_healthy(inbound: &Inbound) -> bool {

@@ -284,3 +284,19 @@ fn a_section_is_called_by_its_name_wherever_it_has_one() {
     let unnamed = Inbound { port: 80, ..Inbound::default() };
     assert_eq!([section(&named), section(&unnamed)], ["http", "80"]);
 }
+
+#[test]
+fn a_proxy_is_as_present_as_what_it_serves() {
+    let presence = |networking: Value| {
+        let dataplane = protobuf_json(json!({ "networking": networking }));
+        [dataplane.presence(true), dataplane.presence(false)]
+    };
+    let not_ready = json!({ "state": "NotReady" });
+    let of = |connected| [connected, Presence::Offline];
+    assert_eq!(presence(json!({})), of(Presence::Online), "it only calls");
+    assert_eq!(presence(json!({ "inbound": [{}], "listeners": [{}] })), of(Presence::Online));
+    let some = json!({ "inbound": [{}], "listeners": [not_ready] });
+    assert_eq!(presence(some), of(Presence::PartiallyDegraded));
+    assert_eq!(presence(json!({ "inbound": [not_ready, not_ready] })), of(Presence::Offline));
+    assert_eq!(presence(json!({ "gateway": {} })), of(Presence::Online));
+}

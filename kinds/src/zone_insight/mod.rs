@@ -1,7 +1,7 @@
 //! ZoneInsight: what global knows about a zone.
 
 use crate::protobuf::{self, Protobuf};
-use proto::kuma::system::v1alpha1::ZoneInsight as Message;
+use proto::kuma::system::v1alpha1::{KdsSubscription, ZoneInsight as Message};
 use resource::{Access, Flow, Kind, NoStatus, Scope, Spec};
 
 /// See [`ZoneInsight`].
@@ -23,4 +23,15 @@ impl Spec for ZoneInsight {
     const SCOPE: Scope = Scope::Global;
     const FLOW: Flow = Flow::Local;
     const ACCESS: Access = Access::ReadOnly;
+}
+
+impl ZoneInsight {
+    /// Whether the zone is connected.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        let open = |subscription: &KdsSubscription| {
+            subscription.connect_time.is_some() && subscription.disconnect_time.is_none()
+        };
+        self.0.subscriptions.iter().any(open)
+    }
 }

@@ -17,11 +17,13 @@ use proto::atoll::proxy::v1 as session;
 use resource::{MeshName, Resource, ResourceKey};
 use std::{
     collections::{BTreeMap, HashMap},
+    convert::Infallible,
     net::IpAddr,
     sync::Arc,
 };
 use store::view::{Closed, Feed, KindId, KindSet, Reader};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// The names of all meshes.
 #[derive(Debug, Default)]
@@ -54,13 +56,28 @@ pub struct Dns {
 }
 
 impl Names {
-    /// Follows the services that `reader` shows, whose kind is `services`, until the view closes.
+    /// Follows the services that `reader` shows, whose kind is `services`, until `shutdown`.
     pub async fn run(
         &self,
         reader: &Reader,
         services: KindId,
         dns: Option<Dns>,
-    ) -> Result<(), Closed> {
+        shutdown: CancellationToken,
+    ) {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            // Who runs the store knows why it closed, and ends the process.
+            Err(Closed) = self.follow(reader, services, dns) => shutdown.cancelled().await,
+        }
+    }
+
+    async fn follow(
+        &self,
+        reader: &Reader,
+        services: KindId,
+        dns: Option<Dns>,
+    ) -> Result<Infallible, Closed> {
         let mut feed = Feed::of(reader, KindSet::default().with(services));
         loop {
             let mut changes = BTreeMap::<MeshName, Vec<Change>>::new();
@@ -74,6 +91,7 @@ impl Names {
                 for change in changes.get(mesh).into_iter().flatten() {
                     records.apply(change.clone());
                 }
+                records.complete();
             }
             self.publish();
         }

@@ -54,11 +54,13 @@ impl World {
 
     async fn run(&self, reader: &Reader, test: impl Future<Output = ()>) {
         let dns = Dns { mesh: mesh("default"), records: self.records.clone() };
-        tokio::select! {
-            biased;
-            () = test => {}
-            ended = self.names.run(reader, KindId::FIRST, Some(dns)) => panic!("ended: {ended:?}"),
-        }
+        let shutdown = CancellationToken::new();
+        let running = self.names.run(reader, KindId::FIRST, Some(dns), shutdown.clone());
+        let test = async {
+            test.await;
+            shutdown.cancel();
+        };
+        timeout(10 * PATIENCE, async { tokio::join!(running, test) }).await.unwrap();
     }
 }
 
@@ -153,9 +155,9 @@ async fn a_service_without_an_address_or_a_readable_status_has_no_names() {
 async fn a_name_stays_with_its_first_owner_until_that_goes() {
     let (world, reader) = World::new();
     let mut proxy = world.names.subscribe(&mesh("default"));
+    world.put([service("default", "z-first", 1, &["240.0.0.1"], &["x.mesh.local"])]);
     world
         .run(&reader, async {
-            world.put([service("default", "z-first", 1, &["240.0.0.1"], &["x.mesh.local"])]);
             assert_eq!(next(&mut proxy).await, "all x.mesh.local=240.0.0.1");
             world.put([service("default", "a-second", 2, &["240.0.0.2"], &["x.mesh.local"])]);
             nothing(&mut proxy).await;
@@ -177,6 +179,7 @@ async fn the_zones_dns_answers_for_its_mesh_alone() {
         service("default", "a", 1, &["240.0.0.1"], &["a.mesh.local"]),
         service("other", "b", 1, &["240.0.0.2"], &["b.mesh.local"]),
     ]);
+    assert_eq!(world.records.find("b.mesh.local"), Found::Unknown);
     world
         .run(&reader, async {
             let address: IpAddr = "240.0.0.1".parse().unwrap();
