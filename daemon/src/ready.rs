@@ -45,10 +45,10 @@ impl Ready {
         missing
     }
 
-    /// Waits until none of `parts` is missing.
-    pub async fn wait_for(&self, parts: &[&'static str]) {
-        let there = |missing: &Missing| parts.iter().all(|part| !missing.contains_key(part));
+    /// Waits until `part` is not missing.
+    pub async fn wait_for(&self, part: &str) {
         // Cannot fail: we hold a sender.
+        let there = |missing: &Missing| !missing.contains_key(part);
         drop(self.missing.subscribe().wait_for(there).await);
     }
 
@@ -88,9 +88,12 @@ mod tests {
         let ready = Ready::new(shutdown.clone());
         let (kds, store, again) = (ready.guard("kds"), ready.guard("store"), ready.guard("kds"));
         assert_eq!(ready.missing(), ["kds", "store"]);
+        let mut part = tokio_test::task::spawn(ready.wait_for("kds"));
         drop(kds);
         assert_eq!(ready.missing(), ["kds", "store"]);
+        assert!(part.poll().is_pending());
         drop(again);
+        assert!(part.poll().is_ready());
         assert_eq!(ready.missing(), ["store"]);
 
         let mut wait = tokio_test::task::spawn(ready.wait());

@@ -4,16 +4,15 @@ use crate::{
     Addresses, Config,
     dataplanes::{self, Dataplanes},
     defaults,
-    identities::{Identities, Issuer},
+    identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
     ports::{Ports, Sockets},
-    reconcile::{self, Meshes},
-    services,
+    reconcile, services,
 };
 use anyhow::{Context, Result};
 use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults};
-use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
+use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use dns::Records;
 use identity::tls::ServerTls;
 use kds::admin::NoProxies;
@@ -144,20 +143,16 @@ impl Bound {
                 stop(),
             ),
         );
-        let config_kind = kinds.id_of(kinds::config::KIND.name).context("a kind is missing")?;
-        let meshes = Meshes::new(
+        let meshes = reconcile::Meshes::new(
             zone.clone(),
             Arc::new(issuer.clone()),
             clock.clone(),
             store.reader(),
-            config_kind,
+            kinds.id_of(kinds::config::KIND.name).context("a kind is missing")?,
         );
-        tasks.spawn("xds.open", open_when(ready.clone(), meshes.clone(), stop()));
-        let feeding = (meshes.clone(), store.clone(), kinds.clone(), stop());
-        tasks.spawn("xds", async move {
-            let (meshes, store, kinds, stop) = feeding;
-            Ok(meshes.run(&store, &kinds, reconcile::renewed(renewed), xds_guard, stop).await?)
-        });
+        let follow = follow_meshes(meshes.clone(), &store, &kinds, renewed, xds_guard, stop());
+        tasks.spawn("reconcile", follow);
+        tasks.spawn("xds.open", open_when_complete(meshes.clone(), ready, issuer.clone(), stop()));
 
         let names = Arc::new(Names::default());
         let parts = dataplanes::Parts {
@@ -216,19 +211,6 @@ impl Bound {
     }
 }
 
-/// Proxies are served from when the zone knows everything that matters.
-async fn open_when(ready: Ready, meshes: Meshes, stop: CancellationToken) -> Result<()> {
-    let known = ready.wait_for(&["store", "kds"]);
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => return Ok(()),
-        () = known => {}
-    }
-    meshes.open();
-    stop.cancelled().await;
-    Ok(())
-}
-
 async fn serve_admin(
     listener: tokio::net::TcpListener,
     ready: Ready,
@@ -237,6 +219,38 @@ async fn serve_admin(
 ) -> Result<()> {
     let router = admin::router(ready, metrics);
     Ok(axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?)
+}
+
+/// Keeps what proxies get.
+fn follow_meshes(
+    meshes: reconcile::Meshes,
+    store: &Local,
+    kinds: &Arc<Kinds>,
+    renewed: identities::Changes,
+    guard: Guard,
+    stop: CancellationToken,
+) -> impl Future<Output = Result<()>> + Send + 'static {
+    let (store, kinds) = (store.clone(), kinds.clone());
+    async move { Ok(meshes.run(&store, &kinds, renewed, guard, stop).await?) }
+}
+
+/// Serves no proxy before the zone knows everything once: what it did not know would be taken for
+/// gone.
+async fn open_when_complete(
+    meshes: reconcile::Meshes,
+    ready: Ready,
+    issuer: Issuer,
+    stop: CancellationToken,
+) -> Result<()> {
+    let complete = async {
+        ready.wait_for("kds").await;
+        issuer.complete().await;
+    };
+    if stop.run_until_cancelled(complete).await.is_some() {
+        meshes.open();
+        stop.cancelled().await;
+    }
+    Ok(())
 }
 
 /// Keeps the names of services.

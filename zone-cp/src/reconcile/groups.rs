@@ -10,7 +10,7 @@ use super::{
     services::{Changed, Entry, Services},
 };
 use delta::Name;
-use resource::{Labels, Version};
+use resource::Version;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -291,53 +291,43 @@ impl Groups {
         }
     }
 
-    /// A policy says something else, appeared or is gone. Returns the proxies that are in another
-    /// group now, and the destinations whose drafts changed.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what was and what is, and how to find out whom it concerns"
-    )]
-    pub(super) fn policy_changed<'a>(
+    /// A policy says something else, appeared or is gone. Returns where its proxies are now, and the
+    /// destinations whose drafts changed.
+    pub(super) fn policy_changed(
         &mut self,
-        id: &PolicyId,
-        old: Option<&Arc<Applied>>,
-        new: Option<&Arc<Applied>>,
-        labels: impl Fn(ProxyId) -> Option<&'a Labels>,
-        selects: impl Fn(&Applied, &Labels) -> bool,
+        policy: &Replaced<'_>,
+        selects: impl Fn(&Applied, ProxyId) -> bool,
         marks: &mut Marks,
     ) -> PolicyEffect {
-        let old = old.filter(|policy| policy.is_outbound());
-        let new = new.filter(|policy| policy.is_outbound());
         let mut effect = PolicyEffect::default();
-        if old.is_none() && new.is_none() {
+        let new = policy.new.filter(|new| new.is_outbound());
+        let policy = Replaced { old: policy.old.filter(|old| old.is_outbound()), new, ..*policy };
+        if policy.old.is_none() && new.is_none() {
             return effect;
         }
-        for group_id in self.groups.keys().copied().collect::<Vec<_>>() {
-            let Some(group) = self.groups.get_mut(&group_id) else { continue };
-            let selected: BTreeSet<ProxyId> = match new {
-                None => BTreeSet::new(),
-                Some(new) => {
-                    let is = |proxy: &ProxyId| labels(*proxy).is_some_and(|it| selects(new, it));
-                    group.members.iter().copied().filter(is).collect()
-                }
-            };
-            if selected.is_empty() && !group.key.policies.contains(id) {
+        for id in self.groups.keys().copied().collect::<Vec<_>>() {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            let members = group.members.iter().copied();
+            let selected: BTreeSet<ProxyId> =
+                members.filter(|proxy| new.is_some_and(|new| selects(new, *proxy))).collect();
+            if selected.is_empty() && !group.key.policies.contains(policy.id) {
                 continue;
             }
-            if selected.is_empty() || selected.len() == group.members.len() {
-                let now = new.filter(|_| !selected.is_empty());
-                self.revise(group_id, id, (old, now), &mut effect, marks);
-                continue;
+            let nobody = Replaced { new: None, ..policy };
+            if selected.is_empty() {
+                self.revise(id, &nobody, &mut effect, marks);
+            } else if selected.len() == group.members.len() {
+                self.revise(id, &policy, &mut effect, marks);
+            } else {
+                // From now on they are two groups.
+                group.members = group.members.difference(&selected).copied().collect();
+                let other = Group { members: selected, ..group.clone() };
+                let key = other.key.clone();
+                let other = self.add(other);
+                self.by_key.insert(key, id);
+                self.revise(id, &nobody, &mut effect, marks);
+                self.revise(other, &policy, &mut effect, marks);
             }
-            // Some are selected and some are not: from now on they are two groups.
-            let rest: BTreeSet<_> = group.members.difference(&selected).copied().collect();
-            group.members = rest;
-            let other = Group { members: selected, ..group.clone() };
-            let key = other.key.clone();
-            let other_id = self.add(other);
-            self.by_key.insert(key, group_id);
-            self.revise(group_id, id, (old, None), &mut effect, marks);
-            self.revise(other_id, id, (old, new), &mut effect, marks);
         }
         effect
     }
@@ -346,8 +336,7 @@ impl Groups {
     fn revise(
         &mut self,
         group_id: GroupId,
-        id: &PolicyId,
-        (old, new): (Option<&Arc<Applied>>, Option<&Arc<Applied>>),
+        Replaced { id, old, new }: &Replaced<'_>,
         effect: &mut PolicyEffect,
         marks: &mut Marks,
     ) {
@@ -358,12 +347,12 @@ impl Groups {
         group.policies.extend(new.cloned());
         policy::sort(&mut group.policies);
         match new {
-            Some(_) => drop(group.key.policies.insert(id.clone())),
+            Some(_) => drop(group.key.policies.insert((*id).clone())),
             None => drop(group.key.policies.remove(id)),
         }
         let old = old.filter(|_| had);
         let concerned = |call: &Call| {
-            [old, new].into_iter().flatten().any(|it| it.concerns(&facts(&call.entry)))
+            [old, *new].into_iter().flatten().any(|it| it.concerns(&facts(&call.entry)))
         };
         let names = group.calls.iter().filter(|(_, call)| concerned(call));
         for name in names.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
@@ -395,6 +384,14 @@ impl Groups {
             }
         }
     }
+}
+
+/// A policy, as it was and as it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Replaced<'a> {
+    pub(super) id: &'a PolicyId,
+    pub(super) old: Option<&'a Arc<Applied>>,
+    pub(super) new: Option<&'a Arc<Applied>>,
 }
 
 /// What a change of a policy did to groups.

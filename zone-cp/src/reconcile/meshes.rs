@@ -3,11 +3,14 @@
 use super::{
     marks::ProxyId,
     mesh::Mesh,
-    proxies::{Credential, Traits},
+    proxies::Traits,
     tcp::{Moment, Record},
     written,
 };
-use crate::generate::Trust;
+use crate::{
+    generate::Trust,
+    identities::{Issued, Issuer, NoSvid},
+};
 use daemon::Clock;
 use delta::{Item, Name};
 use parking_lot::{Mutex, RwLock};
@@ -25,15 +28,30 @@ use tokio::sync::{Notify, watch};
 use xds::{Changes, Source, Type, policy::PolicyKind};
 
 /// Who proxies are and whom they trust.
-pub trait Identities: Send + Sync {
+pub trait Certificates: Send + Sync {
     /// The certificate of a Dataplane with these labels; the same one until it is renewed.
-    fn credential(&self, proxy: &ResourceKey, labels: &Labels) -> Option<Arc<Credential>>;
+    fn of(&self, proxy: &ResourceKey, labels: &Labels) -> Option<Arc<Issued>>;
 
     /// Whose certificates count in a mesh.
     fn trust(&self, mesh: &MeshName) -> Arc<Trust>;
 
     /// The proxy is not connected any more.
     fn forget(&self, proxy: &ResourceKey);
+}
+
+impl Certificates for Issuer {
+    fn of(&self, proxy: &ResourceKey, labels: &Labels) -> Option<Arc<Issued>> {
+        let why = |error: &NoSvid| tracing::info!(%proxy, %error, "proxy without certificate");
+        self.svid(proxy, labels).inspect_err(why).ok()
+    }
+
+    fn trust(&self, mesh: &MeshName) -> Arc<Trust> {
+        Self::trust(self, mesh)
+    }
+
+    fn forget(&self, proxy: &ResourceKey) {
+        Self::forget(self, proxy);
+    }
 }
 
 /// Names a proxy.
@@ -67,10 +85,9 @@ pub enum NotServed {
 
 /// What a change is about.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a table of functions, copied a few times at start")]
 pub(super) enum Input {
     Mesh,
-    Policy(PolicyKind),
+    Policy(&'static PolicyKind),
     ZoneAddress,
     Dataplane,
     Service,
@@ -90,7 +107,7 @@ pub struct Meshes(Arc<Shared>);
 
 struct Shared {
     zone: ZoneName,
-    identities: Arc<dyn Identities>,
+    certificates: Arc<dyn Certificates>,
     clock: Clock,
     reader: Reader,
     /// The kind in which is kept what must survive.
@@ -120,14 +137,14 @@ impl Meshes {
     #[must_use]
     pub fn new(
         zone: ZoneName,
-        identities: Arc<dyn Identities>,
+        certificates: Arc<dyn Certificates>,
         clock: Clock,
         reader: Reader,
         config: KindId,
     ) -> Self {
         Self(Arc::new(Shared {
             zone,
-            identities,
+            certificates,
             clock,
             reader,
             config,
@@ -186,15 +203,15 @@ impl Meshes {
             labels
         };
         // Not under the lock: making a certificate takes as long as a hundred changes.
-        let credential = self.0.identities.credential(&key.resource(), &labels);
+        let issued = self.0.certificates.of(&key.resource(), &labels);
         {
             let mut mesh = mesh.lock();
-            mesh.identify(id, credential);
+            mesh.identify(id, issued);
             mesh.tell();
         }
         self.0.wake.notify_one();
-        let identities = self.0.identities.clone();
-        Ok((Arc::new(Proxy { mesh, id, key: key.clone(), identities }), changes))
+        let certificates = self.0.certificates.clone();
+        Ok((Arc::new(Proxy { mesh, id, key: key.clone(), certificates }), changes))
     }
 
     /// What is wrong in a mesh, by the name or KRI of what it is wrong with.
@@ -229,7 +246,7 @@ impl Meshes {
         if let Some(mesh) = self.0.meshes.read().get(name) {
             return mesh.clone();
         }
-        let trust = self.0.identities.trust(name);
+        let trust = self.0.certificates.trust(name);
         let make = || {
             let mut mesh = Mesh::new(name.clone(), self.0.zone.clone(), self.moment());
             mesh.set_trust(trust);
@@ -260,7 +277,7 @@ impl Meshes {
                 let row = now.as_deref();
                 match input {
                     Input::Mesh => mesh.exists = row.is_some(),
-                    Input::Policy(kind) => mesh.set_policy(&kind, &key.name, row),
+                    Input::Policy(kind) => mesh.set_policy(kind, &key.name, row),
                     Input::ZoneAddress => mesh.set_zone_address(&key.name, row),
                     Input::Dataplane => mesh.set_dataplane(&key.name, row),
                     Input::Service => mesh.set_service(&key.name, row),
@@ -278,8 +295,11 @@ impl Meshes {
             match input {
                 Input::Mesh if mesh.exists => known.push(ResourceKey::global(name.as_str())),
                 Input::Mesh => {}
-                Input::Policy(_) | Input::ZoneAddress | Input::Dataplane | Input::Service => {
-                    let names = mesh.known(input).into_iter();
+                other @ (Input::Policy(_)
+                | Input::ZoneAddress
+                | Input::Dataplane
+                | Input::Service) => {
+                    let names = mesh.known(other).into_iter();
                     known.extend(names.map(|it| ResourceKey::in_mesh(&name, &it)));
                 }
             }
@@ -294,7 +314,7 @@ impl Meshes {
 
     /// Other certificates count in `mesh` now.
     pub(super) fn retrust(&self, name: &MeshName) {
-        let trust = self.0.identities.trust(name);
+        let trust = self.0.certificates.trust(name);
         let mesh = self.mesh(name);
         let mut mesh = mesh.lock();
         mesh.set_trust(trust);
@@ -315,14 +335,13 @@ impl Meshes {
             let unidentified = mesh.lock().unidentified();
             let asked = unidentified.into_iter().map(|(id, proxy, labels)| {
                 let key = ResourceKey::in_mesh(&name, &proxy);
-                let credential =
-                    labels.and_then(|labels| self.0.identities.credential(&key, &labels));
-                (id, credential)
+                let issued = labels.and_then(|labels| self.0.certificates.of(&key, &labels));
+                (id, issued)
             });
             let asked: Vec<_> = asked.collect();
             let mut mesh = mesh.lock();
-            for (id, credential) in asked {
-                mesh.identify(id, credential);
+            for (id, issued) in asked {
+                mesh.identify(id, issued);
             }
             mesh.tell();
         }
@@ -367,7 +386,7 @@ struct Proxy {
     mesh: Arc<Mutex<Mesh>>,
     id: ProxyId,
     key: ProxyKey,
-    identities: Arc<dyn Identities>,
+    certificates: Arc<dyn Certificates>,
 }
 
 impl Source for Proxy {
@@ -387,7 +406,7 @@ impl Source for Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if self.mesh.lock().disconnect(self.id) {
-            self.identities.forget(&self.key.resource());
+            self.certificates.forget(&self.key.resource());
         }
     }
 }

@@ -9,7 +9,7 @@
 //! taken for gone.
 
 mod calls;
-mod credentials;
+mod connections;
 mod groups;
 mod marks;
 mod mesh;
@@ -18,7 +18,6 @@ mod proxies;
 mod replicas;
 mod results;
 mod run;
-mod selection;
 mod services;
 mod source;
 mod tcp;
@@ -27,8 +26,7 @@ mod tests;
 mod written;
 
 pub use self::{
-    credentials::renewed,
-    meshes::{Identities, Meshes, NotServed, ProxyKey},
-    proxies::{Credential, Traits},
-    run::{Failed, Renewed},
+    meshes::{Certificates, Meshes, NotServed, ProxyKey},
+    proxies::Traits,
+    run::Failed,
 };

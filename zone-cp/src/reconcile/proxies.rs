@@ -6,45 +6,19 @@ use super::{
     replicas::Replica,
     tcp::{Moment, Record, Wanted},
 };
-use crate::generate::{self, Inbound, IngressListener, TcpPermissions};
-use delta::{Item, Name};
-use resource::{Kri, Labels, MeshName};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use crate::{
+    generate::{Inbound, IngressListener, TcpPermissions},
+    identities::Issued,
+};
+use delta::Name;
+use resource::{Labels, MeshName};
+use std::{collections::BTreeMap, sync::Arc};
 use xds::{
     Marker, Type,
     draft::{InboundDraft, ListenerDraft},
     names,
     policy::{self, Applied, InboundFacts, ProxyFacts},
 };
-
-/// A proxy's certificate.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// The MeshIdentity, whose name the certificate has in Envoy.
-    pub identity: Kri,
-    /// The certificate and those that vouch for it.
-    pub chain_pem: String,
-    /// Its key.
-    pub key_pem: String,
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { identity, chain_pem, .. } = self;
-        f.debug_struct("Credential")
-            .field("identity", identity)
-            .field("chain_pem", chain_pem)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Credential {
-    /// The secret that Envoy gets.
-    pub(super) fn secret(&self, name: &Name) -> Item {
-        let Self { identity, chain_pem, key_pem } = self;
-        xds::item(Type::Secret, name, &generate::identity_secret(identity, chain_pem, key_pem))
-    }
-}
 
 /// What a proxy says about itself when it connects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +32,8 @@ pub(super) struct Connected {
     pub(super) name: Name,
     pub(super) traits: Traits,
     pub(super) marker: Marker,
-    pub(super) credential: Option<Arc<Credential>>,
+    /// Its certificate, if it has one.
+    pub(super) issued: Option<Arc<Issued>>,
     pub(super) group: Option<GroupId>,
     /// Those that select it and say something about incoming traffic.
     policies: Vec<Arc<Applied>>,
@@ -124,7 +99,7 @@ impl Connected {
             name,
             traits,
             marker,
-            credential: None,
+            issued: None,
             group: None,
             policies: Vec::new(),
             inbounds: BTreeMap::new(),

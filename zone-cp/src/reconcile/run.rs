@@ -5,27 +5,19 @@ use super::{
     tcp::Record,
     written,
 };
+use crate::identities::{self, Dirty};
 use daemon::ready::Guard;
-use futures::{Stream, StreamExt, future::OptionFuture};
-use resource::{MeshName, ResourceKey};
+use futures::future::OptionFuture;
+use resource::ResourceKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::{Pin, pin},
+    pin::Pin,
 };
 use store::{
     Backend, Committed, Kinds, Outcome, StoreError,
     view::{Changes, Closed, KindId, KindSet, Revision},
 };
 use tokio_util::sync::CancellationToken;
-
-/// What somebody who uses certificates has to look at again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Renewed {
-    /// Meshes whose trust changed.
-    pub trust: BTreeSet<MeshName>,
-    /// Proxies whose certificate may be another one now.
-    pub proxies: BTreeSet<ResourceKey>,
-}
 
 /// Why the tables are not fed any more.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +35,8 @@ pub enum Failed {
 
 /// Kinds in the order in which their changes are looked at: trust and rules before those to whom
 /// they apply, and where services are before that there are some.
-fn inputs(kinds: &Kinds) -> Result<Vec<(KindId, Input)>, Failed> {
-    let policies = kinds::POLICIES.iter().map(|kind| (kind.kind.name, Input::Policy(*kind)));
+pub(super) fn inputs(kinds: &Kinds) -> Result<Vec<(KindId, Input)>, Failed> {
+    let policies = kinds::POLICIES.iter().map(|kind| (kind.kind.name, Input::Policy(kind)));
     let inputs = [(kinds::mesh::KIND.name, Input::Mesh)].into_iter().chain(policies).chain([
         (kinds::mesh_zone_address::KIND.name, Input::ZoneAddress),
         (kinds::dataplane::KIND.name, Input::Dataplane),
@@ -64,13 +56,12 @@ impl Meshes {
         self,
         store: &B,
         kinds: &Kinds,
-        renewed: impl Stream<Item = Renewed> + Send,
+        mut renewed: identities::Changes,
         ready: Guard,
         shutdown: CancellationToken,
     ) -> Result<(), Failed> {
         let mut feed = Feed::new(self.clone(), inputs(kinds)?);
         let mut watch = self.reader().watch(feed.inputs.iter().map(|(id, _)| *id).collect());
-        let mut renewed = pin!(renewed.fuse());
         let mut ready = Some(ready);
         let mut writing: Option<Writing<'_>> = None;
         let mut written: Vec<(ProxyKey, Record)> = Vec::new();
@@ -91,7 +82,7 @@ impl Meshes {
                     writing = None;
                     self.settle(std::mem::take(&mut written), &committed?);
                 }
-                Some(Renewed { trust, proxies }) = renewed.next() => {
+                Dirty { trust, proxies } = renewed.next() => {
                     // Trust first: whoever shows a new certificate must be believed by then.
                     trust.iter().for_each(|mesh| self.retrust(mesh));
                     proxies.iter().for_each(|proxy| self.reidentify(proxy));
@@ -116,7 +107,7 @@ impl Meshes {
         (batch.len() == records.len()).then(|| Box::pin(store.commit(batch)) as Writing<'a>)
     }
 
-    fn settle(&self, records: Vec<(ProxyKey, Record)>, committed: &Committed) {
+    pub(super) fn settle(&self, records: Vec<(ProxyKey, Record)>, committed: &Committed) {
         for ((key, record), outcome) in records.into_iter().zip(&committed.outcomes) {
             let record = match outcome {
                 Outcome::Done | Outcome::Unchanged => Some(record),
@@ -131,18 +122,18 @@ impl Meshes {
 }
 
 /// Where the task is in the history of each kind.
-struct Feed {
+pub(super) struct Feed {
     meshes: Meshes,
     inputs: Vec<(KindId, Input)>,
     cursors: BTreeMap<KindId, Revision>,
 }
 
 impl Feed {
-    fn new(meshes: Meshes, inputs: Vec<(KindId, Input)>) -> Self {
+    pub(super) fn new(meshes: Meshes, inputs: Vec<(KindId, Input)>) -> Self {
         Self { meshes, inputs, cursors: BTreeMap::new() }
     }
 
-    fn everything(&mut self) {
+    pub(super) fn everything(&mut self) {
         let revision = self.meshes.reader().revision();
         let changes = self.inputs.clone().into_iter().flat_map(|(id, input)| self.all(id, input));
         let changes = changes.collect();
@@ -150,7 +141,7 @@ impl Feed {
         self.meshes.applied(revision);
     }
 
-    fn look(&mut self, dirty: KindSet) {
+    pub(super) fn look(&mut self, dirty: KindSet) {
         let revision = self.meshes.reader().revision();
         let mut all = Vec::new();
         for (id, input) in self.inputs.clone() {

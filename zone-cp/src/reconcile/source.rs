@@ -8,7 +8,10 @@ use super::{
     proxies::{Connected, Open},
     results::Results,
 };
-use crate::generate::{self, Outbound};
+use crate::{
+    generate::{self, Outbound},
+    identities::Issued,
+};
 use delta::{Item, Name};
 use std::collections::BTreeSet;
 use xds::{
@@ -37,7 +40,7 @@ impl Mesh {
         let results = &mut self.results;
         match kind {
             Type::Cluster => {
-                let identity = &self.proxies.get(&id)?.credential.as_ref()?.identity;
+                let identity = &self.proxies.get(&id)?.issued.as_ref()?.identity;
                 let inputs = (call.draft.cluster, group.key.identity.clone());
                 let (destination, draft) = (&call.entry.destination, &call.draft.draft.cluster);
                 Some(results.clusters.get(name, inputs, || {
@@ -77,7 +80,7 @@ impl Mesh {
     /// What it serves its application's callers with.
     fn served(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
         let proxy = self.proxies.get(&id)?;
-        let identity = &proxy.credential.as_ref()?.identity;
+        let identity = &proxy.issued.as_ref()?.identity;
         let Open { inbound, draft, tcp } =
             proxy.inbounds.get(name).filter(|open| open.is_ready())?;
         let made = match kind {
@@ -131,8 +134,9 @@ impl Mesh {
         match (kind, &**name) {
             (Type::Secret, names::TRUST_BUNDLE) => self.trust_secret.clone(),
             (Type::Secret, _) => {
-                let credential = proxy.credential.as_ref()?;
-                (credential.identity.to_string() == **name).then(|| credential.secret(name))
+                let Issued { identity, svid } = &**proxy.issued.as_ref()?;
+                let secret = || generate::identity_secret(identity, &svid.chain_pem, &svid.key_pem);
+                (identity.to_string() == **name).then(|| item(kind, name, &secret()))
             }
             (Type::Runtime, names::RUNTIME) => {
                 Some(item(kind, name, &generate::runtime(&proxy.record.withdrawn())))
@@ -144,7 +148,7 @@ impl Mesh {
     /// Every name that the proxy gets something under.
     pub(super) fn names(&self, id: ProxyId, kind: Type) -> Vec<Name> {
         let Some(proxy) = self.proxies.get(&id) else { return Vec::new() };
-        let identified = proxy.credential.is_some();
+        let identified = proxy.issued.is_some();
         let ready = proxy.inbounds.iter().filter(|(_, open)| identified && open.is_ready());
         let calls = self.group(proxy).into_iter().flat_map(|group| &group.calls);
         let (mut names, is_ingress) = (BTreeSet::new(), !proxy.ingresses.is_empty());
@@ -171,7 +175,7 @@ impl Mesh {
             }
             Type::Secret => {
                 let tcp = ready.filter(|(_, it)| !it.is_http()).map(|(name, _)| name.clone());
-                let identity = proxy.credential.iter().map(|it| it.identity.to_string().into());
+                let identity = proxy.issued.iter().map(|it| it.identity.to_string().into());
                 let trust = self.trust_secret.iter().map(|_| names::TRUST_BUNDLE.into());
                 return tcp.chain(identity).chain(trust).collect();
             }
