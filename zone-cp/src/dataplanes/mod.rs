@@ -3,7 +3,7 @@
 //! A proxy is what its token says, never what it claims: the token is looked at before anything of a
 //! stream is parsed, and what is served is keyed by the Dataplane that the token admits.
 //!
-//! A Dataplane that came with a session lives as long as its proxy ([`lives`]): it is written when the
+//! A Dataplane that came with a session lives as long as its proxy (`lives`): it is written when the
 //! session begins and whenever the proxy's state changes, and withdrawn when the proxy leaves, or has
 //! been absent for a while.
 
