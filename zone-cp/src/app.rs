@@ -1,7 +1,9 @@
 //! From settings to a running control plane.
 
 use crate::{
-    Addresses, Config, defaults,
+    Addresses, Config,
+    dataplanes::{self, Dataplanes},
+    defaults,
     identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
@@ -150,9 +152,22 @@ impl Bound {
         );
         let follow = follow_meshes(meshes.clone(), &store, &kinds, renewed, xds_guard, stop());
         tasks.spawn("reconcile", follow);
-        tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
+        tasks.spawn("xds.open", open_when_complete(meshes.clone(), ready, issuer.clone(), stop()));
 
         let names = Arc::new(Names::default());
+        let parts = dataplanes::Parts {
+            store: store.clone(),
+            kinds: kinds.clone(),
+            place: place.clone(),
+            instance: instance.clone(),
+            meshes,
+            issuer,
+            names: names.clone(),
+            clock: clock.clone(),
+        };
+        let dataplanes = Dataplanes::new(parts, stop())?;
+        tasks.spawn("dataplanes.keep", dataplanes.clone().keep());
+        tasks.spawn("dataplanes", dataplanes.serve(ports.proxies));
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
         let following =
             follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());
