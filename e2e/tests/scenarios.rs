@@ -156,7 +156,7 @@ fn what_was_acknowledged_survives_kill_9() -> Result<()> {
     wait::until("some writes", PATIENCE, || {
         let list: serde_json::Value = written()?.json()?;
         let total = list.get("total").and_then(serde_json::Value::as_u64);
-        if total > Some(50) { Ok(()) } else { bail!("{total:?} written") }
+        if total > Some(100) { Ok(()) } else { bail!("{total:?} written") }
     })?;
     let Global { process, .. } = global;
     process.kill()?;
