@@ -1,7 +1,7 @@
 //! The REST API, the same in global and in zones.
 //!
 //! Every kind is served by the same code, over the list of kinds. What kinds differ in, they say
-//! themselves; what global and zones differ in stands in [`write`] and [`labels`].
+//! themselves; what global and zones differ in stands in `write` and `labels`.
 
 pub mod access;
 pub mod admin_token;
