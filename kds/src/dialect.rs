@@ -75,6 +75,9 @@ pub enum Broken {
     /// A response of which nobody knows how to take it.
     #[error("system_version_info: {0:?} says not how to take the response")]
     Extent(String),
+    /// A state that comes in parts was interrupted.
+    #[error("system_version_info: a change in the middle of a state that comes in parts")]
+    Parts,
     /// More messages than anybody may send unanswered.
     #[error("too many messages without waiting for an answer")]
     Flood,

@@ -24,7 +24,12 @@ use store::{
     Backend as _, Expected, Item, Kinds, Local, Memory, open,
     view::{Edit, KindId, KindSet},
 };
-use tokio::{io::DuplexStream, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    io::DuplexStream,
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -152,6 +157,10 @@ pub(super) struct Counts {
     events: Mutex<BTreeMap<(&'static str, &'static str), usize>>,
     /// Resources that were sent.
     pub(super) resources: Mutex<BTreeMap<&'static str, usize>>,
+    /// Resources that came.
+    pub(super) received: Mutex<BTreeMap<&'static str, usize>>,
+    /// Woken by each event.
+    happened: Notify,
 }
 
 impl Counts {
@@ -162,6 +171,7 @@ impl Counts {
     pub(super) fn clear(&self) {
         self.events.lock().clear();
         self.resources.lock().clear();
+        self.received.lock().clear();
     }
 }
 
@@ -176,15 +186,20 @@ impl Observer for Counts {
             }
             Event::Acked { kind } => ("acked", kind),
             Event::Refused { kind, .. } => ("refused", kind),
-            Event::Applied { kind, .. } => ("applied", kind),
+            Event::Applied { kind, resources, .. } => {
+                *self.received.lock().entry(kind).or_default() += resources;
+                ("applied", kind)
+            }
             Event::TooLarge { kind, .. } => ("too large", kind),
             Event::Opened { .. }
             | Event::Introduced(_)
             | Event::Held(_)
             | Event::HealthChecked
+            | Event::Remembered
             | Event::Closed => return,
         };
         *self.events.lock().entry(what).or_default() += 1;
+        self.happened.notify_one();
     }
 }
 
@@ -227,6 +242,25 @@ impl Global {
         plane.put(CONFIG, "kuma-cluster-id", &format!(r#"{{"config":"{id}"}}"#)).await;
         plane.put(MESH, "default", "{}").await;
         Self::serve(tasks, plane)
+    }
+
+    /// The same global as another process.
+    pub(super) fn restart(self, tasks: &mut JoinSet<()>, address: &Address) -> Self {
+        self.stop.cancel();
+        let again = Self::serve(tasks, self.plane);
+        address.leads_to(&again);
+        again
+    }
+
+    /// Waits until something happened so often.
+    pub(super) async fn until(&self, what: &'static str, kind: Kind, times: usize) {
+        let wait = async {
+            while self.counts.of(what, kind) < times {
+                self.counts.happened.notified().await;
+            }
+        };
+        let waited = timeout(PATIENCE, wait).await;
+        assert!(waited.is_ok(), "{what} {kind:?}: {}", self.counts.of(what, kind));
     }
 
     /// Serves what `plane` holds.
