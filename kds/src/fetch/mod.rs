@@ -2,6 +2,8 @@
 
 mod asked;
 mod own;
+#[cfg(test)]
+mod tests;
 
 use self::{
     asked::{Asked, Progress},

@@ -381,3 +381,35 @@ proptest! {
         live(ours, steps);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60_000))]
+
+    #[test]
+    #[ignore = "takes minutes: make soak"]
+    fn so_it_is_in_many_more_histories(
+        ours in any::<bool>(),
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        live(ours, steps);
+    }
+}
+
+fn delete(world: &World, number: u8) {
+    let id = world.global.id(TIMEOUT);
+    world.global.writer.apply([(id, Edit::Delete(named(number)))]);
+}
+
+/// Too rare to be found by chance.
+#[test]
+fn what_was_refused_and_is_gone_is_not_refused_any_more() {
+    let mut world = World::new(true);
+    world.put(0, BAD, 0);
+    world.settle();
+    delete(&world, 0);
+    world.settle();
+    world.save();
+    world.connect(true, false);
+    world.settle();
+    world.check();
+}

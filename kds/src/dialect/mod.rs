@@ -4,6 +4,9 @@
 //! receiver then is, and a first request may say where its sender was, in
 //! `initial_resource_versions` under a key that is no name. A plain peer sees neither.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     form::{hex, parse_hex},
     refusal::{Refusal, Refusals},
