@@ -50,16 +50,14 @@ fn a_first_request_says_where_its_sender_was() {
     let refused: Versions = [("a.default".into(), Version([7; 16]))].into();
     let cursor = Cursor { epoch: 0xe, revision: 7 };
     let resume = Start::Resume { cursor, refused: refused.clone() };
-    match start(&resume, ours()) {
-        Start::Resume { cursor: at, refused: but } => assert_eq!((at, but), (cursor, refused)),
-        other => panic!("{other:?}"),
-    }
+    let said = start(&resume, ours());
+    let Start::Resume { cursor: at, refused: but } = said else { panic!("{said:?}") };
+    assert_eq!((at, but), (cursor, refused));
     assert!(matches!(start(&Start::Fresh, ours()), Start::Fresh));
     // To one that does not know places it is a name that it does not have.
-    match start(&resume, Dialect::Plain) {
-        Start::Versions(versions) => assert_eq!(versions.len(), 2),
-        other => panic!("{other:?}"),
-    }
+    let said = start(&resume, Dialect::Plain);
+    let Start::Versions(versions) = said else { panic!("{said:?}") };
+    assert_eq!(versions.len(), 2);
 }
 
 #[test]

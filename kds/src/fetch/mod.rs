@@ -57,7 +57,7 @@ pub(crate) enum Taken {
     /// Apply these, in this order.
     Ready(Vec<Incoming>),
     /// Answer this: nothing of it can be applied.
-    Refused(DeltaDiscoveryRequest),
+    Refused(Box<DeltaDiscoveryRequest>),
     /// Nothing of the stream is applied.
     Held(Held),
 }
@@ -193,7 +193,7 @@ impl Asking {
             let response = response.ok_or(StreamEnded::ByPeer)?.map_err(StreamEnded::Failed)?;
             self.show(visibility());
             match self.take(response, &store.reader())? {
-                Taken::Refused(answer) => send(answer)?,
+                Taken::Refused(answer) => send(*answer)?,
                 Taken::Ready(ready) => {
                     for incoming in ready {
                         send(self.settle(store, incoming, report).await?)?;
@@ -226,7 +226,7 @@ impl Asking {
             let reason = format!("kind {:?} was not asked for", response.type_url);
             let refusal = Refusal { name: "".into(), reason };
             let (kind, nonce) = (&response.type_url, &response.nonce);
-            return Ok(Taken::Refused(answer(&self.zone, kind, nonce, &[refusal])));
+            return Ok(Taken::Refused(Box::new(answer(&self.zone, kind, nonce, &[refusal]))));
         };
         let first = matches!(asked.progress, Progress::First);
         let incoming = Incoming::read((id, kind), response, self.sender.dialect, first)?;

@@ -250,10 +250,8 @@ impl World {
 
     fn receive(&mut self) -> bool {
         let Some(response) = self.responses.pop_front() else { return false };
-        let ready = match self.asking.take(response, &self.zone.reader).unwrap() {
-            Taken::Ready(ready) => ready,
-            other => panic!("{other:?}"),
-        };
+        let taken = self.asking.take(response, &self.zone.reader).unwrap();
+        let Taken::Ready(ready) = taken else { panic!("{taken:?}") };
         for incoming in ready {
             self.apply(&incoming);
         }
@@ -280,10 +278,8 @@ impl World {
 
     fn answer(&mut self) -> bool {
         let Some(request) = self.requests.pop_front() else { return false };
-        match self.offering.received(&request, &report()).unwrap() {
-            Due::Kind(_) => {}
-            other => panic!("{other:?}"),
-        }
+        let due = self.offering.received(&request, &report()).unwrap();
+        assert!(matches!(due, Due::Kind(_)), "{due:?}");
         true
     }
 
