@@ -47,21 +47,27 @@ pub struct TokenKeys {
     kind: Option<(KindId, Kind)>,
     mesh: Option<MeshName>,
     prefix: String,
-    revocations: &'static str,
+    revocations: String,
     last: Mutex<Option<(Revision, Arc<Loaded>)>>,
 }
 
 impl TokenKeys {
     /// Keys that are secrets outside meshes. `revocations` names the secret with the list of IDs.
     #[must_use]
-    pub fn global(kinds: &Kinds, prefix: &str, revocations: &'static str) -> Self {
-        Self::of(kinds, GLOBAL_SECRET, None, prefix.into(), revocations)
+    pub fn global(kinds: &Kinds, prefix: &str, revocations: &str) -> Self {
+        Self::of(kinds, GLOBAL_SECRET, None, prefix.into(), revocations.into())
     }
 
     /// The keys of the dataplane tokens of `mesh`.
     #[must_use]
     pub fn of_mesh(kinds: &Kinds, mesh: &MeshName) -> Self {
-        Self::of(kinds, SECRET, Some(mesh.clone()), dataplane_keys(mesh), "")
+        Self::of(
+            kinds,
+            SECRET,
+            Some(mesh.clone()),
+            dataplane_keys(mesh),
+            format!("dataplane-token-revocations-{mesh}"),
+        )
     }
 
     fn of(
@@ -69,7 +75,7 @@ impl TokenKeys {
         kind: &str,
         mesh: Option<MeshName>,
         prefix: String,
-        revocations: &'static str,
+        revocations: String,
     ) -> Self {
         let kind = kinds.iter().find(|(_, known)| known.name == kind).map(|(id, kind)| (id, *kind));
         Self { kind, mesh, prefix, revocations, last: Mutex::new(None) }
@@ -98,7 +104,7 @@ impl TokenKeys {
                 tracing::warn!(key = %key, %error, "a signing key is not usable");
             }
         }
-        let list = ResourceKey { mesh: self.mesh.clone(), name: self.revocations.into() };
+        let list = ResourceKey { mesh: self.mesh.clone(), name: self.revocations.as_str().into() };
         if let Some(text) = rows.get(&list).and_then(|row| text(&kind, row)) {
             loaded.revoked = Revocations::parse(&text);
         }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod admin_token;
 mod asked;
+pub mod author;
 mod body;
 mod catalog;
 pub mod config;
@@ -13,6 +14,7 @@ mod insight;
 pub mod keys;
 mod labels;
 pub mod limits;
+pub mod mesh_defaults;
 mod precondition;
 mod problem;
 mod query;

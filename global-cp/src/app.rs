@@ -5,7 +5,6 @@ use crate::{
     about::{about, settings},
     admission::Gatekeeper,
     audiences::Audiences,
-    author::Author,
     first_start,
     hooks::GlobalHooks,
     open::open_store,
@@ -13,7 +12,7 @@ use crate::{
     zones::Insights,
 };
 use anyhow::Result;
-use api::{About, ApiState, Place, serve};
+use api::{About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use futures::FutureExt as _;
 use identity::tls::{Alpn, ServerTls, TlsListener};
@@ -70,10 +69,9 @@ impl Bound {
 
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
-        let author = Author { kinds: self.kinds.clone() };
+        let author = Author { kinds: self.kinds.clone(), place: Place::global().here };
         let (store, clock) = (&self.store, &self.clock);
-        let (defaults, data) = (self.config.defaults, &self.config.data_dir);
-        first_start::ensure(store, &author, defaults, data, clock).await?;
+        first_start::ensure(store, &author, &self.config, clock).await?;
         let about = about();
         let insights = Arc::new(Insights::new(
             author.clone(),
@@ -88,7 +86,7 @@ impl Bound {
         audiences.step(store).await?;
         let plain = self.config.kds.plain_zones.clone();
         let gate = Gatekeeper::new(store.clone(), author.clone(), plain, clock.clone());
-        let gate = Arc::new(gate);
+        let (watched, gate) = (gate.follow().await?, Arc::new(gate));
         let kds = Server::new(
             (store.clone(), self.kinds.clone()),
             settings(&about),
@@ -103,7 +101,10 @@ impl Bound {
         let zones = TlsListener::new(self.ports.kds, tls.clone(), Alpn::Grpc);
         let (store, stop) = (self.store, || shutdown.clone());
         tasks.spawn("zones.insights", insights.run(store.clone(), stop()));
-        tasks.spawn("zones.admission", until(stop(), gate.withdraw().map(|ended| Ok(ended?))));
+        tasks.spawn(
+            "zones.admission",
+            until(stop(), gate.withdraw(watched).map(|ended| Ok(ended?))),
+        );
         tasks.spawn("audiences", until(stop(), audiences.run(store)));
         tasks.spawn("kds.serve", kds.serve(zones.incoming()).map(|ended| Ok(ended?)));
         if let Some(port) = self.ports.http {
@@ -133,7 +134,7 @@ impl Bound {
             entry: self.config.api.entry(&about.hostname),
             about,
             config: serde_json::to_value(&self.config)?,
-            hooks: Arc::new(GlobalHooks { author }),
+            hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author } }),
             shutdown,
         })
     }

@@ -1,17 +1,17 @@
 //! What a global has from its first start on, and what it gets when the program knows more.
 
-use crate::{author::Author, config::Defaults, defaults};
+use crate::{Config, defaults};
 use anyhow::{Context as _, Result};
 use api::{
     admin_token,
+    author::Author,
     keys::{TokenKeys, ZONE_KEYS},
+    mesh_defaults,
 };
 use daemon::Clock;
-use kinds::{config::CLUSTER_ID, labels::Place, mesh};
-use resource::{MeshName, ResourceKey};
-use serde_json::json;
-use std::path::Path;
-use store::{Backend, Item, view::Edit};
+use kinds::{config::CLUSTER_ID, labels::Place};
+use resource::MeshName;
+use store::Backend;
 use uuid::Uuid;
 
 const DEFAULT_MESH: &str = "default";
@@ -20,8 +20,7 @@ const DEFAULT_MESH: &str = "default";
 pub(crate) async fn ensure(
     backend: &impl Backend,
     author: &Author,
-    wanted: Defaults,
-    data: &Path,
+    config: &Config,
     clock: &Clock,
 ) -> Result<()> {
     let reader = backend.reader();
@@ -35,16 +34,11 @@ pub(crate) async fn ensure(
         let item = tokio::task::spawn_blocking(key).await?;
         batch.push(item.map_err(anyhow::Error::from_boxed).context("zone token signing key")?);
     }
-    batch.extend(defaults::of_all_meshes(author, &reader)?);
-    if first && wanted.mesh {
-        batch.extend(default_mesh(author).await?);
+    batch.extend(defaults::missing(author, &reader)?);
+    if first && config.defaults.mesh {
+        batch.extend(mesh_defaults::new_mesh(author, &MeshName::new(DEFAULT_MESH)?).await?);
     }
-    let (_, meshes) = reader.rows(author.id(mesh::KIND));
-    for row in meshes.iter() {
-        // A name that is no mesh's cannot have been stored.
-        let Ok(mesh) = MeshName::new(&row.head.key.name) else { continue };
-        batch.extend(defaults::of_existing_mesh(author, &reader, &mesh, row)?);
-    }
+    batch.extend(mesh_defaults::of_existing_meshes(author, &reader)?);
     if first {
         // Its presence says that everything else was made.
         batch.push(author.remember(CLUSTER_ID, &Uuid::new_v4().to_string())?);
@@ -53,16 +47,6 @@ pub(crate) async fn ensure(
         let committed = backend.commit(batch).await?;
         backend.wait_for(committed.revision).await?;
     }
-    admin_token::ensure(backend, &author.kinds, &Place::Global, data, clock).await?;
+    admin_token::ensure(backend, &author.kinds, &Place::Global, &config.data_dir, clock).await?;
     Ok(())
-}
-
-async fn default_mesh(author: &Author) -> Result<Vec<Item>> {
-    let mesh = MeshName::new(DEFAULT_MESH)?;
-    let item = author.create(mesh::KIND, ResourceKey::global(DEFAULT_MESH), json!({}))?;
-    let more = match &item.edit {
-        Edit::Put(row) => defaults::with_new_mesh(author, &mesh, row).await?,
-        Edit::Delete(_) => Vec::new(),
-    };
-    Ok([item].into_iter().chain(more).collect())
 }

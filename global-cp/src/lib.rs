@@ -4,7 +4,6 @@ mod about;
 mod admission;
 mod app;
 mod audiences;
-mod author;
 mod config;
 mod defaults;
 mod first_start;

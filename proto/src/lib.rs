@@ -8,7 +8,7 @@ mod generated;
 
 pub use self::generated::*;
 
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use std::sync::LazyLock;
 
 /// Describes every message, so that it can be read from and written as JSON, with the messages in
@@ -27,6 +27,17 @@ pub fn pack<M: prost::Name>(message: &M) -> prost_types::Any {
     prost_types::Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
 
+/// `message` in the canonical JSON mapping, with the messages in `Any` written out. Fails at an `Any`
+/// whose message is not among ours.
+pub fn json<M: prost::Name>(message: &M) -> Result<serde_json::Value, serde_json::Error> {
+    let descriptor = descriptors().get_message_by_name(&M::full_name());
+    let descriptor = descriptor.expect("the pool describes every generated message");
+    let message = DynamicMessage::decode(descriptor, &*message.encode_to_vec());
+    let message = message.expect("both are the same message");
+    let options = SerializeOptions::new();
+    message.serialize_with_options(serde_json::value::Serializer, &options)
+}
+
 #[cfg(test)]
 mod tests {
     use super::envoy::config::cluster::v3::Cluster;
@@ -41,6 +52,17 @@ mod tests {
         };
         let (one, two) = (cluster([1, 2, 3, 4]), cluster([4, 2, 1, 3]));
         assert_eq!(one.encode_to_vec(), two.encode_to_vec());
+    }
+
+    #[test]
+    fn an_any_is_written_out_as_json() {
+        let inner = super::pack(&Cluster { name: "a".into(), ..Cluster::default() });
+        let options = [("x".to_owned(), inner)].into();
+        let cluster = Cluster { typed_extension_protocol_options: options, ..Cluster::default() };
+        let expected = serde_json::json!({ "typedExtensionProtocolOptions": { "x": {
+            "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "a",
+        } } });
+        assert_eq!(super::json(&cluster).unwrap(), expected);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Bootstrap {
     pub zone: ZoneName,
     /// The Dataplane as JSON, as it is in the API.
     pub dataplane: String,
+    /// Whether it binds a listener on each virtual address of a service.
+    pub binds_vips: bool,
     /// Whom Envoy asks for the rest.
     pub control_plane: ControlPlane,
     /// Where it says that it is ready: on nothing else than `/ready`.
@@ -134,7 +136,7 @@ impl Bootstrap {
                 "dataplane.admin.socketPath": ADMIN_SOCKET,
                 "dataplane.readinessReporter.port": self.readiness.port().to_string(),
                 "dataplane.resource": self.dataplane,
-                "features": [],
+                "features": if self.binds_vips { vec!["feature-bind-outbounds"] } else { vec![] },
                 "version": {"atoll": {"version": self.version}},
             },
         })
@@ -367,6 +369,7 @@ mod tests {
             workload: Some("web".into()),
             zone: "west".parse().unwrap(),
             dataplane: r#"{"type":"Dataplane","mesh":"shop","name":"web-1"}"#.into(),
+            binds_vips: false,
             control_plane: ControlPlane { host: host.into(), port: 5678, ca_pem: "CA".into() },
             readiness: "127.1.0.5:29902".parse().unwrap(),
             version: "0.1.0".into(),

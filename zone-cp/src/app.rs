@@ -2,24 +2,22 @@
 
 use crate::{
     Addresses, Config, defaults,
-    identities::{Identities, Issuer},
+    identities::Issuer,
     join,
-    names::{Dns, Names},
-    ports::Ports,
-    services,
+    names::Names,
+    open::{Writer, open_store},
+    parts::{Parts, about, open_when_complete},
+    ports::{Ports, Sockets},
 };
 use anyhow::{Context, Result};
-use api::{About, ApiState, NoHooks, admin_token};
+use api::serve;
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
 use dns::Records;
-use kds::admin::NoProxies;
-use kinds::labels::Env;
-use resource::{MeshName, Peer, ZoneName};
-use std::{pin::Pin, sync::Arc};
-use store::{Backend, Kinds, Local, Memory, StoreError};
+use identity::tls::ServerTls;
+use resource::{Peer, ZoneName};
+use std::sync::Arc;
+use store::{Kinds, Local};
 use tokio_util::sync::CancellationToken;
-
-type Writer = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// A control plane whose ports are open and whose store is loaded. Nothing runs yet.
 pub struct Bound {
@@ -41,26 +39,20 @@ impl std::fmt::Debug for Bound {
     }
 }
 
-/// Opens the ports and loads the store.
+/// Opens ports, certificate and store. What cannot be opened is named, and nothing was changed.
 pub async fn bind(config: &Config) -> Result<Bound> {
     let clock = Clock::system();
     let zone = ZoneName::new(&config.zone.name).context("zone.name")?;
-    data::prepare("dataDir", &config.data_dir)?;
-    let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
-    let (store, writer): (Local, Writer) = match config.store.kind {
-        crate::config::StoreKind::Embedded => {
-            let file = config.data_dir.join("store.redb");
-            let (store, writer) = store::open_file(file, kinds.clone(), clock.clone()).await?;
-            (store, Box::pin(writer.run_on_thread()))
-        }
-        crate::config::StoreKind::Memory => {
-            let memory = Memory::new(uuid::Uuid::new_v4().as_u64_pair().0);
-            let (store, writer) = store::open(memory, kinds.clone(), clock.clone())?;
-            (store, Box::pin(writer.run_on_thread()))
-        }
-    };
     let records = Arc::<Records>::default();
-    let ports = Ports::open(config, records.clone(), &clock).await?;
+    let sockets = Sockets::open(config, records.clone()).await?;
+    join::check(config)?;
+    let open_tls = || ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone());
+    // A certificate that is not readable is found before anything is made.
+    let given = if config.tls.cert_file.is_empty() { None } else { Some(open_tls()?) };
+    data::prepare("dataDir", &config.data_dir)?;
+    let ports = sockets.with(Arc::new(given.map_or_else(open_tls, Ok)?));
+    let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
+    let (store, writer) = open_store(config, &kinds, &clock).await?;
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
     Ok(Bound { addresses, config, zone, ports, kinds, store, writer, records, clock })
@@ -68,140 +60,60 @@ pub async fn bind(config: &Config) -> Result<Bound> {
 
 impl Bound {
     /// Runs until `shutdown`.
-    #[expect(clippy::too_many_lines, reason = "the list of all parts, in order, without logic")]
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(zone = %self.zone, addresses = ?self.addresses, "listening");
         let Self { config, zone, ports, kinds, store, writer, records, clock, .. } = self;
-        let place = defaults::place(zone.clone());
+        let about = about();
+        let parts = Parts {
+            place: defaults::place(zone.clone()),
+            instance: about.instance_id.clone(),
+            alone: config.global.address.is_empty(),
+            stop: shutdown.clone(),
+            config,
+            zone,
+            kinds,
+            store,
+            clock,
+        };
         let (mut tasks, stop) = (Tasks::default(), || shutdown.clone());
         let (metrics, ready) = (Metrics::default(), Ready::new(shutdown.clone()));
         let guards = ["store", "kds", "xds"].map(|part| ready.guard(part));
         let [store_guard, kds_guard, xds_guard] = guards;
 
-        tasks.spawn("admin", serve_admin(ports.admin, ready.clone(), metrics.clone(), stop()));
+        let admin = admin::router(ready.clone(), metrics.clone());
+        tasks.spawn("admin", done(serve::plain(ports.admin, admin, stop())));
         tasks.spawn("store", async move { Ok(writer.await?) });
-        admin_token::ensure(&store, &kinds, &place, &config.data_dir, &clock).await?;
-        defaults::ensure(&store, &kinds, &zone).await?;
+        parts.first_start().await?;
         drop(store_guard);
+        let known = parts.join(&mut tasks, kds_guard)?;
 
-        let hostname = hostname();
-        let short: String = uuid::Uuid::new_v4().to_string().chars().take(4).collect();
-        let instance = format!("{hostname}-{short}");
-        let answerer = Arc::new(NoProxies);
-        let client = join::client(&config, (&store, &kinds), &instance, answerer, &clock)?;
-        let (federated, known) = (client.is_some(), client.as_ref().map(|client| client.handle()));
-        match client {
-            Some(client) => {
-                tasks.spawn("kds.complete", join::complete(client.handle(), kds_guard, stop()));
-                let stop = stop();
-                tasks.spawn("kds", async move {
-                    client.run(stop).await;
-                    Ok(())
-                });
-            }
-            None => drop(kds_guard),
-        }
-
-        let (issuer, renewed) = Issuer::new(clock.clone());
-        let identities = Identities::new(
-            store.clone(),
-            &kinds,
-            zone.clone(),
-            Env::Universal,
-            issuer.clone(),
-            clock.clone(),
-        );
-        tasks.spawn("identities", identities.context("a kind is missing")?.run(stop()));
-        let settings = services::Settings::universal(
-            zone.clone(),
-            &config.services,
-            &config.vips,
-            config.dns.apexes.clone(),
-        );
-        tasks.spawn(
-            "services",
-            services::run(
-                store.clone(),
-                (*kinds).clone(),
-                settings,
-                clock.clone(),
-                metrics.clone(),
-                stop(),
-            ),
-        );
-        drop((issuer, renewed, xds_guard));
-
+        let (issuer, renewed) = Issuer::new(parts.clock.clone());
+        tasks.spawn("identities", parts.identities(&issuer)?);
+        tasks.spawn("services", parts.services(metrics));
+        let meshes = parts.meshes(&issuer)?;
+        tasks.spawn("reconcile", parts.reconcile(&meshes, renewed, xds_guard));
+        tasks.spawn("xds.open", open_when_complete(meshes.clone(), ready, issuer.clone(), stop()));
         let names = Arc::new(Names::default());
-        let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
-        let following =
-            follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());
-        tasks.spawn("names", join::after(known, stop(), following?));
-        let dns = ports.dns;
-        let stopped = stop();
+        let dataplanes = parts.dataplanes(meshes, issuer, &names)?;
+        tasks.spawn("dataplanes.keep", dataplanes.clone().keep());
+        tasks.spawn("dataplanes", dataplanes.serve(ports.proxies));
+        tasks.spawn("names", join::after(known, stop(), parts.names(names, records)?));
+        let (dns, stopped) = (ports.dns, stop());
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
-
-        let about = About {
-            version: env!("CARGO_PKG_VERSION").into(),
-            instance_id: instance,
-            hostname: hostname.clone(),
-            gui: String::new(),
-        };
-        let router = api::router(ApiState {
-            entry: config.api.entry(&hostname),
-            config: serde_json::to_value(&config)?,
-            backend: store,
-            kinds,
-            place: api::Place { here: place, federated },
-            clock,
-            about,
-            hooks: Arc::new(NoHooks),
-            shutdown: shutdown.clone(),
-        });
+        let router = parts.api(about)?;
         if let Some(http) = ports.http {
-            let (router, stop) = (router.clone(), stop());
-            tasks.spawn("api.http", async move {
-                api::serve::plain(http, router, stop).await;
-                Ok(())
-            });
+            tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop())));
         }
         if let Some(https) = ports.https {
-            let stop = stop();
-            tasks.spawn("api.https", async move {
-                api::serve::tls(https, router, stop).await;
-                Ok(())
-            });
+            tasks.spawn("api.https", done(serve::tls(https, router, stop())));
         }
+        // Who holds the store keeps its writer from ending.
+        drop(parts);
         Ok(tasks.run(shutdown).await?)
     }
 }
 
-async fn serve_admin(
-    listener: tokio::net::TcpListener,
-    ready: Ready,
-    metrics: Metrics,
-    stop: CancellationToken,
-) -> Result<()> {
-    let router = admin::router(ready, metrics);
-    Ok(axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?)
-}
-
-/// Keeps the names of services.
-fn follow_names(
-    names: Arc<Names>,
-    (store, kinds): (&Local, &Kinds),
-    dns: Dns,
-    stop: CancellationToken,
-) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
-    let reader = store.reader();
-    let services = kinds.id_of(kinds::mesh_service::KIND.name).context("a kind is missing")?;
-    Ok(async move {
-        names.run(&reader, services, Some(dns), stop).await;
-        Ok(())
-    })
-}
-
-/// The name of the machine.
-fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
+async fn done(part: impl Future<Output = ()>) -> Result<()> {
+    part.await;
+    Ok(())
 }

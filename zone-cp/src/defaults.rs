@@ -1,15 +1,20 @@
 //! What a zone has of its own from its first start on.
 
 use anyhow::Result;
+use api::{author::Author, mesh_defaults};
 use kinds::{
-    hostname_generator, labels,
+    hostname_generator,
     labels::{Env, Place},
-    zone,
+    mesh, zone,
 };
-use resource::{BoxError, Kind, ResourceKey, ZoneName};
-use serde_json::{Value, json};
-use std::sync::Arc;
-use store::{Backend, Expected, Item, Kinds, view::Edit};
+use resource::{MeshName, ResourceKey, ZoneName};
+use serde_json::json;
+use store::{Backend, Item};
+
+/// The mesh of a zone that stands alone.
+const DEFAULT_MESH: &str = "default";
+/// The row that says that the default mesh was made once.
+const MESH_ROW: &str = "atoll-default-mesh";
 
 /// Where resources of this zone are written.
 pub(crate) const fn place(zone: ZoneName) -> Place {
@@ -17,39 +22,40 @@ pub(crate) const fn place(zone: ZoneName) -> Place {
 }
 
 /// Makes the zone's own resources if this is its first start. What a user deleted later stays away.
-pub(crate) async fn ensure(backend: &impl Backend, kinds: &Kinds, zone: &ZoneName) -> Result<()> {
-    let here = place(zone.clone());
+pub(crate) async fn ensure(backend: &impl Backend, author: &Author, zone: &ZoneName) -> Result<()> {
     let own = ResourceKey::global(zone.as_str());
-    let known = kinds.id_of(zone::KIND.name).map(|id| backend.reader().get(id, &own));
-    if known.flatten().is_some() {
+    if author.get(&backend.reader(), zone::KIND, &own).is_some() {
         return Ok(());
     }
     let generator = json!({
         "selector": { "meshService": { "matchLabels": { "kuma.io/origin": "zone" } } },
         "template": "{{ .DisplayName }}.svc.mesh.local",
     });
-    let batch: Result<Vec<Item>, BoxError> = [
-        (zone::KIND, own, json!({ "enabled": true })),
-        (hostname_generator::KIND, ResourceKey::global("local-universal-mesh-service"), generator),
-    ]
-    .into_iter()
-    .map(|(kind, key, spec)| item(kinds, &here, kind, key, spec))
-    .collect();
-    let batch = batch.map_err(|error| anyhow::anyhow!(error))?;
-    let committed = backend.commit(batch).await?;
-    Ok(backend.wait_for(committed.revision).await?)
+    let name = ResourceKey::global("local-universal-mesh-service");
+    let batch = vec![
+        author.create(zone::KIND, own, json!({ "enabled": true }))?,
+        author.create(hostname_generator::KIND, name, generator)?,
+    ];
+    commit(backend, batch).await
 }
 
-fn item(
-    kinds: &Kinds,
-    here: &Place,
-    kind: Kind,
-    key: ResourceKey,
-    spec: Value,
-) -> Result<Item, BoxError> {
-    let id = kinds.id_of(kind.name).ok_or("a kind is missing in the store")?;
-    let spec = kind.encode(&kind.from_json(spec)?)?;
-    let row =
-        kind.resource(key.clone(), labels::own(kind, &key, here), spec, "".into(), kinds.peer)?;
-    Ok(Item { kind: id, expected: Expected::Nothing, edit: Edit::Put(Arc::new(row)) })
+/// Makes what a zone would get from global, where there is none: a mesh to begin with, and the
+/// defaults of its meshes.
+pub(crate) async fn ensure_meshes(backend: &impl Backend, author: &Author) -> Result<()> {
+    let reader = backend.reader();
+    let (_, meshes) = reader.rows(author.id(mesh::KIND));
+    let mut batch = mesh_defaults::of_existing_meshes(author, &reader)?;
+    if author.remembered(&reader, MESH_ROW).is_none() {
+        if meshes.is_empty() {
+            let mesh = MeshName::new(DEFAULT_MESH)?;
+            batch.extend(mesh_defaults::new_mesh(author, &mesh).await?);
+        }
+        batch.push(author.remember(MESH_ROW, "made")?);
+    }
+    if batch.is_empty() { Ok(()) } else { commit(backend, batch).await }
+}
+
+async fn commit(backend: &impl Backend, batch: Vec<Item>) -> Result<()> {
+    let committed = backend.commit(batch).await?;
+    Ok(backend.wait_for(committed.revision).await?)
 }

@@ -1,6 +1,6 @@
 //! The connection with global.
 
-use crate::Config;
+use crate::{Config, config::Global};
 use anyhow::{Context, Result};
 use daemon::{Clock, ready::Guard};
 use identity::tls::{Alpn, client_config};
@@ -11,20 +11,19 @@ use kds::{
 };
 use proto::kuma::system::v1alpha1::KumaCpVersion;
 use resource::ZoneName;
+use rustls::ClientConfig;
 use std::{fs, sync::Arc};
 use store::{Kinds, Local};
 use tokio_util::sync::CancellationToken;
 
-/// The client that keeps `store` in step with global; `None` if the zone stands alone.
-pub(crate) fn client(
-    config: &Config,
-    (store, kinds): (&Local, &Arc<Kinds>),
-    instance: &str,
-    answerer: Arc<dyn Answerer>,
-    clock: &Clock,
-) -> Result<Option<Client<Local>>> {
-    let global = &config.global;
-    let Some((host, port)) = global.target().map_err(anyhow::Error::msg)? else { return Ok(None) };
+/// Says which file of the connection with global cannot be used.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    let alone = config.global.address.is_empty();
+    if alone { Ok(()) } else { credentials(&config.global).map(drop) }
+}
+
+/// Whom the zone trusts to be global, and how it shows who it is.
+fn credentials(global: &Global) -> Result<Arc<ClientConfig>> {
     let read = |setting: &str, file: &str| {
         fs::read_to_string(file).with_context(|| format!("{setting}: {file} cannot be read"))
     };
@@ -36,11 +35,23 @@ pub(crate) fn client(
         Some((chain, read("global.keyFile", &global.key_file)?))
     };
     let shown = identity.as_ref().map(|(chain, key)| (&**chain, &**key));
-    let tls_config =
-        client_config(&ca, shown, Alpn::Grpc).context("global: its TLS cannot be set up")?;
     if !global.token_file.is_empty() {
         read("global.tokenFile", &global.token_file)?;
     }
+    client_config(&ca, shown, Alpn::Grpc).context("global: its TLS cannot be set up")
+}
+
+/// The client that keeps `store` in step with global; `None` if the zone stands alone.
+pub(crate) fn client(
+    config: &Config,
+    (store, kinds): (&Local, &Arc<Kinds>),
+    instance: &str,
+    answerer: Arc<dyn Answerer>,
+    clock: &Clock,
+) -> Result<Option<Client<Local>>> {
+    let global = &config.global;
+    let Some((host, port)) = global.target().map_err(anyhow::Error::msg)? else { return Ok(None) };
+    let tls_config = credentials(global)?;
     let zone = ZoneName::new(&config.zone.name).context("zone.name")?;
     let token_file = global.token_file.clone();
     let token = Arc::new(move || {

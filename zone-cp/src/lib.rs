@@ -8,9 +8,13 @@ pub mod generate;
 pub mod identities;
 mod join;
 pub mod names;
+mod open;
+mod parts;
 mod ports;
 pub mod reconcile;
 pub mod services;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     app::{Bound, bind},

@@ -2,7 +2,7 @@
 
 use crate::Config;
 use anyhow::{Context, Result};
-use daemon::{Clock, listen};
+use daemon::listen;
 use identity::tls::{Alpn, ServerTls, TlsListener};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::net::TcpListener;
@@ -22,7 +22,17 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// Open ports. A port that is taken is found here, before anything runs.
+/// Open ports that do not know yet who they are.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    http: Option<TcpListener>,
+    https: Option<TcpListener>,
+    proxies: TcpListener,
+    dns: dns::Bound,
+    admin: TcpListener,
+}
+
+/// Open ports.
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) http: Option<TcpListener>,
@@ -32,38 +42,42 @@ pub(crate) struct Ports {
     pub(crate) admin: TcpListener,
 }
 
-impl Ports {
-    /// Opens the ports that the settings name.
-    pub(crate) async fn open(
-        config: &Config,
-        records: Arc<dns::Records>,
-        clock: &Clock,
-    ) -> Result<Self> {
-        let tls = ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone())?;
-        let tls = Arc::new(tls);
+impl Sockets {
+    /// Opens the ports that the settings name, or says which setting is wrong. Nothing else is
+    /// touched before.
+    pub(crate) async fn open(config: &Config, records: Arc<dns::Records>) -> Result<Self> {
         let (http, https) = (&config.api.http, &config.api.https);
         Ok(Self {
-            http: match http.enabled {
-                true => Some(listen(http.address, "api.http.address").await?),
-                false => None,
-            },
-            https: match https.enabled {
-                true => {
-                    let tcp = listen(https.address, "api.https.address").await?;
-                    Some(TlsListener::new(tcp, tls.clone(), Alpn::Http))
-                }
-                false => None,
-            },
-            proxies: TlsListener::new(
-                listen(config.proxies.listen, "proxies.listen").await?,
-                tls,
-                Alpn::Grpc,
-            ),
+            http: listen_if(http.enabled, http.address, "api.http.address").await?,
+            https: listen_if(https.enabled, https.address, "api.https.address").await?,
+            proxies: listen(config.proxies.listen, "proxies.listen").await?,
             dns: dns::bind(&config.dns, records).await.context("dns.listen")?,
             admin: listen(config.admin.listen, "admin.listen").await?,
         })
     }
 
+    /// Those that are encrypted show who they are by `tls`.
+    pub(crate) fn with(self, tls: Arc<ServerTls>) -> Ports {
+        let Self { http, https, proxies, dns, admin } = self;
+        Ports {
+            http,
+            https: https.map(|tcp| TlsListener::new(tcp, tls.clone(), Alpn::Http)),
+            proxies: TlsListener::new(proxies, tls, Alpn::Grpc),
+            dns,
+            admin,
+        }
+    }
+}
+
+async fn listen_if(
+    enabled: bool,
+    address: SocketAddr,
+    setting: &'static str,
+) -> Result<Option<TcpListener>> {
+    Ok(if enabled { Some(listen(address, setting).await?) } else { None })
+}
+
+impl Ports {
     /// Where they are.
     pub(crate) fn addresses(&self) -> Result<Addresses> {
         Ok(Addresses {

@@ -1,1 +1,6 @@
 //! The Envoy through which other zones come in.
+
+mod app;
+mod config;
+
+pub use self::{app::bind, config::Config};

@@ -12,8 +12,9 @@ mod tests;
 pub use self::judge::AllowedTrust;
 
 use self::judge::{Claim, Identity, Mesh, Verdict};
-use crate::{author::Author, zones};
+use crate::zones;
 use anyhow::Result;
+use api::author::Author;
 use kinds::{
     Condition,
     labels::Place,

@@ -26,7 +26,7 @@ impl Global {
         let (store, writer) = store::open(Memory::new(1), kinds.clone(), clock.clone()).unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async { writer.run().await.unwrap() });
-        let author = Author { kinds: Arc::new(kinds) };
+        let author = Author { kinds: Arc::new(kinds), place: Place::Global };
         let domain = identity::TrustDomain::new("shop.east.mesh.local").unwrap();
         let ca = identity::Authority::generate(&domain, clock.now()).unwrap();
         let audiences = Audiences::new(author.clone(), store.reader(), allowed.to_vec());

@@ -5,7 +5,8 @@ mod observer;
 
 pub(crate) use self::observer::Insights;
 
-use crate::{author::Author, hooks::is_written_by};
+use crate::hooks::is_written_by;
+use api::author::Author;
 use kinds::zone_insight::{self, ZoneInsight};
 use resource::{Resource, ResourceKey};
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 //! counters every few seconds: they are not worth a durable write each.
 
 use super::insight::{State, Urgency, close_all};
-use crate::author::Author;
 use anyhow::Result;
+use api::author::Author;
 use daemon::Clock;
 use kds::observe::{Event, Observer, StreamId};
 use kinds::{

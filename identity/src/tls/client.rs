@@ -44,7 +44,18 @@ pub async fn connect(
     host: &str,
     port: u16,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let name = ServerName::try_from(host.to_owned())
+    connect_to(config, host, host, port).await
+}
+
+/// Connects to a server that is known by another name than that of its host. Its certificate must
+/// have the name.
+pub async fn connect_to(
+    config: Arc<ClientConfig>,
+    name: &str,
+    host: &str,
+    port: u16,
+) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(name.to_owned())
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let tcp = TcpStream::connect((host, port)).await?;
     tcp.set_nodelay(true)?;

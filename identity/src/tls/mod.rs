@@ -9,7 +9,7 @@ mod tests;
 
 pub use self::{
     accept::{Peer, TlsListener, TlsStream},
-    client::{client_config, connect},
+    client::{client_config, connect, connect_to},
     server::{ServerTls, TlsConfig},
 };
 

@@ -123,6 +123,17 @@ async fn a_mark_that_was_not_written_whole_says_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_crash_left_while_the_store_was_made_does_not_matter() {
+    let (folder, path) = folder();
+    fs::write(folder.path().join("store.redb.new"), "half a store").unwrap();
+    let mark = Mark { epoch: 7, revision: Revision(9) };
+    MarkFile::set(&folder.path().join("store.redb.mark"), mark).unwrap();
+    written(&path, &["1s"]).await;
+    assert_eq!(value(&path), r#"{"value":"1s"}"#);
+    assert!(!folder.path().join("store.redb.new").exists());
+}
+
+#[tokio::test]
 async fn of_two_processes_the_second_is_told_so() {
     let (_folder, path) = folder();
     let (first, writer) = store(&path);

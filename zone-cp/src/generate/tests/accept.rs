@@ -39,6 +39,7 @@ fn envoy_accepts_the_bootstrap_of_a_name_and_of_an_address() {
             workload: Some("web".into()),
             zone: "west".parse().unwrap(),
             dataplane: r#"{"type":"Dataplane","mesh":"shop","name":"web-1"}"#.into(),
+            binds_vips: false,
             control_plane: ControlPlane {
                 host: host.into(),
                 port: 5678,

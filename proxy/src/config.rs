@@ -1,0 +1,240 @@
+//! The settings that all proxies have.
+
+use daemon::config::Problems;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+/// Where the control plane of the zone is, and whom it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Zone {
+    /// Such as `https://zone.example:5678`.
+    pub address: String,
+    /// The certificates that its certificate must descend from, as PEM. There is no connection
+    /// without.
+    pub ca_file: String,
+    /// The name that its certificate must have; unset: the host of the address.
+    pub server_name: Option<String>,
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self { address: "https://localhost:5678".into(), ca_file: String::new(), server_name: None }
+    }
+}
+
+const DEFAULT_PORT: u16 = 5678;
+
+/// A control plane's address, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) server_name: String,
+}
+
+impl Zone {
+    pub(crate) fn target(&self) -> Result<Target, &'static str> {
+        let uri: http::Uri = self.address.parse().map_err(|_| "is not a URL")?;
+        if uri.scheme_str() != Some("https") {
+            return Err("must begin with https://");
+        }
+        if !matches!(uri.path_and_query().map(http::uri::PathAndQuery::as_str), None | Some("/")) {
+            return Err("must have no path");
+        }
+        let host = uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
+        let server_name = self.server_name.clone().unwrap_or_else(|| host.to_owned());
+        Ok(Target { host: host.to_owned(), port, server_name })
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        if let Err(reason) = self.target() {
+            problems.add("address", format_args!("{:?} {reason}", self.address));
+        }
+        if self.ca_file.is_empty() {
+            problems.add("caFile", "must be set: without it anybody could be the control plane");
+        }
+    }
+}
+
+/// How Envoy is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct EnvoySettings {
+    /// The program; looked up on PATH if it has no slash.
+    pub path: String,
+    /// How many threads serve; unset: as many as there are processors.
+    pub concurrency: Option<u32>,
+    /// `trace`, `debug`, `info`, `warning`, `error`, `critical` or `off`.
+    pub log_level: String,
+    /// Where its log goes; unset: where ours goes.
+    pub log_file: Option<String>,
+    /// What it has to lose its connections at the end.
+    #[serde(with = "daemon::duration")]
+    pub drain_time: Duration,
+}
+
+impl Default for EnvoySettings {
+    fn default() -> Self {
+        Self {
+            path: "envoy".into(),
+            concurrency: None,
+            log_level: "warning".into(),
+            log_file: None,
+            drain_time: Duration::from_secs(10),
+        }
+    }
+}
+
+const LOG_LEVELS: [&str; 7] = ["trace", "debug", "info", "warning", "error", "critical", "off"];
+
+impl EnvoySettings {
+    fn check(&self, problems: &mut Problems) {
+        if self.path.is_empty() {
+            problems.add("path", "must be set");
+        }
+        if self.concurrency == Some(0) {
+            problems.add("concurrency", "must be at least 1");
+        }
+        if !LOG_LEVELS.contains(&self.log_level.as_str()) {
+            let levels = LOG_LEVELS.join(", ");
+            problems.add("logLevel", format_args!("{:?} is none of {levels}", self.log_level));
+        }
+        // What the programs have to stop, less what Envoy has to end after its drain.
+        if self.drain_time > Duration::from_secs(3600) {
+            problems.add("drainTime", "must be at most 1h");
+        }
+    }
+}
+
+/// Where the process says whether it is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Readiness {
+    /// Serves `/ready`, `/live` and `/metrics`.
+    pub address: SocketAddr,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+    }
+}
+
+/// Where other zones reach a zone ingress.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Advertised {
+    /// An IP address or a host name.
+    pub address: String,
+    /// Its port; 0: that of the Dataplane's listener.
+    pub port: u16,
+}
+
+/// Everything about one proxy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Its control plane.
+    pub zone: Zone,
+    /// The file of its token.
+    pub token_file: String,
+    /// The file of its Dataplane.
+    pub dataplane: Option<String>,
+    /// Its Dataplane, if there is no file.
+    pub resource: Option<Value>,
+    /// Whether Envoy binds a listener on each VIP.
+    pub bind_vips: bool,
+    /// Set for zone ingresses.
+    pub advertised: Option<Advertised>,
+    /// Its Envoy.
+    pub envoy: EnvoySettings,
+    /// Where Envoy runs; unset: a folder named after the Dataplane among the temporary ones.
+    pub workdir: Option<String>,
+    /// Where it says whether it is ready.
+    pub readiness: Readiness,
+}
+
+impl Settings {
+    /// Adds every broken rule.
+    pub fn check(&self, problems: &mut Problems) {
+        problems.at("zone", |problems| self.zone.check(problems));
+        if self.token_file.is_empty() {
+            problems.add("tokenFile", "must be set");
+        }
+        match (&self.dataplane, &self.resource) {
+            (None, None) => problems.add("dataplane", "must be set, or resource"),
+            (Some(_), Some(_)) => {
+                problems.add("resource", "must not be set together with dataplane")
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        if let Some(advertised) = &self.advertised
+            && advertised.address.is_empty()
+        {
+            problems.add("advertised.address", "must be set");
+        }
+        problems.at("envoy", |problems| self.envoy.check(problems));
+    }
+
+    /// How long the process may take to stop.
+    #[must_use]
+    pub fn stop_within(&self) -> Duration {
+        self.envoy.drain_time.saturating_add(Duration::from_secs(15))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(address: &str) -> Result<(String, u16, String), &'static str> {
+        let zone = Zone { address: address.into(), ..Zone::default() };
+        zone.target().map(|target| (target.host, target.port, target.server_name))
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        let found = |host: &str, port| Ok((host.to_owned(), port, host.to_owned()));
+        assert_eq!(target("https://zone.example"), found("zone.example", 5678));
+        assert_eq!(target("https://127.0.0.1:1234/"), found("127.0.0.1", 1234));
+        assert_eq!(target("https://[::1]:1"), found("::1", 1));
+        assert_eq!(target("http://zone.example:5678"), Err("must begin with https://"));
+        assert_eq!(target("https://zone.example/x"), Err("must have no path"));
+        assert_eq!(target("https://"), Err("is not a URL"));
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let envoy = EnvoySettings {
+            path: String::new(),
+            concurrency: Some(0),
+            log_level: "loud".into(),
+            drain_time: Duration::from_secs(7200),
+            log_file: None,
+        };
+        let zone = Zone { address: "x".into(), ca_file: String::new(), server_name: None };
+        let advertised = Some(Advertised::default());
+        let settings = Settings { zone, advertised, envoy, ..Settings::default() };
+        let mut problems = Problems::default();
+        settings.check(&mut problems);
+        let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+        let expected = [
+            "zone.address",
+            "zone.caFile",
+            "tokenFile",
+            "dataplane",
+            "advertised.address",
+            "envoy.path",
+            "envoy.concurrency",
+            "envoy.logLevel",
+            "envoy.drainTime",
+        ];
+        assert_eq!(paths, expected);
+    }
+}

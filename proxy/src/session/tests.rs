@@ -1,0 +1,283 @@
+//! Sessions with a control plane that is made up, over pipes, in paused time.
+
+use super::*;
+use crate::envoy::AdminError;
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use proto::atoll::proxy::v1::{
+    Ping, Problems, Token,
+    proxies_server::{Proxies, ProxiesServer},
+};
+use std::{collections::BTreeMap, pin::Pin};
+use tokio::io::DuplexStream;
+use tonic::{Response, transport::Endpoint};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// One session as the control plane sees it.
+struct Seen {
+    token: String,
+    messages: Streaming<FromProxy>,
+    to_proxy: mpsc::Sender<Result<ToProxy, Status>>,
+}
+
+impl Seen {
+    async fn next(&mut self) -> Option<from_proxy::Message> {
+        let message = timeout(LONG, self.messages.message()).await.expect("in time");
+        message.ok().flatten().map(|message| message.message.unwrap())
+    }
+
+    async fn send(&self, message: to_proxy::Message) {
+        self.to_proxy.send(Ok(ToProxy { message: Some(message) })).await.unwrap();
+    }
+
+    async fn welcome(&mut self) -> Hello {
+        let Some(from_proxy::Message::Hello(hello)) = self.next().await else {
+            panic!("the first message is a hello")
+        };
+        let files = BTreeMap::from([("extra.json".to_owned(), b"{}".to_vec())]);
+        self.send(to_proxy::Message::Welcome(Welcome { bootstrap: "node: {}".into(), files }))
+            .await;
+        hello
+    }
+}
+
+struct ControlPlane {
+    sessions: mpsc::Sender<Seen>,
+}
+
+#[async_trait::async_trait]
+impl Proxies for ControlPlane {
+    type SessionStream =
+        Pin<Box<dyn futures::Stream<Item = Result<ToProxy, Status>> + Send + 'static>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<FromProxy>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let token = request.metadata().get("authorization").unwrap().to_str().unwrap().to_owned();
+        if token == "Bearer wrong" {
+            return Err(Status::unauthenticated("the token is for another mesh"));
+        }
+        let (to_proxy, answers) = mpsc::channel(16);
+        let messages = request.into_inner();
+        self.sessions.send(Seen { token, messages, to_proxy }).await.unwrap();
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+}
+
+struct Pipes(mpsc::Sender<DuplexStream>);
+
+impl Dial for Pipes {
+    async fn dial(&self) -> Result<Channel, DialError> {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        self.0.send(theirs).await?;
+        let mut once = Some(ours);
+        let connector = tower::service_fn(move |_| {
+            let stream = once.take().ok_or(std::io::ErrorKind::ConnectionRefused);
+            async move { Ok::<_, std::io::Error>(TokioIo::new(stream?)) }
+        });
+        Ok(Endpoint::from_static("http://zone").connect_with_connector(connector).await?)
+    }
+}
+
+struct Echo;
+
+impl Admin for Echo {
+    async fn is_ready(&self) -> bool {
+        true
+    }
+
+    async fn drain(&self) -> Result<(), AdminError> {
+        Ok(())
+    }
+
+    async fn connections(&self) -> Result<u64, AdminError> {
+        Ok(0)
+    }
+
+    async fn fetch(&self, what: What, query: &str) -> Result<Bytes, AdminError> {
+        match query {
+            "slow" => Err(AdminError::Late),
+            _ => Ok(format!("{what:?} {query}").into()),
+        }
+    }
+}
+
+/// A running session, and the other end of it.
+struct World {
+    sessions: mpsc::Receiver<Seen>,
+    state: watch::Sender<State>,
+    configured: watch::Receiver<bool>,
+    connected: watch::Receiver<bool>,
+    leave: CancellationToken,
+    folder: tempfile::TempDir,
+    tasks: JoinSet<&'static str>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "abc\n").unwrap();
+        let (dialled, connections) = mpsc::channel(4);
+        let (seen, sessions) = mpsc::channel(4);
+        let (state, states) = watch::channel(State::default());
+        let (configures, configured) = watch::channel(false);
+        let (connects, connected) = watch::channel(false);
+        let session = Session {
+            dial: Pipes(dialled),
+            hello: Hello { mesh: "shop".into(), name: "web-1".into(), ..Hello::default() },
+            token_file: folder.path().join("token"),
+            renewed: None,
+            state: states,
+            workdir: Workdir::open(&folder.path().join("w")).unwrap(),
+            configured: configures,
+            connected: connects,
+            admin: Arc::new(Echo),
+        };
+        let leave = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let run = session.run(leave.clone());
+        tasks.spawn(async move {
+            run.await;
+            "session"
+        });
+        let incoming = ReceiverStream::new(connections);
+        let incoming = futures::StreamExt::map(incoming, Ok::<_, std::io::Error>);
+        tasks.spawn(async move {
+            let service = ProxiesServer::new(ControlPlane { sessions: seen });
+            let server = tonic::transport::Server::builder().add_service(service);
+            server.serve_with_incoming(incoming).await.unwrap();
+            "server"
+        });
+        Self { sessions, state, configured, connected, leave, folder, tasks }
+    }
+
+    async fn session(&mut self) -> Seen {
+        timeout(LONG, self.sessions.recv()).await.expect("in time").expect("it runs")
+    }
+
+    fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join("w").join(name)).unwrap()
+    }
+
+    async fn connected(&mut self, wanted: bool) {
+        let wait = self.connected.wait_for(|connected| *connected == wanted);
+        drop(timeout(LONG, wait).await.expect("in time").unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_begins_with_the_state_and_brings_the_bootstrap() {
+    let mut world = World::new();
+    world.state.send_modify(|state| state.ready = true);
+    let mut session = world.session().await;
+    let hello = session.welcome().await;
+    let state = Some(State { ready: true, ..State::default() });
+    let expected = Hello { mesh: "shop".into(), name: "web-1".into(), state, ..Hello::default() };
+    assert_eq!((hello, session.token.as_str()), (expected, "Bearer abc"));
+    drop(timeout(LONG, world.configured.wait_for(|c| *c)).await.unwrap().unwrap());
+    assert_eq!(world.file("bootstrap.yaml"), "node: {}");
+    assert_eq!(world.file("extra.json"), "{}");
+
+    world.state.send_modify(|state| state.ready = false);
+    let told = from_proxy::Message::State(State::default());
+    assert_eq!(session.next().await, Some(told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_comes_back_within_two_seconds() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        let mut session = world.session().await;
+        session.welcome().await;
+        world.connected(true).await;
+        drop(session);
+        let lost = Instant::now();
+        world.connected(false).await;
+        let mut session = world.session().await;
+        assert!(lost.elapsed() <= Duration::from_secs(2), "{:?}", lost.elapsed());
+        assert_eq!(
+            session.next().await.map(|m| matches!(m, from_proxy::Message::Hello(_))),
+            Some(true)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_leaves_says_so_and_waits_until_it_is_withdrawn() {
+    let mut world = World::new();
+    let mut session = world.session().await;
+    session.welcome().await;
+    world.connected(true).await;
+    world.leave.cancel();
+    assert_eq!(session.next().await, Some(from_proxy::Message::Leaving(Leaving {})));
+    assert_eq!(session.next().await, None, "nothing follows");
+    assert!(
+        timeout(Duration::from_secs(1), world.tasks.join_next()).await.is_err(),
+        "not withdrawn"
+    );
+    drop(session);
+    assert_eq!(timeout(LONG, world.tasks.join_next()).await.unwrap().unwrap().unwrap(), "session");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_refused_is_read_again() {
+    let mut world = World::new();
+    std::fs::write(world.folder.path().join("token"), "wrong").unwrap();
+    let early = timeout(Duration::from_secs(30), world.sessions.recv()).await;
+    assert!(early.is_err(), "it was let in");
+    std::fs::write(world.folder.path().join("token"), "right").unwrap();
+    assert_eq!(world.session().await.token, "Bearer right");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_control_plane_asks_and_is_answered() {
+    let mut world = World::new();
+    let mut session = world.session().await;
+    session.welcome().await;
+    let ask = |id: &str, query: &str| {
+        let what = i32::from(admin_request::What::Stats);
+        to_proxy::Message::Admin(AdminRequest { id: id.into(), what, query: query.into() })
+    };
+    let answered = |id: &str, result| {
+        let result = Some(result);
+        Some(from_proxy::Message::Admin(AdminAnswer { id: id.into(), result }))
+    };
+    session.send(ask("1", "filter=x")).await;
+    let body = admin_answer::Result::Body(b"Stats filter=x".to_vec());
+    assert_eq!(session.next().await, answered("1", body));
+    session.send(ask("2", "slow")).await;
+    let late = admin_answer::Result::Error("envoy did not answer in time".into());
+    assert_eq!(session.next().await, answered("2", late));
+    session.send(to_proxy::Message::Ping(Ping {})).await;
+    assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
+    session
+        .send(to_proxy::Message::Problems(Problems { problems: vec!["port taken".into()] }))
+        .await;
+    let files = BTreeMap::from([("token.yaml".to_owned(), b"newer".to_vec())]);
+    session.send(to_proxy::Message::Token(Token { token: "newer".into(), files })).await;
+    session.send(to_proxy::Message::Ping(Ping {})).await;
+    assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
+    assert_eq!(world.file("token.yaml"), "newer");
+    drop(session);
+    let mut session = world.session().await;
+    assert_eq!(session.token, "Bearer newer");
+    session.welcome().await;
+    std::fs::write(world.folder.path().join("token"), "newest").unwrap();
+    drop(session);
+    assert_eq!(world.session().await.token, "Bearer newest", "somebody replaced the file");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_welcome_that_names_a_file_elsewhere_is_refused() {
+    let mut world = World::new();
+    let mut session = world.session().await;
+    session.next().await.unwrap();
+    let files = BTreeMap::from([("../x".to_owned(), Vec::new())]);
+    session.send(to_proxy::Message::Welcome(Welcome { files, ..Welcome::default() })).await;
+    let mut again = world.session().await;
+    assert!(!*world.configured.borrow());
+    again.welcome().await;
+    world.connected(true).await;
+}

@@ -1,0 +1,97 @@
+//! What can be set.
+
+use daemon::{Log, config::Problems};
+use proxy::{
+    Settings,
+    config::{EnvoySettings, Readiness, Zone},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The settings of the program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Config {
+    /// How it logs.
+    pub log: Log,
+    /// The control plane of its zone.
+    pub zone: Zone,
+    /// The file that holds the dataplane token.
+    pub token_file: String,
+    /// The file that holds the Dataplane.
+    pub dataplane: Option<String>,
+    /// The Dataplane itself, if there is no file.
+    pub resource: Option<Value>,
+    /// Whether Envoy binds a listener on each VIP, for applications that call services by name.
+    pub bind_vips: bool,
+    /// How Envoy is run.
+    pub envoy: EnvoySettings,
+    /// Where Envoy runs; unset: a folder named after the Dataplane among the temporary ones.
+    pub workdir: Option<String>,
+    /// Where it says whether it is ready.
+    pub readiness: Readiness,
+}
+
+impl Config {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            zone: self.zone.clone(),
+            token_file: self.token_file.clone(),
+            dataplane: self.dataplane.clone(),
+            resource: self.resource.clone(),
+            bind_vips: self.bind_vips,
+            advertised: None,
+            envoy: self.envoy.clone(),
+            workdir: self.workdir.clone(),
+            readiness: self.readiness.clone(),
+        }
+    }
+}
+
+impl daemon::Config for Config {
+    fn check(&self, problems: &mut Problems) {
+        problems.at("log", |problems| self.log.check(problems));
+        self.settings().check(problems);
+    }
+
+    fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    fn stop_within(&self) -> Duration {
+        self.settings().stop_within()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::config::load;
+
+    #[test]
+    fn a_dataplane_may_stand_in_the_settings() {
+        let file = "
+zone: {address: 'https://zone.example', caFile: ca.crt}
+tokenFile: token
+bindVips: true
+resource: {type: Dataplane, mesh: shop, name: web-1, networking: {address: 127.1.0.5}}
+envoy: {drainTime: 1s}
+";
+        let config: Config = load(Some(file), []).unwrap();
+        assert_eq!(config.resource.unwrap().pointer("/networking/address").unwrap(), "127.1.0.5");
+        let config: Config =
+            load(Some(file), [("ATOLL_ENVOY_PATH".into(), "/opt/envoy".into())]).unwrap();
+        assert_eq!((config.envoy.path.as_str(), config.bind_vips), ("/opt/envoy", true));
+    }
+
+    #[test]
+    fn without_settings_it_says_what_is_missing() {
+        let error = load::<Config>(None, []).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid configuration: dataplane: must be set, or resource; tokenFile: must be set; \
+             zone.caFile: must be set: without it anybody could be the control plane"
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! What can be set.
+
+use daemon::{Log, config::Problems};
+use proxy::{
+    Settings,
+    config::{Advertised, EnvoySettings, Readiness, Zone},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The settings of the program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Config {
+    /// How it logs.
+    pub log: Log,
+    /// The control plane of its zone.
+    pub zone: Zone,
+    /// The file that holds the dataplane token.
+    pub token_file: String,
+    /// The file that holds the Dataplane.
+    pub dataplane: Option<String>,
+    /// The Dataplane itself, if there is no file.
+    pub resource: Option<Value>,
+    /// Where other zones reach it.
+    pub advertised: Advertised,
+    /// How Envoy is run.
+    pub envoy: EnvoySettings,
+    /// Where Envoy runs; unset: a folder named after the Dataplane among the temporary ones.
+    pub workdir: Option<String>,
+    /// Where it says whether it is ready.
+    pub readiness: Readiness,
+}
+
+impl Config {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            zone: self.zone.clone(),
+            token_file: self.token_file.clone(),
+            dataplane: self.dataplane.clone(),
+            resource: self.resource.clone(),
+            bind_vips: false,
+            advertised: Some(self.advertised.clone()),
+            envoy: self.envoy.clone(),
+            workdir: self.workdir.clone(),
+            readiness: self.readiness.clone(),
+        }
+    }
+}
+
+impl daemon::Config for Config {
+    fn check(&self, problems: &mut Problems) {
+        problems.at("log", |problems| self.log.check(problems));
+        self.settings().check(problems);
+    }
+
+    fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    fn stop_within(&self) -> Duration {
+        self.settings().stop_within()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::config::load;
+
+    #[test]
+    fn without_settings_it_says_what_is_missing() {
+        let error = load::<Config>(None, []).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid configuration: advertised.address: must be set; dataplane: must be set, or \
+             resource; tokenFile: must be set; zone.caFile: must be set: without it anybody could be \
+             the control plane"
+        );
+    }
+
+    #[test]
+    fn the_public_address_may_come_from_the_environment() {
+        let file = "
+zone: {address: 'https://zone.example', caFile: ca.crt}
+tokenFile: token
+dataplane: ingress.yaml
+";
+        let env = [("ATOLL_ADVERTISED_ADDRESS".into(), "203.0.113.10".into())];
+        let config: Config = load(Some(file), env).unwrap();
+        let advertised = Advertised { address: "203.0.113.10".into(), port: 0 };
+        assert_eq!(config.advertised, advertised);
+    }
+}
