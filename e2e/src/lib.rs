@@ -1,8 +1,7 @@
-//! The parts of end-to-end tests: network namespaces, processes, a lab of several zones.
+//! The parts of end-to-end tests: network namespaces, processes, peers.
 //!
 //! Here, and only here, a test waits for the outside world by looking again ([`wait`]).
 
-pub mod lab;
 pub mod namespace;
 pub mod peer;
 pub mod process;

@@ -1,4 +1,4 @@
-//! Which zones may speak (decision 2).
+//! Which zones may speak.
 //!
 //! A zone shows who it is by a zone token with the scope `cp`, or by a client certificate, whose
 //! authority is set by `tls.clientCaFile`: with a SPIFFE ID whose path is `/zone/<name>`, or with

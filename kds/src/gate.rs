@@ -1,4 +1,4 @@
-//! Lets nothing of a global through before it is known to be the zone's own (decision 25).
+//! Lets nothing of a global through before it is known to be the zone's own.
 
 use crate::{
     apply::{Named, Sender, removes_all},

@@ -1,4 +1,4 @@
-//! What a zone remembers of its global, and what it does not take from another one (decision 25).
+//! What a zone remembers of its global, and what it does not take from another one.
 //!
 //! It is kept in the zone's store, in a row that never leaves, and committed together with what a
 //! response changes: so a place that is remembered is always one that was applied.

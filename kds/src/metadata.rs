@@ -26,7 +26,7 @@ const REVISION: &str = "atoll-revision";
 const NAMED: [(Feature, &str); 2] =
     [(Feature::Resume, "atoll-resume"), (Feature::Split, "atoll-split")];
 
-/// The features of ours that both ends of a connection have to announce (decision 26).
+/// The features of ours that both ends of a connection have to announce.
 #[must_use]
 pub fn own_features() -> Features {
     NAMED.iter().fold(Features::default(), |all, (feature, _)| all.with(*feature))

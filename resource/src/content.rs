@@ -143,7 +143,7 @@ pub struct Head {
     pub key: ResourceKey,
     /// What is said about it.
     pub labels: Labels,
-    /// Hash of labels, spec and status: what a zone sends up (decision 27).
+    /// Hash of labels, spec and status: what a zone sends up.
     pub version: Version,
     /// Hash of labels and spec: what is offered where the status is left out.
     pub offered: Version,

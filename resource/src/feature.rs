@@ -11,9 +11,9 @@ pub enum Feature {
     /// A hostname generator may select multi-zone services.
     HostnameGeneratorMultiZone,
     /// The first state of a kind may come in several responses, and a later response may be
-    /// complete again: `atoll-split` (decision 26). No Kuma peer announces it.
+    /// complete again: `atoll-split`. No Kuma peer announces it.
     Split,
-    /// A stream resumes by store epoch and revision: `atoll-resume` (decision 26).
+    /// A stream resumes by store epoch and revision: `atoll-resume`.
     Resume,
 }
 

@@ -115,6 +115,6 @@ pub trait Backend: Send + Sync {
     fn reader(&self) -> view::Reader;
 
     /// Names the history of this store. Drawn anew when a store is made or restored, so that a peer
-    /// that remembers a place of another history notices (decision 25).
+    /// that remembers a place of another history notices.
     fn epoch(&self) -> u64;
 }

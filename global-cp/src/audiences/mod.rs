@@ -1,4 +1,4 @@
-//! Who sees what zones wrote, as far as that depends on other resources (decision 3).
+//! Who sees what zones wrote, as far as that depends on other resources.
 //!
 //! The store holds with each row who may see it, and `kds` only compares. Two things decide besides
 //! what the row says itself: whether its zone is enabled, and whether a zone's MeshTrust may be

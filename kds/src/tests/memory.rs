@@ -1,4 +1,4 @@
-//! Which global a zone belongs to (decision 25), and what it asks of it when it comes back.
+//! Which global a zone belongs to, and what it asks of it when it comes back.
 
 use super::world::{Address, Global, Plane, Zone, away};
 use crate::{

@@ -7,7 +7,7 @@
 //!
 //! It is not synced, which would halve the commits per second: after a power failure it may be
 //! older than the store, which says nothing. It also tells a store from a copy of it. A backup is
-//! the store file alone, and without a mark its history goes on under a new epoch (decision 25).
+//! the store file alone, and without a mark its history goes on under a new epoch.
 
 use crate::view::Revision;
 use resource::Version;

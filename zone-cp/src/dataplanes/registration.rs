@@ -9,7 +9,10 @@ use kinds::{
     labels::{self, Place},
     mesh_zone_address::{self, MeshZoneAddress},
 };
-use proto::kuma::mesh::v1alpha1::dataplane::networking::{inbound, listener};
+use proto::kuma::mesh::v1alpha1::dataplane::networking::{
+    inbound,
+    listener::{self, Type as ListenerType},
+};
 use proto::{
     atoll::proxy::v1::{Hello, State},
     kuma::mesh::v1alpha1::{
@@ -141,7 +144,7 @@ impl<B: Backend> Registry<B> {
         let spec = Dataplane::clone(
             spec.downcast_ref().expect("a kind's table holds only specs of that kind"),
         );
-        let ingress = spec.has_listener(listener_type::ZoneIngress);
+        let ingress = spec.has_listener(ListenerType::ZoneIngress);
         Ok(Announced { key, labels, spec, json: hello.dataplane.clone(), ingress })
     }
 
@@ -222,8 +225,7 @@ impl<B: Backend> Registry<B> {
             return Some(Item { kind: self.address, expected: Expected::Anything, edit });
         }
         let listeners = announced.spec.listeners().iter();
-        let own =
-            listeners.filter(|it| it.r#type() == listener_type::ZoneIngress).map(|it| it.port);
+        let own = listeners.filter(|it| it.r#type() == ListenerType::ZoneIngress).map(|it| it.port);
         let port = Some(advertised.port).filter(|port| *port != 0).or_else(|| own.min())?;
         let spec = MeshZoneAddress { address: advertised.host.clone(), port };
         let mut violations = Violations::default();
@@ -283,8 +285,6 @@ impl<B: Backend> Registry<B> {
         })
     }
 }
-
-use proto::kuma::mesh::v1alpha1::dataplane::networking::listener::Type as listener_type;
 
 /// Whether a resource is here only while its proxy is.
 fn is_ours(row: &Resource) -> bool {

@@ -179,7 +179,8 @@ impl<B: Backend + 'static> Session<'_, B> {
         messages: &mut Streaming<FromProxy>,
         talk: &mut Talk,
     ) -> Result<Left, Status> {
-        let registry = &self.shared.registry;
+        let shared = self.shared.clone();
+        let registry = &shared.registry;
         let id = format!("{}-{}", self.hello.instance, talk.id);
         let revision = registry.arrive(&self.announced, &self.hello, &id).await;
         self.shared.meshes.wait_for(revision.map_err(|error| unavailable(&error))?).await;
@@ -200,7 +201,9 @@ impl<B: Backend + 'static> Session<'_, B> {
                 message = messages.message() => match message?.and_then(|it| it.message) {
                     Some(from_proxy::Message::Leaving(_)) => return Ok(Left),
                     Some(from_proxy::Message::State(state)) => {
-                        let changed = registry_change(&self.shared, self, &state).await;
+                        let key = &self.announced.key;
+                        tracing::info!(dataplane = %key, ready = state.ready, "proxy changed");
+                        let changed = registry.change(&self.announced, &self.hello, &state).await;
                         changed.map_err(|error| unavailable(&error))?;
                     }
                     Some(from_proxy::Message::Pong(_)) => {
@@ -271,14 +274,4 @@ impl<B: Backend + 'static> Session<'_, B> {
         let files = rendered.files.into_iter().collect();
         Ok(Welcome { bootstrap: rendered.bootstrap, files })
     }
-}
-
-async fn registry_change<B: Backend + 'static>(
-    shared: &Shared<B>,
-    session: &Session<'_, B>,
-    state: &proto::atoll::proxy::v1::State,
-) -> Result<(), StoreError> {
-    let key = &session.announced.key;
-    tracing::info!(dataplane = %key, ready = state.ready, "state of a proxy changed");
-    shared.registry.change(&session.announced, &session.hello, state).await.map(drop)
 }

@@ -1,1 +1,0 @@
-//! Test support: several control planes in one process.
