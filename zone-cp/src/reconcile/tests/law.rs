@@ -2,7 +2,7 @@
 //! is follows from what the store holds, not from how it came to hold that.
 
 use super::*;
-use crate::reconcile::Traits;
+use crate::{identities::Issued, reconcile::Traits};
 use delta::Item;
 use proptest::prelude::*;
 use serde_json::json;
@@ -28,7 +28,8 @@ enum Thing {
 enum Step {
     Put(Thing, u8),
     Delete(Thing),
-    Certify(u8, bool),
+    /// By one of two identities, or by none.
+    Certify(u8, u8),
     Trust(bool),
 }
 
@@ -138,7 +139,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (thing(), 0..4_u8).prop_map(|(thing, version)| Step::Put(thing, version)),
         2 => thing().prop_map(Step::Delete),
-        2 => (0..3_u8, any::<bool>()).prop_map(|(proxy, has)| Step::Certify(proxy, has)),
+        2 => (0..3_u8, 0..3_u8).prop_map(|(proxy, by)| Step::Certify(proxy, by)),
         1 => any::<bool>().prop_map(Step::Trust),
     ]
 }
@@ -171,13 +172,17 @@ fn apply(zone: &mut Zone, step: &Step) {
     match step {
         Step::Put(thing, version) => zone.put(&thing.row(*version)),
         Step::Delete(thing) => zone.delete(&thing.row(0)),
-        Step::Certify(proxy, has) => {
+        Step::Certify(proxy, by) => {
             let name = PROXIES.get(usize::from(*proxy)).unwrap();
             let mut all = zone.certified.issued.lock();
-            if *has {
-                all.insert((*name).into(), issued(name, 1));
-            } else {
-                all.remove(*name);
+            match by {
+                0 => drop(all.remove(*name)),
+                1 => drop(all.insert((*name).into(), issued(name, 1))),
+                _ => {
+                    let other = "kri_mid_shop___other_".parse().unwrap();
+                    let identity = std::sync::Arc::new(other);
+                    all.insert((*name).into(), Issued { identity, ..issued(name, 1) });
+                }
             }
             drop(all);
             let key = resource::ResourceKey::in_mesh(&shop(), name);
