@@ -210,7 +210,7 @@ fn of_several_services_that_labels_select_the_oldest_is_meant() {
     let mut zone = Zone::of(&[
         web_with(json!([{ "port": 3001, "backendRef": by_labels }])),
         remote("east", "cart").created(20),
-        remote("south", "cart").created(30),
+        remote("a-south", "cart").created(30),
     ]);
     zone.certified.issued.lock().insert("web-1".into(), issued("web-1", 1));
     let mut stream = zone.connect_as("web-1", Traits::default()).unwrap();

@@ -199,7 +199,10 @@ impl Tcp {
     }
 }
 
-const CHANGED: [(Type, &str); 3] = [(Secret, TCP), (Extension, TCP), (Runtime, RUNTIME)];
+/// Somebody more may connect.
+const WIDENED: [(Type, &str); 2] = [(Secret, TCP), (Extension, TCP)];
+/// Somebody may not connect any more.
+const NARROWED: [(Type, &str); 3] = [(Secret, TCP), (Extension, TCP), (Runtime, RUNTIME)];
 
 #[test]
 fn who_may_connect_is_a_generation_and_one_that_admitted_more_is_withdrawn() {
@@ -208,12 +211,12 @@ fn who_may_connect_is_a_generation_and_one_that_admitted_more_is_withdrawn() {
     tcp.assert_withdrawn(&[]);
 
     tcp.zone.put(&permission("p", &[WEB, ADMIN]));
-    assert_eq!(tcp.stream.marks(), marks(&CHANGED));
+    assert_eq!(tcp.stream.marks(), marks(&WIDENED));
     let second = tcp.admits(&allowed("p", &[WEB, ADMIN]));
     tcp.assert_withdrawn(&[]);
 
     tcp.zone.put(&permission("p", &[WEB]));
-    assert_eq!(tcp.stream.marks(), marks(&CHANGED));
+    assert_eq!(tcp.stream.marks(), marks(&NARROWED));
     let third = tcp.admits(&allowed("p", &[WEB]));
     tcp.assert_withdrawn(&[first, second]);
 
@@ -268,14 +271,16 @@ fn permissions_that_changed_while_the_process_was_away_close_nothing() {
     tcp.stream.marks();
     tcp.admits(&allowed("p", &[WEB]));
     tcp.zone.settle();
-    assert_eq!(tcp.stream.marks(), marks(&CHANGED));
+    assert_eq!(tcp.stream.marks(), marks(&WIDENED));
     tcp.admits(&allowed("p", &[WEB, ADMIN]));
     tcp.assert_withdrawn(&[]);
 }
 
 #[test]
 fn what_is_written_down_about_a_proxy_outlives_it_by_a_day() {
-    let mut zone = Tcp::new().zone;
+    let tcp = Tcp::new();
+    let first = tcp.admits(&allowed("p", &[WEB]));
+    let mut zone = tcp.zone;
     let day = jiff::SignedDuration::from_hours(24);
     zone.delete(&cart(json!([])));
     let mut zone = zone.restarted();
@@ -285,6 +290,11 @@ fn what_is_written_down_about_a_proxy_outlives_it_by_a_day() {
     *zone.time.lock() = start() + day;
     zone.settle();
     assert_eq!(zone.written(), 0);
+
+    zone.put(&cart(json!([super::tcp(9000)])));
+    let stream = zone.connect("cart-1");
+    let again = Tcp { zone, stream }.admits(&allowed("p", &[WEB]));
+    assert!(again > first, "a number is not used again");
 }
 
 #[test]
@@ -314,15 +324,14 @@ fn permissions_hold_when_they_are_written_down_and_the_old_ones_until_then() {
     assert_eq!((stream.names(Listener), stream.get(Listener, TCP)), (vec![], None));
     let (written, record) = zone.meshes.unwritten().remove(0);
     zone.meshes.written(&written, record);
-    let opened =
-        [(Cluster, TCP), (Listener, TCP), (Secret, TCP), (Extension, TCP), (Runtime, RUNTIME)];
+    let opened = [(Cluster, TCP), (Listener, TCP), (Secret, TCP), (Extension, TCP)];
     assert_eq!(stream.marks(), marks(&opened));
 
     let before = stream.everything();
     zone.put_unwritten(&permission("p", &[WEB]));
     assert_eq!((stream.marks(), stream.everything()), (BTreeSet::new(), before));
     zone.settle();
-    assert_eq!(stream.marks(), marks(&CHANGED));
+    assert_eq!(stream.marks(), marks(&WIDENED));
 }
 
 #[test]
@@ -380,7 +389,7 @@ fn a_proxy_serves_what_its_dataplane_says_now() {
     let mut zone = Zone::of(&[cart(json!([http(8080)]))]);
     let mut stream = zone.connect("cart-1");
     zone.put(&cart(json!([http(8081)])));
-    assert_eq!(stream.marks(), marks(&[(Cluster, HTTP), (Listener, HTTP), (Route, HTTP)]));
+    assert_eq!(stream.marks(), marks(&[(Cluster, HTTP), (Listener, HTTP)]));
     assert_eq!(zone.problems(), []);
     zone.put(&cart(json!([http(8081)])).with("/networking/address", "cart.example".into()));
     let why = r#"networking.address: "cart.example" is not an IP address"#;
