@@ -1,0 +1,205 @@
+//! Who a proxy is: by its token, never by what it says.
+
+use super::place::Ids;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use daemon::Clock;
+use identity::token::{self, DataplaneClaims, DataplaneFacts, KeySet, Refused, Revocations};
+use kinds::{dataplane::Dataplane, secret};
+use parking_lot::Mutex;
+use proto::kuma::mesh::v1alpha1::dataplane::networking::listener;
+use resource::{Labels, MeshName, Resource, ResourceKey, label};
+use serde::Deserialize;
+use std::{collections::BTreeMap, sync::Arc};
+use store::view::{KindId, Reader, Revision};
+
+const SIGNING_KEY: &str = "dataplane-token-signing-key-";
+const REVOCATIONS: &str = "dataplane-token-revocations-";
+/// A longer credential is none.
+const LONGEST: usize = 16 << 10;
+
+/// Why a proxy is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unauthenticated {
+    #[error("there is no token in `authorization`")]
+    NoToken,
+    #[error("the token names no mesh")]
+    NoMesh,
+    #[error("mesh {0} has no key that signs dataplane tokens")]
+    NoKeys(MeshName),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// Why a proxy may not be the Dataplane that it wants to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Forbidden {
+    #[error("{0}")]
+    Claims(Refused),
+    #[error("Dataplane {key} exists, and the token is not for it: {reason}")]
+    TakeOver {
+        key: ResourceKey,
+        reason: Refused,
+    },
+    #[error(
+        "the SPIFFE ID of {0} contains its workload, so its token must be bound to one: create it for a workload"
+    )]
+    Unbound(ResourceKey),
+    #[error(
+        "the SPIFFE ID of {0} contains its workload, so it needs the label kuma.io/workload"
+    )]
+    NoWorkload(ResourceKey),
+}
+
+/// A token that is good. What it is good for is asked afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bearer {
+    pub(super) mesh: MeshName,
+    pub(super) claims: DataplaneClaims,
+    /// As it came.
+    pub(super) token: Arc<str>,
+}
+
+/// The tokens of all meshes.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    reader: Reader,
+    secret: KindId,
+    global_secret: KindId,
+    clock: Clock,
+    /// Reading a key takes longer than verifying with it.
+    read: Mutex<BTreeMap<MeshName, Arc<Read>>>,
+}
+
+#[derive(Debug)]
+struct Read {
+    at: [Revision; 2],
+    keys: KeySet,
+    revoked: Revocations,
+}
+
+impl Tokens {
+    pub(super) fn new(reader: Reader, ids: &Ids, clock: Clock) -> Self {
+        let (secret, global_secret) = (ids.secret, ids.global_secret);
+        Self { reader, secret, global_secret, clock, read: Mutex::default() }
+    }
+
+    /// Accepts what stands in `authorization`: a token, with `Bearer` before it or without.
+    pub(super) fn accept(&self, authorization: &[u8]) -> Result<Bearer, Unauthenticated> {
+        let text = std::str::from_utf8(authorization).map_err(|_| Unauthenticated::NoToken)?;
+        let token = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+        if token.is_empty() || token.len() > LONGEST {
+            return Err(Unauthenticated::NoToken);
+        }
+        // Only to know whose keys to ask. It counts once they have signed it.
+        let mesh = claimed_mesh(token).ok_or(Unauthenticated::NoMesh)?;
+        let read = self.of(&mesh);
+        if read.keys.is_empty() {
+            return Err(Unauthenticated::NoKeys(mesh));
+        }
+        let now = self.clock.now();
+        let accepted = token::verify::<DataplaneClaims>(&read.keys, token, now, &read.revoked)?;
+        Ok(Bearer { mesh, claims: accepted.claims, token: token.into() })
+    }
+
+    fn of(&self, mesh: &MeshName) -> Arc<Read> {
+        let at = [self.secret, self.global_secret].map(|kind| self.reader.rows(kind).0);
+        if let Some(read) = self.read.lock().get(mesh).filter(|read| read.at == at) {
+            return read.clone();
+        }
+        let read = Arc::new(self.look_up(mesh, at));
+        let mut all = self.read.lock();
+        // A mesh without keys may be a name that somebody made up.
+        if !read.keys.is_empty() {
+            all.insert(mesh.clone(), read.clone());
+        }
+        read
+    }
+
+    fn look_up(&self, mesh: &MeshName, at: [Revision; 2]) -> Read {
+        let (_, secrets) = self.reader.rows(self.secret);
+        let mut keys = KeySet::default();
+        let prefix = format!("{SIGNING_KEY}{mesh}-");
+        let first = ResourceKey::in_mesh(mesh, &prefix);
+        for row in secrets.after(Some(&first)) {
+            let key = &row.head.key;
+            if key.mesh.as_ref() != Some(mesh) {
+                break;
+            }
+            let Some(serial) = key.name.strip_prefix(&*prefix) else { break };
+            let Ok(serial) = serial.parse() else { continue };
+            let Some(pem) = text(row) else { continue };
+            if let Err(error) = keys.insert(serial, &pem) {
+                tracing::warn!(secret = %key, %error, "signing key cannot be used");
+            }
+        }
+        let name = format!("{REVOCATIONS}{mesh}");
+        let of_mesh = self.reader.get(self.secret, &ResourceKey::in_mesh(mesh, &name));
+        let global = self.reader.get(self.global_secret, &ResourceKey::global(&name));
+        let ids = [of_mesh, global].into_iter().flatten().filter_map(|row| text(&row));
+        let revoked = Revocations::parse(&ids.collect::<Vec<_>>().join(","));
+        Read { at, keys, revoked }
+    }
+}
+
+fn text(row: &Resource) -> Option<String> {
+    // Both kinds of secrets are the same message.
+    let secret = kinds::read::<secret::Secret>(row).ok()?;
+    String::from_utf8(secret.data().to_vec()).ok()
+}
+
+fn claimed_mesh(token: &str) -> Option<MeshName> {
+    #[derive(Deserialize)]
+    struct Claimed {
+        #[serde(rename = "Mesh")]
+        mesh: String,
+    }
+    let body = token.split('.').nth(1)?;
+    let body = URL_SAFE_NO_PAD.decode(body.trim_end_matches('=')).ok()?;
+    let claimed: Claimed = serde_json::from_slice(&body).ok()?;
+    MeshName::new(&claimed.mesh).ok()
+}
+
+/// What a Dataplane is, for a token.
+pub(super) struct Wanted<'a> {
+    pub(super) key: &'a ResourceKey,
+    pub(super) labels: &'a Labels,
+    pub(super) spec: &'a Dataplane,
+}
+
+impl Bearer {
+    /// Whether the bearer may be `wanted`. If something of that name is `stored` the token must be
+    /// for that one too: labels that the proxy chose itself prove nothing.
+    pub(super) fn may_be(
+        &self,
+        wanted: &Wanted<'_>,
+        stored: Option<&Wanted<'_>>,
+        needs_workload: bool,
+    ) -> Result<(), Forbidden> {
+        self.admits(wanted).map_err(Forbidden::Claims)?;
+        if let Some(stored) = stored {
+            let key = || stored.key.clone();
+            self.admits(stored).map_err(|reason| Forbidden::TakeOver { key: key(), reason })?;
+        }
+        if needs_workload {
+            if wanted.labels.get(label::WORKLOAD).is_none_or(str::is_empty) {
+                return Err(Forbidden::NoWorkload(wanted.key.clone()));
+            }
+            if self.claims.workload.is_empty() {
+                return Err(Forbidden::Unbound(wanted.key.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn admits(&self, wanted: &Wanted<'_>) -> Result<(), Refused> {
+        let labels = wanted.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let ingress = wanted.spec.has_listener(listener::Type::ZoneIngress);
+        self.claims.admits(&DataplaneFacts {
+            mesh: wanted.key.mesh.as_ref().map_or("", MeshName::as_str),
+            name: &wanted.key.name,
+            r#type: if ingress { "ingress" } else { "dataplane" },
+            labels: &labels.collect(),
+            workload: wanted.labels.get(label::WORKLOAD),
+        })
+    }
+}
