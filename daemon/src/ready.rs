@@ -45,6 +45,13 @@ impl Ready {
         missing
     }
 
+    /// Waits until `part` is not missing.
+    pub async fn wait_for(&self, part: &str) {
+        // Cannot fail: we hold a sender.
+        let there = |missing: &Missing| !missing.contains_key(part);
+        drop(self.missing.subscribe().wait_for(there).await);
+    }
+
     /// Waits until no part is missing.
     pub async fn wait(&self) {
         // Cannot fail: we hold a sender.
@@ -81,9 +88,12 @@ mod tests {
         let ready = Ready::new(shutdown.clone());
         let (kds, store, again) = (ready.guard("kds"), ready.guard("store"), ready.guard("kds"));
         assert_eq!(ready.missing(), ["kds", "store"]);
+        let mut part = tokio_test::task::spawn(ready.wait_for("kds"));
         drop(kds);
         assert_eq!(ready.missing(), ["kds", "store"]);
+        assert!(part.poll().is_pending());
         drop(again);
+        assert!(part.poll().is_ready());
         assert_eq!(ready.missing(), ["store"]);
 
         let mut wait = tokio_test::task::spawn(ready.wait());

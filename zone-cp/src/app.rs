@@ -2,15 +2,15 @@
 
 use crate::{
     Addresses, Config, defaults,
-    identities::{Identities, Issuer},
+    identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
     ports::{Ports, Sockets},
-    services,
+    reconcile, services,
 };
 use anyhow::{Context, Result};
 use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults};
-use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
+use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use dns::Records;
 use identity::tls::ServerTls;
 use kds::admin::NoProxies;
@@ -141,7 +141,16 @@ impl Bound {
                 stop(),
             ),
         );
-        drop((issuer, renewed, xds_guard));
+        let meshes = reconcile::Meshes::new(
+            zone.clone(),
+            Arc::new(issuer.clone()),
+            clock.clone(),
+            store.reader(),
+            kinds.id_of(kinds::config::KIND.name).context("a kind is missing")?,
+        );
+        let follow = follow_meshes(meshes.clone(), &store, &kinds, renewed, xds_guard, stop());
+        tasks.spawn("reconcile", follow);
+        tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
 
         let names = Arc::new(Names::default());
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
@@ -195,6 +204,38 @@ async fn serve_admin(
 ) -> Result<()> {
     let router = admin::router(ready, metrics);
     Ok(axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?)
+}
+
+/// Keeps what proxies get.
+fn follow_meshes(
+    meshes: reconcile::Meshes,
+    store: &Local,
+    kinds: &Arc<Kinds>,
+    renewed: identities::Changes,
+    guard: Guard,
+    stop: CancellationToken,
+) -> impl Future<Output = Result<()>> + Send + 'static {
+    let (store, kinds) = (store.clone(), kinds.clone());
+    async move { Ok(meshes.run(&store, &kinds, renewed, guard, stop).await?) }
+}
+
+/// Serves no proxy before the zone knows everything once: what it did not know would be taken for
+/// gone.
+async fn open_when_complete(
+    meshes: reconcile::Meshes,
+    ready: Ready,
+    issuer: Issuer,
+    stop: CancellationToken,
+) -> Result<()> {
+    let complete = async {
+        ready.wait_for("kds").await;
+        issuer.complete().await;
+    };
+    if stop.run_until_cancelled(complete).await.is_some() {
+        meshes.open();
+        stop.cancelled().await;
+    }
+    Ok(())
 }
 
 /// Keeps the names of services.

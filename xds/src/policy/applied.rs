@@ -116,6 +116,12 @@ impl Applied {
         !self.rules.is_empty()
     }
 
+    /// Whether it says anything about a destination, for a proxy that it selects.
+    #[must_use]
+    pub fn concerns(&self, facts: &DestinationFacts<'_>) -> bool {
+        self.items(facts).next().is_some()
+    }
+
     pub(super) const fn attributes(&self) -> Attributes {
         self.order.attributes()
     }

@@ -15,7 +15,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A proxy's certificate.
@@ -115,6 +115,8 @@ struct Shared {
     dirty: Notify,
     /// Something is due earlier than before.
     earlier: Notify,
+    /// Every mesh that the store knew at the start was looked at.
+    complete: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +152,7 @@ impl Issuer {
             state: Mutex::default(),
             dirty: Notify::new(),
             earlier: Notify::new(),
+            complete: watch::Sender::new(false),
         });
         (Self(shared.clone()), Changes(shared))
     }
@@ -174,6 +177,17 @@ impl Issuer {
             }
         }
         result.map(|held| held.issued)
+    }
+
+    /// Waits until everything that was there at the start is known. Before, a proxy that has no
+    /// certificate may have one.
+    pub async fn complete(&self) {
+        // Cannot fail: we hold the sender.
+        drop(self.0.complete.subscribe().wait_for(|complete| *complete).await);
+    }
+
+    pub(super) fn completed(&self) {
+        self.0.complete.send_replace(true);
     }
 
     /// Forgets a proxy that is gone.

@@ -108,6 +108,7 @@ impl<B: Backend> Identities<B> {
             for mesh in meshes {
                 self.settle(&mesh).await?;
             }
+            issuer.completed();
             let expiry = self.expiry.values().min().copied();
             loop {
                 tokio::select! {

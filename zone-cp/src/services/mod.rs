@@ -13,7 +13,7 @@ mod hostnames;
 mod mesh;
 mod plan;
 mod proxy;
-mod selection;
+pub(crate) mod selection;
 mod state;
 mod task;
 #[cfg(test)]

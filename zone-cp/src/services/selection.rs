@@ -9,7 +9,7 @@ type Pair = (String, String);
 
 /// An index from both sides. It may name too many, never too few.
 #[derive(Debug, Default)]
-pub(super) struct Selection {
+pub(crate) struct Selection {
     proxies: BTreeMap<Pair, BTreeSet<Name>>,
     by_label: BTreeMap<Pair, BTreeSet<Name>>,
     by_name: BTreeMap<String, BTreeSet<Name>>,
@@ -34,15 +34,15 @@ fn remove<K: Ord>(table: &mut BTreeMap<K, BTreeSet<Name>>, key: &K, name: &Name)
 }
 
 impl Selection {
-    pub(super) fn add_proxy(&mut self, name: &Name, labels: &Labels) {
+    pub(crate) fn add_proxy(&mut self, name: &Name, labels: &Labels) {
         pairs(labels).for_each(|pair| insert(&mut self.proxies, pair, name));
     }
 
-    pub(super) fn remove_proxy(&mut self, name: &Name, labels: &Labels) {
+    pub(crate) fn remove_proxy(&mut self, name: &Name, labels: &Labels) {
         pairs(labels).for_each(|pair| remove(&mut self.proxies, &pair, name));
     }
 
-    pub(super) fn add_service(&mut self, name: &Name, selector: &Selector) {
+    pub(crate) fn add_service(&mut self, name: &Name, selector: &Selector) {
         match key(selector) {
             Some(Key::Proxy(proxy)) => insert(&mut self.by_name, proxy, name),
             Some(Key::Label(pair)) => insert(&mut self.by_label, pair, name),
@@ -53,7 +53,7 @@ impl Selection {
         }
     }
 
-    pub(super) fn remove_service(&mut self, name: &Name, selector: &Selector) {
+    pub(crate) fn remove_service(&mut self, name: &Name, selector: &Selector) {
         match key(selector) {
             Some(Key::Proxy(proxy)) => remove(&mut self.by_name, &proxy, name),
             Some(Key::Label(pair)) => remove(&mut self.by_label, &pair, name),
@@ -65,7 +65,7 @@ impl Selection {
     }
 
     /// The services that may select the proxy `name` with `labels`.
-    pub(super) fn services(&self, name: &str, labels: &Labels) -> BTreeSet<Name> {
+    pub(crate) fn services(&self, name: &str, labels: &Labels) -> BTreeSet<Name> {
         let by_label = pairs(labels).filter_map(|pair| self.by_label.get(&pair));
         let others = [self.by_name.get(name), Some(&self.selecting_all)];
         by_label.chain(others.into_iter().flatten()).flatten().cloned().collect()
@@ -73,7 +73,7 @@ impl Selection {
 
     /// The proxies that `selector` may select, the fewest that one of its labels leaves; `None` if
     /// that can be any.
-    pub(super) fn proxies(&self, selector: &Selector) -> Option<BTreeSet<Name>> {
+    pub(crate) fn proxies(&self, selector: &Selector) -> Option<BTreeSet<Name>> {
         if let Some(proxy) = &selector.dataplane_ref {
             return Some([Name::from(&*proxy.name)].into());
         }

@@ -1,0 +1,146 @@
+//! What a proxy says about whom it calls, before it is known whom that is.
+
+use super::services::{Entry, Service};
+use kinds::dataplane::Dataplane;
+use proto::kuma::mesh::v1alpha1::dataplane::networking::{
+    Outbound, outbound::BackendRef, transparent_proxying::ReachableBackendRef,
+};
+use resource::label;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+/// Whom a proxy calls, and where it listens for that. Proxies that say the same get the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Calls {
+    /// Each of these at an address of its own.
+    pub(super) explicit: Vec<(Reference, SocketAddr)>,
+    /// Services at their virtual addresses.
+    pub(super) reach: Reach,
+}
+
+/// Which services a proxy reaches at their virtual addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    #[default]
+    Nothing,
+    Everything,
+    Only(Vec<Reference>),
+}
+
+/// Names services, and a port of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reference {
+    which: Which,
+    /// Every port, if it is not said.
+    port: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Which {
+    /// The service of that name in this zone's store.
+    Name(String),
+    /// Those with all these labels.
+    Labels(BTreeMap<String, String>),
+    /// Nothing is said, or of a kind that is not known here.
+    None,
+}
+
+/// Where an explicit outbound listens unless it says so.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+impl Calls {
+    /// What a Dataplane says; whether its proxy binds virtual addresses, it says itself.
+    pub(super) fn of(dataplane: &Dataplane, binds_vips: bool) -> Self {
+        let networking = dataplane.0.networking.as_ref();
+        let outbounds = networking.map_or(&[][..], |networking| &networking.outbound);
+        let reachable = networking
+            .and_then(|networking| networking.transparent_proxying.as_ref())
+            .and_then(|proxying| proxying.reachable_backends.as_ref());
+        let reach = match reachable {
+            _ if !binds_vips => Reach::Nothing,
+            None => Reach::Everything,
+            Some(only) => Reach::Only(only.refs.iter().map(Reference::reachable).collect()),
+        };
+        let mut explicit: Vec<_> = outbounds.iter().filter_map(explicit).collect();
+        explicit.sort();
+        explicit.dedup();
+        Self { explicit, reach }
+    }
+
+    /// Whether `entry` is reached at its virtual addresses.
+    pub(super) fn reaches(&self, entry: &Entry) -> bool {
+        match &self.reach {
+            Reach::Nothing => false,
+            Reach::Everything => true,
+            Reach::Only(references) => references.iter().any(|reference| {
+                reference.selects(&entry.service) && reference.is_port(entry.number)
+            }),
+        }
+    }
+}
+
+fn explicit(outbound: &Outbound) -> Option<(Reference, SocketAddr)> {
+    let port = u16::try_from(outbound.port).ok()?;
+    let address = match &*outbound.address {
+        "" => LOOPBACK,
+        address => address.parse().ok()?,
+    };
+    let reference = Reference::explicit(outbound.backend_ref.as_ref()?);
+    Some((reference, SocketAddr::new(address, port)))
+}
+
+impl Reference {
+    fn explicit(backend: &BackendRef) -> Self {
+        let BackendRef { kind, name, port, labels } = backend;
+        Self { which: Which::of(kind, name, labels.clone()), port: Some(*port) }
+    }
+
+    fn reachable(backend: &ReachableBackendRef) -> Self {
+        let ReachableBackendRef { kind, name, namespace, port, labels } = backend;
+        let mut labels = labels.clone();
+        let which = if namespace.is_empty() {
+            Which::of(kind, name, labels)
+        } else {
+            // In a namespace several resources of the store may have had this name.
+            labels.insert(label::DISPLAY_NAME.into(), name.clone());
+            labels.insert(label::NAMESPACE.into(), namespace.clone());
+            Which::of(kind, "", labels)
+        };
+        Self { which, port: *port }
+    }
+
+    /// Whether it names the service, whatever the port.
+    pub(super) fn selects(&self, service: &Service) -> bool {
+        match &self.which {
+            Which::Name(name) => **name == *service.name,
+            Which::Labels(labels) => {
+                service.labels.contain(labels.iter().map(|(key, value)| (&**key, &**value)))
+            }
+            Which::None => false,
+        }
+    }
+
+    /// Whether it names at most the service of that name.
+    pub(super) fn name(&self) -> Option<&str> {
+        match &self.which {
+            Which::Name(name) => Some(name),
+            Which::Labels(_) | Which::None => None,
+        }
+    }
+
+    pub(super) fn is_port(&self, number: u16) -> bool {
+        self.port.is_none_or(|port| port == u32::from(number))
+    }
+}
+
+impl Which {
+    fn of(kind: &str, name: &str, labels: BTreeMap<String, String>) -> Self {
+        match (kind, name) {
+            ("MeshService", "") if !labels.is_empty() => Self::Labels(labels),
+            ("MeshService", name) if !name.is_empty() => Self::Name(name.into()),
+            _ => Self::None,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Proxies come and go, and become others.
+
+use super::{
+    calls::Calls,
+    groups::Key,
+    marks::ProxyId,
+    mesh::Mesh,
+    proxies::{Circumstances, Connected, Traits},
+    tcp::Record,
+};
+use crate::identities::Issued;
+use delta::Name;
+use resource::Labels;
+use std::{collections::BTreeMap, sync::Arc};
+use xds::{Marker, Type, names, policy::ProxyFacts};
+
+impl Mesh {
+    /// A proxy connected. Another one of that name has lost its stream.
+    pub(super) fn connect(
+        &mut self,
+        id: ProxyId,
+        name: &Name,
+        traits: Traits,
+        marker: Marker,
+        record: Record,
+    ) {
+        if let Some(before) = self.by_name.insert(name.clone(), id) {
+            self.forget(before);
+        }
+        self.proxies.insert(id, Connected::new(name.clone(), traits, marker, record));
+        self.unidentified.insert(id);
+        self.select(id);
+        self.open(id);
+    }
+
+    /// A stream ended. Returns whether the proxy has no other.
+    pub(super) fn disconnect(&mut self, id: ProxyId) -> bool {
+        let Some(name) = self.proxies.get(&id).map(|proxy| proxy.name.clone()) else {
+            return false;
+        };
+        self.forget(id);
+        self.by_name.remove(&name);
+        true
+    }
+
+    fn forget(&mut self, id: ProxyId) {
+        self.marks.forget(id);
+        self.unidentified.remove(&id);
+        if let Some(Connected { group: Some(group), .. }) = self.proxies.remove(&id) {
+            self.groups.leave(id, group);
+        }
+    }
+
+    /// Whether a Dataplane of that name is known.
+    pub(super) fn labels_of(&self, name: &str) -> Option<&Labels> {
+        self.replicas.get(name).map(|replica| &replica.labels)
+    }
+
+    /// Those whose certificates are to be asked for, with their names and labels.
+    pub(super) fn unidentified(&mut self) -> Vec<(ProxyId, Name, Option<Labels>)> {
+        let ids = std::mem::take(&mut self.unidentified);
+        let named =
+            ids.into_iter().filter_map(|id| Some((id, self.proxies.get(&id)?.name.clone())));
+        named.map(|(id, name)| (id, name.clone(), self.labels_of(&name).cloned())).collect()
+    }
+
+    /// The certificate of a proxy may be another one now.
+    pub(super) fn reidentify(&mut self, name: &str) {
+        self.unidentified.extend(self.by_name.get(name));
+    }
+
+    /// A proxy has this certificate now.
+    pub(super) fn identify(&mut self, id: ProxyId, issued: Option<Arc<Issued>>) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut proxy.issued, issued);
+        let now = &proxy.issued;
+        if before == *now {
+            return;
+        }
+        let who = |it: &Option<Arc<Issued>>| it.as_ref().map(|it| it.identity.clone());
+        for identity in [who(&before), who(now)].into_iter().flatten() {
+            self.marks.mark(id, Type::Secret, &identity.to_string().into());
+        }
+        if who(&before) != who(now) {
+            proxy.mark_inbounds(id, &mut self.marks);
+            self.regroup(id);
+        }
+    }
+
+    /// Looks at all policies for those that concern a proxy.
+    pub(super) fn select(&mut self, id: ProxyId) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        let nothing = Labels::default();
+        let labels = self.replicas.get(&proxy.name).map_or(&nothing, |replica| &replica.labels);
+        proxy.select(&self.name, labels, self.policies.values());
+    }
+
+    pub(super) fn open(&mut self, id: ProxyId) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        let Some(replica) = self.replicas.get(&proxy.name) else {
+            proxy.close(id, &mut self.marks);
+            return;
+        };
+        let circumstances = Circumstances { id, replica, moment: self.moment };
+        let name = proxy.name.clone();
+        match proxy.open(&circumstances, &mut self.marks) {
+            Some(record) => drop(self.unwritten.insert(name, record)),
+            None => drop(self.unwritten.remove(&name)),
+        }
+    }
+
+    /// Finds the proxies that get the same as this one.
+    pub(super) fn regroup(&mut self, id: ProxyId) {
+        let Some(proxy) = self.proxies.get(&id) else { return };
+        let before = proxy.group;
+        let replica = self.replicas.get(&proxy.name);
+        let key = proxy.issued.as_ref().zip(replica).map(|(issued, replica)| {
+            let facts = ProxyFacts { mesh: &self.name, labels: &replica.labels };
+            let policies = self.policies.iter();
+            let select = policies.filter(|(_, it)| it.is_outbound() && it.selects(&facts));
+            Key {
+                identity: issued.identity.to_string().into(),
+                calls: Arc::new(Calls::of(&replica.spec, proxy.traits.binds_vips)),
+                policies: select.map(|(id, _)| id.clone()).collect(),
+            }
+        });
+        let now = key.map(|key| {
+            let wanted = key.policies.clone();
+            let policies =
+                || wanted.iter().filter_map(|id| self.policies.get(id)).cloned().collect();
+            self.groups.join(id, key, policies, &self.services)
+        });
+        self.groups.mark_move(id, before, now, &mut self.marks);
+        if let Some(before) = before.filter(|before| Some(*before) != now) {
+            self.groups.leave(id, before);
+        }
+        if let Some(proxy) = self.proxies.get_mut(&id) {
+            proxy.group = now;
+        }
+    }
+
+    /// What is to be written down before it holds.
+    pub(super) fn unwritten(&mut self) -> BTreeMap<Name, Record> {
+        std::mem::take(&mut self.unwritten)
+    }
+
+    /// Something was written down.
+    pub(super) fn written(&mut self, name: &Name, record: Record) {
+        let Some(id) = self.by_name.get(name).copied() else { return };
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        proxy.record = record;
+        self.marks.mark(id, Type::Runtime, &names::RUNTIME.into());
+        self.open(id);
+    }
+}

@@ -1,0 +1,413 @@
+//! What proxies get to call their destinations with.
+//!
+//! Proxies that say the same about whom they call, under the same policies and by the same identity,
+//! form a group and are treated as one. A mesh without restrictions is one group, so ten thousand
+//! proxies that may call a thousand services are a thousand calls, not ten million.
+
+use super::{
+    calls::Calls,
+    marks::{Marks, ProxyId},
+    services::{Changed, Entry, Services},
+};
+use delta::Name;
+use resource::Version;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+use xds::{
+    Type,
+    draft::OutboundDraft,
+    policy::{self, Applied, DestinationFacts},
+};
+
+/// Kind and name of a policy.
+pub(super) type PolicyId = (&'static str, Name);
+
+/// What proxies have in common that get the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    /// The KRI of the MeshIdentity by which they call.
+    pub(super) identity: Name,
+    pub(super) calls: Arc<Calls>,
+    /// Those that select them and say something about outgoing traffic.
+    pub(super) policies: BTreeSet<PolicyId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GroupId(u32);
+
+/// A destination, as a group calls it.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) entry: Arc<Entry>,
+    /// Where applications reach it.
+    pub(super) binds: Arc<BTreeSet<SocketAddr>>,
+    pub(super) draft: Arc<Draft>,
+}
+
+/// A draft, and the versions of its parts.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) draft: OutboundDraft,
+    pub(super) cluster: Version,
+    pub(super) listener: Version,
+    pub(super) route: Version,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) key: Key,
+    policies: Vec<Arc<Applied>>,
+    members: BTreeSet<ProxyId>,
+    /// Where the members listen for what they name.
+    explicit: BTreeMap<Name, BTreeSet<SocketAddr>>,
+    pub(super) calls: BTreeMap<Name, Call>,
+}
+
+/// All groups of a mesh.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    groups: BTreeMap<GroupId, Group>,
+    by_key: BTreeMap<Key, GroupId>,
+    callers: BTreeMap<Name, BTreeSet<GroupId>>,
+    last: u32,
+}
+
+impl Draft {
+    fn of(draft: OutboundDraft) -> Self {
+        fn version(part: &impl Serialize) -> Version {
+            Version::of(&serde_json::to_vec(part).expect("a draft is plain JSON"))
+        }
+        let OutboundDraft { cluster, listener, route } = &draft;
+        let (cluster, listener, route) = (version(cluster), version(listener), version(route));
+        Self { draft, cluster, listener, route }
+    }
+}
+
+fn facts(entry: &Entry) -> DestinationFacts<'_> {
+    let (kri, labels) = (&entry.destination.kri, &entry.service.labels);
+    DestinationFacts { kri, labels, port: entry.number }
+}
+
+impl Call {
+    fn is_http(&self) -> bool {
+        self.entry.destination.protocol.is_http()
+    }
+
+    pub(super) fn has_listener(&self) -> bool {
+        !self.binds.is_empty()
+    }
+
+    pub(super) fn has_route(&self) -> bool {
+        self.is_http()
+    }
+
+    /// The types of which a proxy gets something else when one call becomes the other.
+    fn difference(before: Option<&Self>, now: Option<&Self>) -> Vec<Type> {
+        let (Some(one), Some(two)) = (before, now) else {
+            let Some(call) = before.or(now) else { return Vec::new() };
+            let listener = call.has_listener().then_some(Type::Listener);
+            let route = call.has_route().then_some(Type::Route);
+            let always = [Type::Cluster, Type::Endpoint];
+            return always.into_iter().chain(listener).chain(route).collect();
+        };
+        let (from, to) = (&one.entry.destination, &two.entry.destination);
+        let spoken = from.protocol != to.protocol;
+        let cluster = from != to || one.draft.cluster != two.draft.cluster;
+        let listener = spoken || one.binds != two.binds || one.draft.listener != two.draft.listener;
+        let route = spoken || one.has_route() && one.draft.route != two.draft.route;
+        let changed = [
+            cluster.then_some(Type::Cluster),
+            (listener && (one.has_listener() || two.has_listener())).then_some(Type::Listener),
+            route.then_some(Type::Route),
+        ];
+        changed.into_iter().flatten().collect()
+    }
+}
+
+impl Group {
+    fn draft(&self, entry: &Entry) -> Arc<Draft> {
+        Arc::new(Draft::of(policy::outbound(&self.policies, &facts(entry))))
+    }
+
+    /// How the members call a destination, if they do.
+    fn call(&self, name: &Name, entry: Option<&Arc<Entry>>) -> Option<Call> {
+        let entry = entry.filter(|entry| entry.is_callable())?;
+        let reached = self.key.calls.reaches(entry);
+        let binds = match self.explicit.get(name) {
+            None if !reached => return None,
+            None => entry.vips.clone(),
+            Some(binds) if !reached => Arc::new(binds.clone()),
+            Some(binds) => Arc::new(binds.union(&entry.vips).copied().collect()),
+        };
+        Some(Call { entry: entry.clone(), binds, draft: self.draft(entry) })
+    }
+
+    fn mark_all(&self, kind: Type, name: &Name, marks: &mut Marks) {
+        self.members.iter().for_each(|proxy| marks.mark(*proxy, kind, name));
+    }
+}
+
+impl Groups {
+    /// The group of proxies with that in common, with a new member.
+    pub(super) fn join(
+        &mut self,
+        proxy: ProxyId,
+        key: Key,
+        policies: impl FnOnce() -> Vec<Arc<Applied>>,
+        services: &Services,
+    ) -> GroupId {
+        let id = match self.by_key.get(&key) {
+            Some(id) => *id,
+            None => {
+                let explicit = services.resolve(&key.calls.explicit);
+                let (members, calls) = (BTreeSet::new(), BTreeMap::new());
+                let group = Group { key, policies: policies(), members, explicit, calls };
+                self.found(group, services)
+            }
+        };
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.members.insert(proxy);
+        }
+        id
+    }
+
+    fn found(&mut self, mut group: Group, services: &Services) -> GroupId {
+        let all = services.destinations();
+        let calls =
+            all.filter_map(|(name, entry)| Some((name.clone(), group.call(name, Some(entry))?)));
+        group.calls = calls.collect();
+        self.add(group)
+    }
+
+    fn add(&mut self, group: Group) -> GroupId {
+        self.last += 1;
+        let id = GroupId(self.last);
+        for name in group.calls.keys() {
+            self.callers.entry(name.clone()).or_default().insert(id);
+        }
+        self.by_key.insert(group.key.clone(), id);
+        self.groups.insert(id, group);
+        id
+    }
+
+    /// A proxy is not of that group any more. One without members is forgotten.
+    pub(super) fn leave(&mut self, proxy: ProxyId, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.members.remove(&proxy);
+        if group.members.is_empty() {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: GroupId) {
+        let Some(group) = self.groups.remove(&id) else { return };
+        if self.by_key.get(&group.key) == Some(&id) {
+            self.by_key.remove(&group.key);
+        }
+        for name in group.calls.keys() {
+            forget(&mut self.callers, name, id);
+        }
+    }
+
+    pub(super) fn get(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id)
+    }
+
+    /// Marks what changes for a proxy that comes from one group into another.
+    pub(super) fn mark_move(
+        &self,
+        proxy: ProxyId,
+        from: Option<GroupId>,
+        to: Option<GroupId>,
+        marks: &mut Marks,
+    ) {
+        if from == to {
+            return;
+        }
+        let nothing = BTreeMap::new();
+        let calls = |id: Option<GroupId>| {
+            id.and_then(|id| self.groups.get(&id)).map_or(&nothing, |group| &group.calls)
+        };
+        let identity = |id: Option<GroupId>| {
+            id.and_then(|id| self.groups.get(&id)).map(|group| &group.key.identity)
+        };
+        let same_identity = identity(from) == identity(to);
+        let (from, to) = (calls(from), calls(to));
+        let names: BTreeSet<&Name> = from.keys().chain(to.keys()).collect();
+        for name in names {
+            for kind in Call::difference(from.get(name), to.get(name)) {
+                marks.mark(proxy, kind, name);
+            }
+            if !same_identity {
+                marks.mark(proxy, Type::Cluster, name);
+            }
+        }
+    }
+
+    /// The members of the groups that call a destination.
+    pub(super) fn callers(&self, name: &str) -> impl Iterator<Item = ProxyId> {
+        let groups = self.callers.get(name).into_iter().flatten();
+        groups.filter_map(|id| self.groups.get(id)).flat_map(|group| group.members.iter().copied())
+    }
+
+    /// A service changed, and its destinations as in `changed`.
+    pub(super) fn service_changed(
+        &mut self,
+        services: &Services,
+        touches: impl Fn(&Calls) -> bool,
+        changed: &[Changed],
+        marks: &mut Marks,
+    ) {
+        for (id, group) in &mut self.groups {
+            let mut names: BTreeSet<Name> = changed.iter().map(|it| it.name.clone()).collect();
+            if touches(&group.key.calls) {
+                let explicit = services.resolve(&group.key.calls.explicit);
+                let all = explicit.keys().chain(group.explicit.keys());
+                names.extend(
+                    all.filter(|name| explicit.get(*name) != group.explicit.get(*name)).cloned(),
+                );
+                group.explicit = explicit;
+            }
+            for name in names {
+                let now = group.call(&name, services.destination(&name));
+                for kind in Call::difference(group.calls.get(&name), now.as_ref()) {
+                    group.mark_all(kind, &name, marks);
+                }
+                match now {
+                    Some(call) => {
+                        self.callers.entry(name.clone()).or_default().insert(*id);
+                        group.calls.insert(name, call);
+                    }
+                    None => {
+                        forget(&mut self.callers, &name, *id);
+                        group.calls.remove(&name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A policy says something else, appeared or is gone. Returns where its proxies are now, and the
+    /// destinations whose drafts changed.
+    pub(super) fn policy_changed(
+        &mut self,
+        policy: &Replaced<'_>,
+        selects: impl Fn(&Applied, ProxyId) -> bool,
+        marks: &mut Marks,
+    ) -> PolicyEffect {
+        let mut effect = PolicyEffect::default();
+        let new = policy.new.filter(|new| new.is_outbound());
+        let policy = Replaced { old: policy.old.filter(|old| old.is_outbound()), new, ..*policy };
+        if policy.old.is_none() && new.is_none() {
+            return effect;
+        }
+        for id in self.groups.keys().copied().collect::<Vec<_>>() {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            let members = group.members.iter().copied();
+            let selected: BTreeSet<ProxyId> =
+                members.filter(|proxy| new.is_some_and(|new| selects(new, *proxy))).collect();
+            if selected.is_empty() && !group.key.policies.contains(policy.id) {
+                continue;
+            }
+            let nobody = Replaced { new: None, ..policy };
+            if selected.is_empty() {
+                self.revise(id, &nobody, &mut effect, marks);
+            } else if selected.len() == group.members.len() {
+                self.revise(id, &policy, &mut effect, marks);
+            } else {
+                // From now on they are two groups.
+                group.members = group.members.difference(&selected).copied().collect();
+                let other = Group { members: selected, ..group.clone() };
+                let key = other.key.clone();
+                let other = self.add(other);
+                self.by_key.insert(key, id);
+                self.revise(id, &nobody, &mut effect, marks);
+                self.revise(other, &policy, &mut effect, marks);
+            }
+        }
+        effect
+    }
+
+    /// Replaces one policy of a whole group.
+    fn revise(
+        &mut self,
+        group_id: GroupId,
+        Replaced { id, old, new }: &Replaced<'_>,
+        effect: &mut PolicyEffect,
+        marks: &mut Marks,
+    ) {
+        let Some(group) = self.groups.get_mut(&group_id) else { return };
+        let had = group.key.policies.contains(id);
+        let before = group.key.clone();
+        group.policies.retain(|policy| old.is_none_or(|old| !Arc::ptr_eq(policy, old)));
+        group.policies.extend(new.cloned());
+        policy::sort(&mut group.policies);
+        match new {
+            Some(_) => drop(group.key.policies.insert((*id).clone())),
+            None => drop(group.key.policies.remove(id)),
+        }
+        let old = old.filter(|_| had);
+        let concerned = |call: &Call| {
+            [old, *new].into_iter().flatten().any(|it| it.concerns(&facts(&call.entry)))
+        };
+        let names = group.calls.iter().filter(|(_, call)| concerned(call));
+        for name in names.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            let Some(call) = group.calls.get(&name) else { continue };
+            let now = Call { draft: group.draft(&call.entry), ..call.clone() };
+            let kinds = Call::difference(Some(call), Some(&now));
+            if !kinds.is_empty() {
+                kinds.into_iter().for_each(|kind| group.mark_all(kind, &name, marks));
+                effect.reshaped.insert(name.clone());
+                group.calls.insert(name, now);
+            }
+        }
+        let (key, members) = (group.key.clone(), group.members.clone());
+        if self.by_key.get(&before) == Some(&group_id) {
+            self.by_key.remove(&before);
+        }
+        match self.by_key.get(&key).copied() {
+            // What another group with the same key gets is the same.
+            Some(other) if other != group_id => {
+                self.remove(group_id);
+                if let Some(group) = self.groups.get_mut(&other) {
+                    group.members.extend(members.iter().copied());
+                }
+                effect.moved.extend(members.into_iter().map(|proxy| (proxy, other)));
+            }
+            _ => {
+                self.by_key.insert(key, group_id);
+                effect.moved.extend(members.into_iter().map(|proxy| (proxy, group_id)));
+            }
+        }
+    }
+}
+
+/// A policy, as it was and as it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Replaced<'a> {
+    pub(super) id: &'a PolicyId,
+    pub(super) old: Option<&'a Arc<Applied>>,
+    pub(super) new: Option<&'a Arc<Applied>>,
+}
+
+/// What a change of a policy did to groups.
+#[derive(Debug, Default)]
+pub(super) struct PolicyEffect {
+    /// Where proxies are now.
+    pub(super) moved: Vec<(ProxyId, GroupId)>,
+    /// Destinations whose drafts changed.
+    pub(super) reshaped: BTreeSet<Name>,
+}
+
+fn forget(callers: &mut BTreeMap<Name, BTreeSet<GroupId>>, name: &str, id: GroupId) {
+    if let Some(groups) = callers.get_mut(name) {
+        groups.remove(&id);
+        if groups.is_empty() {
+            callers.remove(name);
+        }
+    }
+}

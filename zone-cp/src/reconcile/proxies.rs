@@ -1,0 +1,219 @@
+//! A connected proxy: what it serves, as whom, to whom.
+
+use super::{
+    groups::GroupId,
+    marks::{Marks, ProxyId},
+    replicas::Replica,
+    tcp::{Moment, Record, Wanted},
+};
+use crate::{
+    generate::{Inbound, IngressListener, TcpPermissions},
+    identities::Issued,
+};
+use delta::Name;
+use resource::{Labels, MeshName};
+use std::{collections::BTreeMap, sync::Arc};
+use xds::{
+    Marker, Type,
+    draft::{InboundDraft, ListenerDraft},
+    names,
+    policy::{self, Applied, InboundFacts, ProxyFacts},
+};
+
+/// What a proxy says about itself when it connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// It binds listeners on the virtual addresses of services.
+    pub binds_vips: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) name: Name,
+    pub(super) traits: Traits,
+    pub(super) marker: Marker,
+    /// Its certificate, if it has one.
+    pub(super) issued: Option<Arc<Issued>>,
+    pub(super) group: Option<GroupId>,
+    /// Those that select it and say something about incoming traffic.
+    policies: Vec<Arc<Applied>>,
+    pub(super) inbounds: BTreeMap<Name, Open>,
+    pub(super) ingresses: BTreeMap<Name, (IngressListener, ListenerDraft)>,
+    /// What is written down about its TCP inbounds.
+    pub(super) record: Record,
+}
+
+/// An inbound, as it is served.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Open {
+    pub(super) inbound: Inbound,
+    pub(super) draft: InboundDraft,
+    /// Whom it admits, if it is one of TCP. It is not served before that is written down.
+    pub(super) tcp: Option<TcpPermissions>,
+}
+
+impl Open {
+    pub(super) const fn is_http(&self) -> bool {
+        self.inbound.protocol.is_http()
+    }
+
+    pub(super) const fn is_ready(&self) -> bool {
+        self.is_http() || self.tcp.is_some()
+    }
+
+    /// The types of which a proxy gets something else when one becomes the other.
+    fn difference(before: Option<&Self>, now: Option<&Self>) -> Vec<Type> {
+        let before = before.filter(|open| open.is_ready());
+        let now = now.filter(|open| open.is_ready());
+        let (Some(one), Some(two)) = (before, now) else {
+            let Some(open) = before.or(now) else { return Vec::new() };
+            let details: &[Type] =
+                if open.is_http() { &[Type::Route] } else { &[Type::Secret, Type::Extension] };
+            return [&[Type::Cluster, Type::Listener], details].concat();
+        };
+        let other = one.inbound != two.inbound;
+        let (from, to) = (&one.draft, &two.draft);
+        let route = from.route != to.route || from.permissions != to.permissions;
+        let tcp = one.tcp != two.tcp;
+        let changed = [
+            (other || from.cluster != to.cluster).then_some(Type::Cluster),
+            (other || from.listener != to.listener).then_some(Type::Listener),
+            ((other || route) && (one.is_http() || two.is_http())).then_some(Type::Route),
+            tcp.then_some(Type::Secret),
+            tcp.then_some(Type::Extension),
+        ];
+        changed.into_iter().flatten().collect()
+    }
+}
+
+/// What a proxy's inbounds follow from.
+pub(super) struct Circumstances<'a> {
+    pub(super) id: ProxyId,
+    pub(super) replica: &'a Replica,
+    pub(super) moment: Moment,
+}
+
+impl Connected {
+    pub(super) fn new(name: Name, traits: Traits, marker: Marker, record: Record) -> Self {
+        Self {
+            name,
+            traits,
+            marker,
+            issued: None,
+            group: None,
+            policies: Vec::new(),
+            inbounds: BTreeMap::new(),
+            ingresses: BTreeMap::new(),
+            record,
+        }
+    }
+
+    /// Looks at all policies for those that select a proxy with `labels`.
+    pub(super) fn select<'a>(
+        &mut self,
+        mesh: &MeshName,
+        labels: &Labels,
+        policies: impl Iterator<Item = &'a Arc<Applied>>,
+    ) {
+        let facts = ProxyFacts { mesh, labels };
+        let selected = policies.filter(|policy| policy.is_inbound() && policy.selects(&facts));
+        self.policies = selected.cloned().collect();
+        policy::sort(&mut self.policies);
+    }
+
+    /// A policy became another one, appeared or is gone. Returns whether the proxy is concerned.
+    pub(super) fn reselect(
+        &mut self,
+        old: Option<&Arc<Applied>>,
+        new: Option<&Arc<Applied>>,
+    ) -> bool {
+        let before = self.policies.len();
+        self.policies.retain(|policy| old.is_none_or(|old| !Arc::ptr_eq(policy, old)));
+        let had = self.policies.len() != before;
+        self.policies.extend(new.cloned());
+        policy::sort(&mut self.policies);
+        had || new.is_some()
+    }
+
+    /// Works out anew what it serves, and marks what changes. Returns what is to be written down
+    /// before it holds.
+    pub(super) fn open(
+        &mut self,
+        circumstances: &Circumstances<'_>,
+        marks: &mut Marks,
+    ) -> Option<Record> {
+        let Circumstances { id, replica, moment } = circumstances;
+        let before = std::mem::take(&mut self.inbounds);
+        let mut now = BTreeMap::new();
+        for served in &replica.inbounds {
+            let inbound = served.inbound.clone();
+            let name = Name::from(names::inbound(&inbound.section));
+            let facts = InboundFacts { section: &inbound.section, port: inbound.bind.port() };
+            let draft = policy::inbound(&self.policies, &facts);
+            now.insert(name, Open { inbound, draft, tcp: None });
+        }
+        let wanted: Vec<Wanted<'_>> =
+            now.iter().filter_map(|(name, open)| wanted(open, before.get(name))).collect();
+        let next = self.record.next(&wanted, *moment);
+        let unwritten = (next.inbounds != self.record.inbounds).then_some(next);
+        let current: Vec<Option<TcpPermissions>> =
+            wanted.iter().map(|wanted| self.record.current(wanted)).collect();
+        let tcp = now.iter_mut().filter(|(_, open)| !open.is_http());
+        for ((name, open), current) in tcp.zip(current) {
+            // Until the new permissions are written down, the old ones hold.
+            let old = || before.get(name).and_then(|before| before.tcp.clone());
+            open.tcp = current.or_else(old);
+        }
+        for name in before.keys().chain(now.keys()) {
+            for kind in Open::difference(before.get(name), now.get(name)) {
+                marks.mark(*id, kind, name);
+            }
+        }
+        self.inbounds = now;
+        self.open_ingresses(*id, replica, marks);
+        unwritten
+    }
+
+    /// Its Dataplane is gone: it serves nothing any more.
+    pub(super) fn close(&mut self, id: ProxyId, marks: &mut Marks) {
+        self.mark_inbounds(id, marks);
+        self.inbounds.clear();
+        for name in std::mem::take(&mut self.ingresses).keys() {
+            marks.mark(id, Type::Listener, name);
+        }
+    }
+
+    /// All of its inbounds are served now, or are not any more, or as somebody else.
+    pub(super) fn mark_inbounds(&self, id: ProxyId, marks: &mut Marks) {
+        for (name, open) in &self.inbounds {
+            for kind in Open::difference(None, Some(open)) {
+                marks.mark(id, kind, name);
+            }
+        }
+    }
+
+    fn open_ingresses(&mut self, id: ProxyId, replica: &Replica, marks: &mut Marks) {
+        let before = std::mem::take(&mut self.ingresses);
+        for listener in &replica.ingresses {
+            let port = listener.bind.port();
+            let facts = InboundFacts { section: &listener.section, port };
+            let draft = policy::inbound(&self.policies, &facts).listener;
+            let name = Name::from(names::ingress(&listener.section));
+            self.ingresses.insert(name, (listener.clone(), draft));
+        }
+        for name in before.keys().chain(self.ingresses.keys()) {
+            if before.get(name) != self.ingresses.get(name) {
+                marks.mark(id, Type::Listener, name);
+            }
+        }
+    }
+}
+
+fn wanted<'a>(open: &'a Open, before: Option<&'a Open>) -> Option<Wanted<'a>> {
+    (!open.is_http()).then(|| Wanted {
+        section: &open.inbound.section,
+        permissions: &open.draft.permissions,
+        before: before.and_then(|open| open.tcp.as_ref()).map(|tcp| &tcp.permissions),
+        idle: open.draft.listener.idle_timeout,
+    })
+}

@@ -1,0 +1,107 @@
+//! The proxies of a zone as their Dataplanes describe them.
+
+use crate::generate::{Inbound, IngressListener};
+use delta::Name;
+use kinds::dataplane::{self, Dataplane};
+use proto::kuma::mesh::v1alpha1::dataplane::networking::{
+    Inbound as Message, Listener, listener::Type,
+};
+use resource::{Labels, RejectedSpec, Resource};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+/// A Dataplane.
+#[derive(Clone, Debug)]
+pub(super) struct Replica {
+    pub(super) labels: Labels,
+    pub(super) spec: Arc<Dataplane>,
+    /// What it serves to the mesh.
+    pub(super) inbounds: Vec<Served>,
+    /// Where other zones come in.
+    pub(super) ingresses: Vec<IngressListener>,
+    /// What of it cannot be served.
+    pub(super) problem: Option<String>,
+}
+
+/// An inbound of a Dataplane.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    pub(super) message: Message,
+    pub(super) inbound: Inbound,
+}
+
+impl Replica {
+    pub(super) fn read(resource: &Resource) -> Result<Self, RejectedSpec> {
+        let spec = kinds::read::<Dataplane>(resource)?;
+        let networking = spec.0.networking.as_ref();
+        let address = networking.map_or("", |networking| &networking.address);
+        let mut problem = None;
+        let mut inbounds = Vec::new();
+        for message in spec.inbounds() {
+            match inbound(message, address) {
+                Ok(inbound) => inbounds.push(Served { message: message.clone(), inbound }),
+                Err(text) => problem = Some(text),
+            }
+        }
+        let mut ingresses = Vec::new();
+        for listener in spec.listeners().iter().filter(|it| it.r#type() == Type::ZoneIngress) {
+            match ingress(listener) {
+                Ok(listener) => ingresses.push(listener),
+                Err(text) => problem = Some(text),
+            }
+        }
+        let labels = resource.head.labels.clone();
+        Ok(Self { labels, spec, inbounds, ingresses, problem })
+    }
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn inbound(message: &Message, address: &str) -> Result<Inbound, String> {
+    let bind = if message.address.is_empty() { address } else { &message.address };
+    let application = match &*message.service_address {
+        "" => LOOPBACK,
+        address => ip("networking.inbound.serviceAddress", address)?,
+    };
+    let service_port = if message.service_port == 0 { message.port } else { message.service_port };
+    Ok(Inbound {
+        section: dataplane::section(message).into_owned(),
+        protocol: dataplane::protocol(message),
+        bind: SocketAddr::new(ip("networking.address", bind)?, port(message.port)?),
+        application: SocketAddr::new(application, port(service_port)?),
+    })
+}
+
+fn ingress(listener: &Listener) -> Result<IngressListener, String> {
+    let section = match &*listener.name {
+        "" => listener.port.to_string(),
+        name => name.to_owned(),
+    };
+    let address = ip("networking.listeners.address", &listener.address)?;
+    Ok(IngressListener { section, bind: SocketAddr::new(address, port(listener.port)?) })
+}
+
+fn ip(field: &str, address: &str) -> Result<IpAddr, String> {
+    address.parse().map_err(|_| format!("{field}: {address:?} is not an IP address"))
+}
+
+fn port(port: u32) -> Result<u16, String> {
+    u16::try_from(port).map_err(|_| format!("{port} is not a port"))
+}
+
+/// Where the replicas `replicas` of a service take calls to one of its ports.
+pub(super) fn addresses<'a>(
+    replicas: impl Iterator<Item = &'a Replica>,
+    port: &kinds::mesh_service::Port,
+) -> impl Iterator<Item = SocketAddr> {
+    replicas
+        .flat_map(|replica| &replica.inbounds)
+        .filter(|served| port.is_served_by(&served.message))
+        .filter(|served| dataplane::is_healthy(&served.message))
+        .map(|served| served.inbound.bind)
+}
+
+/// By name, as everything of a mesh.
+pub(super) type Replicas = std::collections::BTreeMap<Name, Arc<Replica>>;

@@ -1,0 +1,88 @@
+//! What was generated, once for all who get the same.
+
+use delta::{Item, Name};
+use resource::Version;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+/// Results by destination and by what else they depend on, each made once. An input that does not
+/// matter is left out, so that more callers are equal.
+#[derive(Debug)]
+pub(super) struct Shared<I> {
+    by_destination: BTreeMap<Name, BTreeMap<I, Item>>,
+    made: usize,
+}
+
+impl<I> Default for Shared<I> {
+    fn default() -> Self {
+        Self { by_destination: BTreeMap::new(), made: 0 }
+    }
+}
+
+impl<I: Ord> Shared<I> {
+    /// The result for `inputs`, made if it is not there.
+    pub(super) fn get(
+        &mut self,
+        destination: &Name,
+        inputs: I,
+        make: impl FnOnce() -> Item,
+    ) -> Item {
+        let results = self.by_destination.entry(destination.clone()).or_default();
+        let made = &mut self.made;
+        let make = || {
+            *made += 1;
+            make()
+        };
+        results.entry(inputs).or_insert_with(make).clone()
+    }
+
+    /// Forgets the results of a destination: it changed, or what shapes it did. That bounds what is
+    /// kept: results of settings that are gone do not stay.
+    fn changed(&mut self, destination: &str) {
+        self.by_destination.remove(destination);
+    }
+}
+
+/// Everything that proxies share.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    /// By what shapes the connections, and by who calls.
+    pub(super) clusters: Shared<(Version, Name)>,
+    /// By what shapes the connections of applications, and by where these reach it.
+    pub(super) listeners: Shared<(Version, Arc<BTreeSet<SocketAddr>>)>,
+    /// By what shapes the requests.
+    pub(super) routes: Shared<Version>,
+    pub(super) assignments: Shared<()>,
+    /// The same destinations, as an ingress forwards to them.
+    pub(super) exposed: Shared<()>,
+    /// What is of one proxy alone is not kept: it is asked for once.
+    pub(super) made_for_one: usize,
+}
+
+impl Results {
+    /// What a destination is, or what shapes it, changed; where it is did not.
+    pub(super) fn changed(&mut self, destination: &str) {
+        self.clusters.changed(destination);
+        self.listeners.changed(destination);
+        self.routes.changed(destination);
+        self.exposed.changed(destination);
+    }
+
+    /// Where a destination is changed.
+    pub(super) fn moved(&mut self, destination: &str) {
+        self.assignments.changed(destination);
+    }
+
+    /// How many were made so far: what tests of cost look at.
+    pub(super) const fn made(&self) -> usize {
+        self.clusters.made
+            + self.listeners.made
+            + self.routes.made
+            + self.assignments.made
+            + self.exposed.made
+            + self.made_for_one
+    }
+}

@@ -1,0 +1,209 @@
+//! What one proxy gets: looked up in the tables when its stream asks, generated for the first that
+//! does.
+
+use super::{
+    groups::{Call, Group},
+    marks::ProxyId,
+    mesh::Mesh,
+    proxies::{Connected, Open},
+    results::Results,
+};
+use crate::{
+    generate::{self, Outbound},
+    identities::Issued,
+};
+use delta::{Item, Name};
+use std::collections::BTreeSet;
+use xds::{
+    Type, item,
+    names::{self, Sni},
+};
+
+impl Mesh {
+    /// What the proxy gets under that name.
+    pub(super) fn get(&mut self, id: ProxyId, kind: Type, name: &str) -> Option<Item> {
+        let name = Name::from(name);
+        self.called(id, kind, &name)
+            .or_else(|| self.served(id, kind, &name))
+            .or_else(|| self.exposed(id, kind, &name))
+            .or_else(|| self.own(id, kind, &name))
+    }
+
+    fn group(&self, proxy: &Connected) -> Option<&Group> {
+        proxy.group.and_then(|group| self.groups.get(group))
+    }
+
+    /// What it calls others with.
+    fn called(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
+        let group = self.groups.get(self.proxies.get(&id)?.group?)?;
+        let call = group.calls.get(name)?;
+        let results = &mut self.results;
+        match kind {
+            Type::Cluster => {
+                let identity = &self.proxies.get(&id)?.issued.as_ref()?.identity;
+                let inputs = (call.draft.cluster, group.key.identity.clone());
+                let (destination, draft) = (&call.entry.destination, &call.draft.draft.cluster);
+                Some(results.clusters.get(name, inputs, || {
+                    item(kind, name, &generate::cluster(destination, identity, draft))
+                }))
+            }
+            Type::Endpoint => self.assignment(name),
+            Type::Listener => {
+                let listener =
+                    || generate::outbound_listener(&outbound(call), &call.draft.draft.listener);
+                let inputs = (call.draft.listener, call.binds.clone());
+                call.has_listener().then(|| {
+                    let make = || item(kind, name, &listener().expect("it is bound somewhere"));
+                    results.listeners.get(name, inputs, make)
+                })
+            }
+            Type::Route => {
+                let route = || generate::outbound_route(&outbound(call), &call.draft.draft);
+                call.has_route().then(|| {
+                    let make = || item(kind, name, &route().expect("its requests are seen"));
+                    results.routes.get(name, call.draft.route, make)
+                })
+            }
+            Type::Secret | Type::Extension | Type::Runtime => None,
+        }
+    }
+
+    /// Where a destination is, the same for everybody.
+    fn assignment(&mut self, name: &Name) -> Option<Item> {
+        let nowhere = BTreeSet::new();
+        let endpoints = self.endpoints.get(name).unwrap_or(&nowhere);
+        Some(self.results.assignments.get(name, (), || {
+            item(Type::Endpoint, name, &generate::load_assignment(name, endpoints))
+        }))
+    }
+
+    /// What it serves its application's callers with.
+    fn served(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
+        let proxy = self.proxies.get(&id)?;
+        let identity = &proxy.issued.as_ref()?.identity;
+        let Open { inbound, draft, tcp } =
+            proxy.inbounds.get(name).filter(|open| open.is_ready())?;
+        let made = match kind {
+            Type::Cluster => item(kind, name, &generate::inbound_cluster(inbound, &draft.cluster)),
+            Type::Listener => {
+                item(kind, name, &generate::inbound_listener(inbound, identity, &draft.listener))
+            }
+            Type::Route => item(kind, name, &generate::inbound_route(inbound, draft)?),
+            Type::Secret => {
+                let tcp = tcp.as_ref()?;
+                item(kind, name, &generate::inbound_secret(inbound, tcp, &self.trust)?)
+            }
+            Type::Extension => {
+                item(kind, name, &generate::inbound_permissions(inbound, tcp.as_ref()?))
+            }
+            Type::Endpoint | Type::Runtime => return None,
+        };
+        self.results.made_for_one += 1;
+        Some(made)
+    }
+
+    /// What it lets other zones in with.
+    fn exposed(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
+        let proxy = self.proxies.get(&id)?;
+        if proxy.ingresses.is_empty() {
+            return None;
+        }
+        match kind {
+            Type::Cluster => {
+                let (destination, entry) = self.services.exposed_as(name)?;
+                let service = entry.exposed.as_ref()?;
+                let make = || item(kind, name, &generate::ingress_cluster(service));
+                Some(self.results.exposed.get(destination, (), make))
+            }
+            Type::Endpoint => {
+                self.services.destination(name)?.exposed.as_ref()?;
+                self.assignment(name)
+            }
+            Type::Listener => {
+                let (listener, draft) = proxy.ingresses.get(name)?;
+                self.results.made_for_one += 1;
+                Some(item(kind, name, &generate::ingress_listener(listener, draft)))
+            }
+            Type::Route | Type::Secret | Type::Extension | Type::Runtime => None,
+        }
+    }
+
+    /// What every proxy has.
+    fn own(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
+        let proxy = self.proxies.get(&id)?;
+        match (kind, &**name) {
+            (Type::Secret, names::TRUST_BUNDLE) => self.trust_secret.clone(),
+            (Type::Secret, _) => {
+                let Issued { identity, svid } = &**proxy.issued.as_ref()?;
+                let secret = || generate::identity_secret(identity, &svid.chain_pem, &svid.key_pem);
+                (identity.to_string() == **name).then(|| item(kind, name, &secret()))
+            }
+            (Type::Runtime, names::RUNTIME) => {
+                Some(item(kind, name, &generate::runtime(&proxy.record.withdrawn())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Every name that the proxy gets something under.
+    pub(super) fn names(&self, id: ProxyId, kind: Type) -> Vec<Name> {
+        let Some(proxy) = self.proxies.get(&id) else { return Vec::new() };
+        let identified = proxy.issued.is_some();
+        let ready = proxy.inbounds.iter().filter(|(_, open)| identified && open.is_ready());
+        let calls = self.group(proxy).into_iter().flat_map(|group| &group.calls);
+        let (mut names, is_ingress) = (BTreeSet::new(), !proxy.ingresses.is_empty());
+        let exposed = || self.services.exposed().filter(|_| is_ingress);
+        match kind {
+            Type::Cluster => {
+                names.extend(calls.map(|(name, _)| name));
+                names.extend(ready.map(|(name, _)| name));
+                names.extend(exposed());
+            }
+            Type::Endpoint => {
+                names.extend(calls.map(|(name, _)| name));
+                let of = exposed().filter_map(|sni| self.services.exposed_as(sni));
+                names.extend(of.map(|(name, _)| name));
+            }
+            Type::Listener => {
+                names.extend(calls.filter(|(_, it)| it.has_listener()).map(|(name, _)| name));
+                names.extend(ready.map(|(name, _)| name));
+                names.extend(proxy.ingresses.keys());
+            }
+            Type::Route => {
+                names.extend(calls.filter(|(_, it)| it.has_route()).map(|(name, _)| name));
+                names.extend(ready.filter(|(_, it)| it.is_http()).map(|(name, _)| name));
+            }
+            Type::Secret => {
+                let tcp = ready.filter(|(_, it)| !it.is_http()).map(|(name, _)| name.clone());
+                let identity = proxy.issued.iter().map(|it| it.identity.to_string().into());
+                let trust = self.trust_secret.iter().map(|_| names::TRUST_BUNDLE.into());
+                return tcp.chain(identity).chain(trust).collect();
+            }
+            Type::Extension => {
+                names.extend(ready.filter(|(_, it)| !it.is_http()).map(|(name, _)| name));
+            }
+            Type::Runtime => return vec![names::RUNTIME.into()],
+        }
+        names.into_iter().cloned().collect()
+    }
+
+    /// The name under which Envoy asks for the endpoints of a cluster.
+    pub(super) fn endpoints_name(&self, cluster: &Name) -> Name {
+        let exposed = cluster.starts_with(Sni::PREFIX).then(|| self.services.exposed_as(cluster));
+        exposed.flatten().map_or_else(|| cluster.clone(), |(name, _)| name.clone())
+    }
+
+    /// How many results were made so far: what tests of cost look at.
+    pub(super) const fn made(&self) -> usize {
+        Results::made(&self.results)
+    }
+}
+
+fn outbound(call: &Call) -> Outbound {
+    let destination = &call.entry.destination;
+    Outbound {
+        kri: destination.kri.clone(),
+        protocol: destination.protocol,
+        binds: (*call.binds).clone(),
+    }
+}

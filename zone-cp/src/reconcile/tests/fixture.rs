@@ -1,0 +1,372 @@
+//! A zone `west` with one mesh `shop`, and short ways to fill it.
+
+use super::super::{
+    Certificates, Meshes, NotServed, ProxyKey, Traits,
+    run::{Feed, inputs},
+    written,
+};
+use crate::{generate::Trust, identities::Issued};
+use daemon::Clock;
+use delta::Item;
+use identity::{Svid, TrustDomain};
+use jiff::Timestamp;
+use kinds::{
+    config, dataplane, mesh, mesh_service, mesh_timeout, mesh_traffic_permission, mesh_zone_address,
+};
+use parking_lot::Mutex;
+use resource::{Kind, Kri, Labels, MeshName, Peer, Resource, ResourceKey, Scope, Times, ZoneName};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use store::{
+    Kinds,
+    view::{Edit, KindSet, Loaded, Reader, Writer},
+};
+use xds::{Changes, Source, Type};
+
+pub(super) fn kinds() -> Kinds {
+    Kinds { list: kinds::all().collect(), peer: Peer::Global }
+}
+
+pub(super) fn shop() -> MeshName {
+    MeshName::new("shop").unwrap()
+}
+
+pub(super) fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+pub(super) fn identity() -> Kri {
+    "kri_mid_shop___identity_".parse().unwrap()
+}
+
+pub(super) fn issued(dataplane: &str, serial: u32) -> Issued {
+    let workload = dataplane.rsplit_once('-').map_or(dataplane, |(workload, _)| workload);
+    let svid = Svid {
+        id: format!("spiffe://shop.west.mesh.local/workload/{workload}").parse().unwrap(),
+        chain_pem: format!("chain of {dataplane}, {serial}"),
+        key_pem: format!("key of {dataplane}, {serial}").into(),
+        not_before: start(),
+        not_after: start(),
+    };
+    Issued { identity: identity().into(), svid }
+}
+
+pub(super) fn trust(zones: &[&str]) -> Trust {
+    let domain = |zone: &&str| {
+        let domain = TrustDomain::new(&format!("shop.{zone}.mesh.local")).unwrap();
+        (domain, [format!("CA of {zone}")].into())
+    };
+    Trust(zones.iter().map(domain).collect())
+}
+
+/// Certificates as the test says.
+#[derive(Default)]
+pub(super) struct Certified {
+    pub(super) issued: Mutex<BTreeMap<String, Issued>>,
+    pub(super) trust: Mutex<Trust>,
+    pub(super) forgotten: Mutex<Vec<String>>,
+}
+
+impl Certificates for Certified {
+    fn of(&self, proxy: &ResourceKey, _labels: &Labels) -> Option<Arc<Issued>> {
+        self.issued.lock().get(&*proxy.name).cloned().map(Arc::new)
+    }
+
+    fn trust(&self, _mesh: &MeshName) -> Arc<Trust> {
+        Arc::new(self.trust.lock().clone())
+    }
+
+    fn forget(&self, proxy: &ResourceKey) {
+        self.forgotten.lock().push(proxy.name.to_string());
+    }
+}
+
+/// A resource that is to be put.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    labels: BTreeMap<String, String>,
+    pub(super) spec: Value,
+    status: Value,
+    created: i64,
+}
+
+pub(super) fn row(kind: Kind, name: &str, spec: Value) -> Row {
+    let labels = BTreeMap::new();
+    Row { kind, name: name.into(), labels, spec, status: Value::Null, created: 0 }
+}
+
+impl Row {
+    pub(super) fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    pub(super) fn with(mut self, pointer: &str, value: Value) -> Self {
+        *self.spec.pointer_mut(pointer).unwrap() = value;
+        self
+    }
+
+    /// Seconds after the start.
+    pub(super) fn created(mut self, seconds: i64) -> Self {
+        self.created = seconds;
+        self
+    }
+
+    pub(super) fn vips(mut self, ips: &[&str]) -> Self {
+        let vips: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+        self.status = json!({ "vips": vips });
+        self
+    }
+
+    pub(super) fn key(&self) -> ResourceKey {
+        match self.kind.scope {
+            Scope::Global => ResourceKey::global(&self.name),
+            Scope::Mesh => ResourceKey::in_mesh(&shop(), &self.name),
+        }
+    }
+
+    pub(super) fn resource(&self) -> Resource {
+        let spec = self.kind.encode(&self.kind.from_json(self.spec.clone()).unwrap()).unwrap();
+        let status = Some(&self.status).filter(|status| !status.is_null());
+        let status = status.map(|it| serde_json::to_vec(it).unwrap()).unwrap_or_default();
+        let labels: Labels = self.labels.iter().map(|(key, value)| (&**key, &**value)).collect();
+        let created = Timestamp::from_second(start().as_second() + self.created).unwrap();
+        let times = Times { created, modified: created };
+        let resource =
+            self.kind.resource(self.key(), labels, spec, status.into(), Peer::Global).unwrap();
+        resource.written(times)
+    }
+}
+
+/// A proxy of `workload`, called `workload-number`.
+pub(super) fn sidecar(workload: &str, number: u8, inbounds: Value) -> Row {
+    let spec = json!({
+        "networking": { "address": format!("10.0.0.{number}"), "inbound": inbounds },
+    });
+    row(dataplane::KIND, &format!("{workload}-{number}"), spec)
+        .label("kuma.io/workload", workload)
+        .label("kuma.io/origin", "zone")
+        .label("kuma.io/zone", "west")
+}
+
+pub(super) fn http(port: u16) -> Value {
+    json!({ "name": "http", "port": port, "protocol": "http", "servicePort": port + 10_000 })
+}
+
+pub(super) fn tcp(port: u16) -> Value {
+    json!({ "name": "tcp", "port": port, "protocol": "tcp", "servicePort": port + 10_000 })
+}
+
+pub(super) fn ingress(number: u8) -> Row {
+    let address = format!("10.0.1.{number}");
+    let listener =
+        json!({ "type": "ZoneIngress", "name": "in", "address": address, "port": 10_001 });
+    let spec = json!({ "networking": { "address": address, "listeners": [listener] } });
+    row(dataplane::KIND, &format!("ingress-{number}"), spec).label("kuma.io/workload", "ingress")
+}
+
+/// A service of a workload of this zone with the port `http`, 80.
+pub(super) fn local(workload: &str) -> Row {
+    let port = json!({ "name": "http", "port": 80, "targetPort": "http", "appProtocol": "http" });
+    let labels = json!({ "kuma.io/workload": workload });
+    let id = format!("spiffe://shop.west.mesh.local/workload/{workload}");
+    let spec = json!({
+        "selector": { "dataplaneLabels": { "matchLabels": labels } },
+        "ports": [port],
+        "identities": [{ "type": "SpiffeID", "value": id }],
+    });
+    row(mesh_service::KIND, workload, spec)
+        .label("kuma.io/display-name", workload)
+        .label("kuma.io/origin", "zone")
+        .label("kuma.io/zone", "west")
+}
+
+/// A service of another zone, as it arrives, with the port `http`, 80.
+pub(super) fn remote(zone: &str, name: &str) -> Row {
+    let port = json!({ "name": "http", "port": 80, "appProtocol": "http" });
+    let id = format!("spiffe://shop.{zone}.mesh.local/workload/{name}");
+    let spec = json!({
+        "ports": [port],
+        "identities": [{ "type": "SpiffeID", "value": id }],
+    });
+    row(mesh_service::KIND, &format!("{name}-of-{zone}"), spec)
+        .label("kuma.io/display-name", name)
+        .label("kuma.io/origin", "global")
+        .label("kuma.io/zone", zone)
+}
+
+pub(super) fn zone_address(zone: &str, name: &str, address: &str, port: u16) -> Row {
+    row(mesh_zone_address::KIND, name, json!({ "address": address, "port": port }))
+        .label("kuma.io/origin", "global")
+        .label("kuma.io/zone", zone)
+}
+
+/// A policy about how long requests may take.
+pub(super) fn timeout(name: &str, to: Value, request: &str) -> Row {
+    let conf = json!({ "http": { "requestTimeout": request } });
+    let spec = json!({
+        "targetRef": { "kind": "Mesh" },
+        "to": [{ "targetRef": to, "default": conf }],
+    });
+    row(mesh_timeout::KIND.kind, name, spec)
+        .label("kuma.io/display-name", name)
+        .label("kuma.io/origin", "global")
+}
+
+pub(super) fn to_service(name: &str) -> Value {
+    json!({ "kind": "MeshService", "labels": { "kuma.io/display-name": name } })
+}
+
+/// Lets callers with these identities in.
+pub(super) fn permission(name: &str, allow: &[&str]) -> Row {
+    let exact = |id: &&str| json!({ "spiffeID": { "type": "Exact", "value": id } });
+    let allow: Vec<Value> = allow.iter().map(exact).collect();
+    let spec = json!({ "rules": [{ "default": { "allow": allow } }] });
+    row(mesh_traffic_permission::KIND.kind, name, spec)
+        .label("kuma.io/display-name", name)
+        .label("kuma.io/origin", "global")
+}
+
+/// The control plane of `west`, without its tasks.
+pub(super) struct Zone {
+    pub(super) meshes: Meshes,
+    pub(super) certified: Arc<Certified>,
+    feed: Feed,
+    writer: Writer,
+    reader: Reader,
+}
+
+impl Zone {
+    pub(super) fn empty() -> Self {
+        let (writer, reader) = store::view::view(kinds().iter().map(|_| Loaded::default()), 64);
+        Self::on(writer, reader)
+    }
+
+    fn on(writer: Writer, reader: Reader) -> Self {
+        let certified = Arc::new(Certified::default());
+        *certified.trust.lock() = trust(&["west"]);
+        let config = kinds().id_of(config::KIND.name).unwrap();
+        let meshes = Meshes::new(
+            ZoneName::new("west").unwrap(),
+            certified.clone(),
+            Clock::of(start),
+            reader.clone(),
+            config,
+        );
+        let mut feed = Feed::new(meshes.clone(), inputs(&kinds()).unwrap());
+        feed.everything();
+        Self { meshes, certified, feed, writer, reader }
+    }
+
+    /// A zone whose view is complete, with a mesh and these.
+    pub(super) fn of(rows: &[Row]) -> Self {
+        let mut zone = Self::empty();
+        zone.put(&row(mesh::KIND, "shop", json!({})));
+        rows.iter().for_each(|row| zone.put(row));
+        zone.meshes.open();
+        zone
+    }
+
+    /// The process starts again on the same store.
+    pub(super) fn restarted(self) -> Self {
+        let Self { writer, reader, .. } = self;
+        let zone = Self::on(writer, reader);
+        zone.meshes.open();
+        zone
+    }
+
+    pub(super) fn batch(&mut self, edits: Vec<(Kind, Edit)>) {
+        let id = |kind: &Kind| kinds().id_of(kind.name).unwrap();
+        let touched: KindSet = edits.iter().map(|(kind, _)| id(kind)).collect();
+        self.writer.apply(edits.into_iter().map(|(kind, edit)| (id(&kind), edit)));
+        self.feed.look(touched);
+        self.settle();
+    }
+
+    /// What the task does beside the tables: asks for certificates, writes records.
+    pub(super) fn settle(&mut self) {
+        self.meshes.identify();
+        self.write();
+    }
+
+    fn write(&mut self) {
+        for (key, record) in self.meshes.unwritten() {
+            let (config, zone) = (self.meshes.config(), self.meshes.zone());
+            let item = written::item(&self.reader, config, zone, &key, &record).unwrap();
+            self.writer.apply([(item.kind, item.edit)]);
+            self.meshes.written(&key, record);
+        }
+    }
+
+    pub(super) fn put(&mut self, row: &Row) {
+        self.batch(vec![(row.kind, Edit::Put(Arc::new(row.resource())))]);
+    }
+
+    pub(super) fn delete(&mut self, row: &Row) {
+        self.batch(vec![(row.kind, Edit::Delete(row.key()))]);
+    }
+
+    /// A proxy with a certificate connects.
+    pub(super) fn connect(&mut self, name: &str) -> Stream {
+        self.certified.issued.lock().insert(name.into(), issued(name, 1));
+        self.connect_as(name, Traits { binds_vips: true }).unwrap()
+    }
+
+    pub(super) fn connect_as(&mut self, name: &str, traits: Traits) -> Result<Stream, NotServed> {
+        let key = ProxyKey { mesh: shop(), name: name.into() };
+        let (source, changes) = self.meshes.connect(&key, traits)?;
+        self.settle();
+        let mut stream = Stream { source, changes };
+        stream.marks();
+        Ok(stream)
+    }
+
+    pub(super) fn made(&self) -> usize {
+        self.meshes.made(&shop())
+    }
+
+    pub(super) fn problems(&self) -> Vec<(String, String)> {
+        let problems = self.meshes.problems(&shop()).into_iter();
+        problems.map(|(name, text)| (name.to_string(), text)).collect()
+    }
+}
+
+/// What a connected proxy gets, and hears.
+pub(super) struct Stream {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) changes: Changes,
+}
+
+impl Stream {
+    pub(super) fn get(&self, kind: Type, name: &str) -> Option<Item> {
+        self.source.get(kind, name)
+    }
+
+    pub(super) fn names(&self, kind: Type) -> Vec<String> {
+        self.source.names(kind).iter().map(ToString::to_string).collect()
+    }
+
+    /// What changed since the last call.
+    pub(super) fn marks(&mut self) -> BTreeSet<(Type, String)> {
+        let marks = self.changes.take().into_iter();
+        let all = marks.flat_map(|(kind, names)| names.into_iter().map(move |name| (kind, name)));
+        all.map(|(kind, name)| (kind, name.to_string())).collect()
+    }
+
+    /// Everything there is.
+    pub(super) fn everything(&self) -> BTreeMap<(Type, String), Item> {
+        let all = Type::ALL
+            .into_iter()
+            .flat_map(|kind| self.source.names(kind).into_iter().map(move |name| (kind, name)));
+        all.map(|(kind, name)| {
+            let item = self.source.get(kind, &name).expect("what is named is there");
+            ((kind, name.to_string()), item)
+        })
+        .collect()
+    }
+}

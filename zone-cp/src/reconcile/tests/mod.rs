@@ -1,0 +1,5 @@
+mod calls;
+mod cost;
+mod fixture;
+
+use fixture::*;
