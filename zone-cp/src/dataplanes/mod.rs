@@ -1,1 +1,102 @@
-//! Proxies as they come and go: sessions, bootstrap, ADS, registration, insights.
+//! Proxies of the zone: their sessions, their streams, and what becomes of their Dataplanes.
+//!
+//! A call passes the `desk`, which asks who it is. A session or stream then is a value in the
+//! `registry`; whatever it says marks its proxy as dirty, and one task, `life`, writes down what is so
+//! by then: the Dataplane, its insight, the address of an ingress.
+
+mod ads;
+mod auth;
+mod bootstrap;
+mod desk;
+mod driven;
+mod insight;
+mod life;
+mod limits;
+mod place;
+mod presence;
+mod proxy;
+mod questions;
+mod registry;
+mod server;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use self::{place::NoKind, questions::Questions};
+
+use self::{
+    auth::Tokens,
+    desk::Desk,
+    place::{Ids, Shelf},
+    registry::Registry,
+};
+use crate::{identities::Issuer, names::Names, reconcile::Meshes};
+use daemon::Clock;
+use identity::tls::TlsListener;
+use kinds::labels::Place;
+use std::sync::Arc;
+use store::{Backend, Kinds, StoreError};
+use tokio_util::sync::CancellationToken;
+
+/// What proxies are served with.
+#[derive(Debug)]
+pub struct Parts<B> {
+    /// Where their resources are kept.
+    pub store: B,
+    /// The kinds of the store.
+    pub kinds: Arc<Kinds>,
+    /// Which zone this is.
+    pub place: Place,
+    /// Which process of the zone's control plane this is.
+    pub instance: String,
+    /// What they get.
+    pub meshes: Meshes,
+    /// Who they are.
+    pub issuer: Issuer,
+    /// What their DNS answers.
+    pub names: Arc<Names>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The proxies of a zone.
+#[derive(Debug)]
+pub struct Dataplanes<B> {
+    store: B,
+    desk: Arc<Desk>,
+}
+
+impl<B: Backend + Clone + 'static> Dataplanes<B> {
+    /// None are connected yet. `stop` ends all of it.
+    pub fn new(parts: Parts<B>, stop: CancellationToken) -> Result<Self, NoKind> {
+        let Parts { store, kinds, place, instance, meshes, issuer, names, clock } = parts;
+        let (reader, ids) = (store.reader(), Ids::of(&kinds)?);
+        let tokens = Tokens::new(reader.clone(), &ids, clock.clone());
+        let shelf = Shelf { reader, ids, place, peer: kinds.peer };
+        let registry = Arc::new(Registry::new(shelf, clock, instance, issuer.clone()));
+        let desk = Arc::new(Desk { registry, tokens, meshes, issuer, names, stop });
+        Ok(Self { store, desk })
+    }
+
+    /// Answers questions about their Envoys.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        Questions(self.desk.registry.clone())
+    }
+
+    /// Writes down what becomes of them, until the stop.
+    pub fn keep(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<B> {
+        let desk = &self.desk;
+        life::run(
+            desk.registry.clone(),
+            desk.meshes.clone(),
+            self.store.clone(),
+            desk.stop.clone(),
+        )
+    }
+
+    /// Serves them on `listener`, until the stop.
+    pub fn serve(&self, listener: TlsListener) -> impl Future<Output = ()> + Send + use<B> {
+        server::serve(self.desk.clone(), listener, self.desk.stop.clone())
+    }
+}

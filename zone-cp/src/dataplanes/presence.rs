@@ -51,6 +51,11 @@ impl Presence {
         Self { started, proxies: BTreeMap::new(), away: 0, held: false }
     }
 
+    /// Proxies can come from now on.
+    pub(super) const fn opened(&mut self, now: Instant) {
+        self.started = now;
+    }
+
     /// A proxy that was there before we started.
     pub(super) fn remembered(&mut self, key: ResourceKey) {
         if let std::collections::btree_map::Entry::Vacant(entry) = self.proxies.entry(key) {

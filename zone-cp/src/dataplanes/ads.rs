@@ -1,0 +1,147 @@
+//! The stream by which an Envoy gets its configuration.
+
+use super::{
+    auth::Bearer,
+    desk::{Admitted, Desk},
+    insight::Versions,
+    limits, session,
+};
+use crate::reconcile::{NotServed, Traits};
+use futures::{StreamExt, stream};
+use proto::{
+    envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
+    frame::Frame,
+};
+use prost_types::{Struct, Value, value::Kind};
+use std::sync::Arc;
+use tokio::{sync::mpsc, time::timeout};
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+/// Serves one stream until it ends.
+pub(super) async fn serve(
+    desk: Arc<Desk>,
+    bearer: Bearer,
+    mut requests: Streaming<DeltaDiscoveryRequest>,
+    responses: mpsc::Sender<Frame>,
+) -> Result<(), Status> {
+    let first = timeout(limits::HELLO, requests.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no request in time"))??;
+    let Some(first) = first else { return Ok(()) };
+    let node = first.node.clone();
+    let node = node.ok_or_else(|| Status::invalid_argument("node: must be set at first"))?;
+    desk.check_open()?;
+    let asks = Asks::read(&node)?;
+    let refused = |status: &Status| {
+        warn!(node = node.id, reason = status.message(), "Envoy refused");
+    };
+    // A program of ours keeps its Dataplane by its session.
+    let json = if asks.is_ours { "" } else { asks.dataplane };
+    let admitted =
+        desk.admit(&bearer, (asks.mesh, asks.name), json).inspect_err(refused)?;
+    let Admitted { key, sent, labels, .. } = &admitted;
+    let alone = (!asks.is_ours).then(|| (sent.clone(), asks.versions()));
+    let (taken, written) = desk
+        .registry
+        .begin_stream(key, alone)
+        .ok_or_else(|| Status::resource_exhausted("too many streams of this proxy"))?;
+    if let Some(written) = written {
+        written.await.map_err(|_| Status::unavailable("the store is closed"))?;
+    }
+    // What the store says is in the tables a moment later.
+    desk.meshes.wait_for(desk.registry.shelf.reader.revision()).await;
+    let traits = Traits { binds_vips: asks.binds_vips };
+    let connected = desk.meshes.connect(&admitted.proxy(bearer.mesh.clone()), traits);
+    let (source, changes) = connected.map_err(|error| not_served(&error)).inspect_err(refused)?;
+    info!(dataplane = %key, "Envoy connected");
+    let id = node.id.clone();
+    let rest = requests.map(move |request| same_node(request?, &id));
+    let requests = stream::once(std::future::ready(Ok(first))).chain(rest);
+    let report = |event| taken.report(event, labels);
+    let served = xds::ads::serve(&*source, changes, requests, responses, report);
+    tokio::select! {
+        biased;
+        () = desk.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
+        ended = served => Ok(ended?),
+    }
+}
+
+fn not_served(error: &NotServed) -> Status {
+    match error {
+        NotServed::Incomplete => Status::unavailable(error.to_string()),
+        NotServed::NoMesh(_) | NotServed::NoDataplane(_) => Status::not_found(error.to_string()),
+    }
+}
+
+/// Who a stream is for is settled by its first request.
+fn same_node(
+    request: DeltaDiscoveryRequest,
+    id: &str,
+) -> Result<DeltaDiscoveryRequest, Status> {
+    match &request.node {
+        Some(node) if !node.id.is_empty() && node.id != id => {
+            Err(Status::permission_denied("node.id: must stay the same"))
+        }
+        Some(_) | None => Ok(request),
+    }
+}
+
+/// What a node says about itself. It is believed where it says nothing about who it is.
+struct Asks<'a> {
+    mesh: &'a str,
+    name: &'a str,
+    dataplane: &'a str,
+    binds_vips: bool,
+    /// It has, or will have, a session.
+    is_ours: bool,
+    metadata: Option<&'a Struct>,
+}
+
+impl<'a> Asks<'a> {
+    fn read(node: &'a Node) -> Result<Self, Status> {
+        let (mesh, name) = node
+            .id
+            .split_once('.')
+            .ok_or_else(|| Status::invalid_argument("node.id: must be <mesh>.<name>"))?;
+        let metadata = node.metadata.as_ref();
+        let features = field(metadata, "features").and_then(|value| match &value.kind {
+            Some(Kind::ListValue(list)) => Some(list.values.as_slice()),
+            _ => None,
+        });
+        let binds_vips = features
+            .unwrap_or_default()
+            .iter()
+            .any(|feature| text(Some(feature)) == session::BINDS_VIPS);
+        let version = object(field(metadata, "version"));
+        let dataplane = text(field(metadata, "dataplane.resource"));
+        let is_ours = field(version, "atoll").is_some();
+        Ok(Self { mesh, name, dataplane, binds_vips, is_ours, metadata })
+    }
+
+    fn versions(&self) -> Versions {
+        let version = object(field(self.metadata, "version"));
+        let of = |program| {
+            let text = text(field(object(field(version, program)), "version"));
+            text.chars().take(limits::TEXT).collect()
+        };
+        Versions { proxy: of("kumaDp"), envoy: of("envoy") }
+    }
+}
+
+fn field<'a>(fields: Option<&'a Struct>, name: &str) -> Option<&'a Value> {
+    fields?.fields.get(name)
+}
+
+fn object(value: Option<&Value>) -> Option<&Struct> {
+    match &value?.kind {
+        Some(Kind::StructValue(fields)) => Some(fields),
+        _ => None,
+    }
+}
+
+fn text(value: Option<&Value>) -> &str {
+    match value.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(text)) => text,
+        _ => "",
+    }
+}
