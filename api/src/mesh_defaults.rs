@@ -213,3 +213,43 @@ impl MeshDefaults {
         Ok(vec![self.author.forget(&offered_row(mesh.as_str()))])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::Clock;
+    use kinds::labels::Place;
+    use resource::Peer;
+    use store::{Backend as _, Kinds, Memory};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mesh_gets_what_it_was_not_offered_yet_and_nothing_twice() {
+        let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Zone };
+        let clock = Clock::system();
+        let (store, writer) = store::open(Memory::new(1), kinds.clone(), clock).unwrap();
+        let author = Author { kinds: Arc::new(kinds), place: Place::Global };
+        let shop = ResourceKey::global("shop");
+        let skips = json!({"skipCreatingInitialPolicies": ["MeshIdentity"]});
+        let test = async {
+            let before = vec![
+                author.create(mesh::KIND, shop, json!({})).unwrap(),
+                author.create(mesh::KIND, ResourceKey::global("bank"), skips).unwrap(),
+                // As an older program left it, which did not know identities.
+                author.remember(&offered_row("shop"), "MeshTimeout").unwrap(),
+                author.remember(&offered_row("bank"), "MeshTimeout").unwrap(),
+            ];
+            store.commit(before).await.unwrap();
+            let reader = store.reader();
+            let items = of_existing_meshes(&author, &reader).unwrap();
+            assert_eq!(items.len(), 3, "an identity, and what is remembered of two meshes");
+            store.commit(items).await.unwrap();
+            let (_, identities) = reader.rows(author.id(mesh_identity::KIND));
+            let names: Vec<String> =
+                identities.iter().map(|row| row.head.key.to_string()).collect();
+            assert_eq!(names, ["shop/identity"]);
+            assert_eq!(reader.rows(author.id(mesh_timeout::KIND.kind)).1.len(), 0);
+            assert_eq!(of_existing_meshes(&author, &reader).unwrap().len(), 0);
+        };
+        store::conformance::while_running(writer, test).await;
+    }
+}

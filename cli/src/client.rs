@@ -94,7 +94,8 @@ fn refusal(status: reqwest::StatusCode, body: &str) -> String {
     if !detail.is_empty() && detail != message {
         message = format!("{message}: {detail}");
     }
-    for violation in error.get("invalid_parameters").and_then(Value::as_array).into_iter().flatten() {
+    for violation in error.get("invalid_parameters").and_then(Value::as_array).into_iter().flatten()
+    {
         message += &format!("\n  {}: {}", text(violation, "field"), text(violation, "reason"));
     }
     format!("{message} ({})", status.as_u16())

@@ -166,9 +166,7 @@ impl Connection {
     fn contexts(&self) -> Result<Contexts> {
         let file = self.file()?;
         match fs::read_to_string(&file) {
-            Ok(text) => {
-                serde_saphyr::from_str(&text).with_context(|| file.display().to_string())
-            }
+            Ok(text) => serde_saphyr::from_str(&text).with_context(|| file.display().to_string()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Contexts::default()),
             Err(error) => Err(error).with_context(|| file.display().to_string()),
         }

@@ -84,8 +84,7 @@ mod tests {
     fn a_text_may_hold_several_resources() {
         let text = "type: Mesh\nname: a\n---\ntype: MeshTimeout\nmesh: a\nname: b\nspec: {}\n";
         let found = parse("x.yaml", text).unwrap();
-        let named: Vec<_> =
-            found.iter().map(|d| (&*d.kind, d.mesh.as_deref(), &*d.name)).collect();
+        let named: Vec<_> = found.iter().map(|d| (&*d.kind, d.mesh.as_deref(), &*d.name)).collect();
         assert_eq!(named, [("Mesh", None, "a"), ("MeshTimeout", Some("a"), "b")]);
         assert_eq!(found[1].place, "x.yaml, document 2");
     }

@@ -72,7 +72,8 @@ pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
     let now = Timestamp::now();
     let items = client.list("/zones/_overview").await?;
     let row = |item: &Value| {
-        let last = list(item, &["zoneInsight", "subscriptions"]).last().cloned().unwrap_or_default();
+        let last =
+            list(item, &["zoneInsight", "subscriptions"]).last().cloned().unwrap_or_default();
         let count = |field: &str| {
             let sent = text(&last, &["status", "total", field]);
             if sent.is_empty() { "0".to_owned() } else { sent }

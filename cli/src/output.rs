@@ -52,7 +52,7 @@ impl<'a> Output<'a> {
         rows: Vec<[String; N]>,
     ) -> Result<()> {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(header);
         table.add_rows(rows);
         for line in table.to_string().lines() {

@@ -72,9 +72,7 @@ impl Process {
     /// Waits until it ends by itself.
     pub fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
         let (name, child) = (&self.name, &mut self.child);
-        wait::until(&format!("{name} ends"), limit, || {
-            child.try_wait()?.context("it still runs")
-        })
+        wait::until(&format!("{name} ends"), limit, || child.try_wait()?.context("it still runs"))
     }
 
     /// Its process id, and that of its group.

@@ -116,22 +116,26 @@ impl<B: Backend> Gatekeeper<B> {
         self.backend.wait_for(committed.revision).await.map_err(|error| unavailable(&error))
     }
 
+    /// Follows what decides about admissions, from now on: to be called before the first one.
+    pub(crate) async fn follow(&self) -> Result<Feed, Closed> {
+        let kinds = [zone::KIND, kinds::global_secret::KIND].map(|kind| self.author.id(kind));
+        let mut feed = Feed::of(&self.backend.reader(), KindSet::from_iter(kinds));
+        // What there is already is looked at when somebody is admitted.
+        feed.next().await?;
+        Ok(feed)
+    }
+
     /// Ends the streams of zones that are gone, and all when keys or revocations change: who may
     /// still speak comes back at once.
-    pub(crate) async fn withdraw(self: Arc<Self>) -> Result<(), Closed> {
-        let (zones, secrets) =
-            (self.author.id(zone::KIND), self.author.id(kinds::global_secret::KIND));
-        let mut feed = Feed::of(&self.backend.reader(), KindSet::from_iter([zones, secrets]));
-        // What there is already was looked at when somebody was admitted.
-        feed.next().await?;
+    pub(crate) async fn withdraw(self: Arc<Self>, mut feed: Feed) -> Result<(), Closed> {
+        let zones = self.author.id(zone::KIND);
         loop {
             for update in feed.next().await? {
                 let name = &update.key.name;
-                if update.kind == zones && update.now.is_none() {
-                    self.cancel(|zone| zone.as_str() == &**name);
-                }
-                if update.kind == secrets && (name.starts_with(ZONE_KEYS) || &**name == REVOCATIONS)
-                {
+                if update.kind == zones {
+                    let gone = update.now.is_none();
+                    self.cancel(|zone| gone && zone.as_str() == &**name);
+                } else if name.starts_with(ZONE_KEYS) || &**name == REVOCATIONS {
                     self.cancel(|_| true);
                 }
             }
@@ -168,5 +172,172 @@ impl<B: Backend + 'static> Admission for Gatekeeper<B> {
         } else {
             Visibility::Hidden
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use identity::{
+        tls::Peer,
+        token::{KeySet, SigningKey, mint},
+    };
+    use jiff::Timestamp;
+    use kds::dialect::Dialect;
+    use kinds::{global_secret, labels::Place};
+    use resource::AnySpec;
+    use std::time::Duration;
+    use store::{Expected, Kinds, Local, Memory};
+    use tokio::{task::JoinSet, time::timeout};
+    use tonic::metadata::MetadataMap;
+
+    const NOW: &str = "2026-11-24T12:00:00Z";
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Gate {
+        gate: Arc<Gatekeeper<Local>>,
+        author: Author,
+        keys: KeySet,
+        _tasks: JoinSet<()>,
+    }
+
+    impl Gate {
+        async fn new(plain: &[&str]) -> Self {
+            let kinds = Kinds { list: kinds::all().collect(), peer: resource::Peer::Zone };
+            let clock = Clock::since(NOW.parse().unwrap());
+            let (store, writer) =
+                store::open(Memory::new(1), kinds.clone(), clock.clone()).unwrap();
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async { writer.run().await.unwrap() });
+            let author = Author { kinds: Arc::new(kinds), place: Place::Global };
+            let plain = plain.iter().map(|zone| (*zone).to_owned()).collect();
+            let gate = Arc::new(Gatekeeper::new(store, author.clone(), plain, clock));
+            let key = SigningKey::generate().unwrap();
+            let mut keys = KeySet::default();
+            keys.insert(1, key.private_pem()).unwrap();
+            let gate = Self { gate, author, keys, _tasks: tasks };
+            gate.secret(&format!("{ZONE_KEYS}1"), key.private_pem()).await;
+            gate
+        }
+
+        async fn secret(&self, name: &str, text: &str) {
+            let spec: AnySpec = Arc::new(global_secret::GlobalSecret::of(text.as_bytes()));
+            let key = ResourceKey::global(name);
+            let kind = global_secret::KIND;
+            let item = self.author.write(kind, key, &spec, Expected::Anything).unwrap();
+            self.gate.backend.commit(vec![item]).await.unwrap();
+        }
+
+        fn token(&self, zone: &str, scope: &str) -> String {
+            let claims = ZoneClaims { zone: zone.into(), scope: vec![scope.into()] };
+            let now: Timestamp = NOW.parse().unwrap();
+            mint(&self.keys, &claims, now, Duration::from_secs(3600)).unwrap()
+        }
+
+        async fn admit(
+            &self,
+            client_id: &str,
+            authorization: Option<&str>,
+            peer: Option<&Peer>,
+        ) -> Result<Admitted, Refused> {
+            let mut metadata = MetadataMap::new();
+            metadata.insert(CLIENT_ID, client_id.parse().unwrap());
+            if let Some(authorization) = authorization {
+                metadata.insert(AUTHORIZATION, authorization.parse().unwrap());
+            }
+            let presented = Presented { metadata: &metadata, peer, dialect: Dialect::Plain };
+            self.gate.admit(presented).await
+        }
+    }
+
+    fn name(admitted: Result<Admitted, Refused>) -> Result<String, Refused> {
+        admitted.map(|admitted| admitted.zone.to_string())
+    }
+
+    fn peer(spiffe_id: Option<&str>, dns_name: Option<&str>) -> Peer {
+        Peer {
+            address: std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
+            spiffe_ids: spiffe_id.iter().map(|id| id.parse().unwrap()).collect(),
+            dns_names: dns_name.iter().map(|&name| name.into()).collect(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_says_who_a_zone_is() {
+        let gate = Gate::new(&[]).await;
+        let bearer = |token: String| format!("Bearer {token}");
+        let east = bearer(gate.token("east", "cp"));
+        assert_eq!(name(gate.admit("east", Some(&east), None).await), Ok("east".into()));
+        // Whatever it calls itself; the server compares that.
+        assert_eq!(name(gate.admit("west", Some(&east), None).await), Ok("east".into()));
+        let ingress = bearer(gate.token("east", "ingress"));
+        let wrong = Refused::Denied(r#"the token is for scope "ingress", not "cp""#.into());
+        assert_eq!(name(gate.admit("east", Some(&ingress), None).await), Err(wrong));
+        let unusual = bearer(gate.token("East.1", "cp"));
+        let refused = name(gate.admit("East.1", Some(&unusual), None).await);
+        assert!(matches!(refused, Err(Refused::Denied(_))), "{refused:?}");
+        for bad in ["Bearer nope", "Basic eDp5", "x", ""] {
+            let refused = name(gate.admit("east", Some(bad), None).await);
+            assert!(matches!(refused, Err(Refused::Unauthenticated(_))), "{bad}: {refused:?}");
+        }
+        let none = "neither a zone token nor a client certificate was presented";
+        let refused = name(gate.admit("east", None, None).await);
+        assert_eq!(refused, Err(Refused::Unauthenticated(none.into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_says_who_a_zone_is() {
+        let gate = Gate::new(&[]).await;
+        let admit = async |zone: &str, peer: &Peer| name(gate.admit(zone, None, Some(peer)).await);
+        let by_id = peer(Some("spiffe://example.org/zone/east"), None);
+        let by_name = peer(None, Some("east"));
+        assert_eq!(admit("east", &by_id).await, Ok("east".into()));
+        assert_eq!(admit("east", &by_name).await, Ok("east".into()));
+        for other in [by_id, by_name, peer(Some("spiffe://example.org/zone/west/x"), None)] {
+            let refused = Refused::Denied(r#"the client certificate is not of zone "west""#.into());
+            assert_eq!(admit("west", &other).await, Err(refused));
+        }
+        let nobody = admit("east", &peer(None, None)).await;
+        assert!(matches!(nobody, Err(Refused::Unauthenticated(_))), "{nobody:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn plain_zones_are_those_that_a_setting_names() {
+        let gate = Gate::new(&["east"]).await;
+        assert_eq!(name(gate.admit("east", None, None).await), Ok("east".into()));
+        let refused = name(gate.admit("west", None, None).await);
+        assert!(matches!(refused, Err(Refused::Unauthenticated(_))), "{refused:?}");
+        let all = Gate::new(&["*"]).await;
+        assert_eq!(name(all.admit("west", None, None).await), Ok("west".into()));
+        let unusual = name(all.admit("a.b", None, None).await);
+        assert!(matches!(unusual, Err(Refused::Denied(_))), "{unusual:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revoked_token_and_a_deleted_zone_end_what_is_open() {
+        let gate = Gate::new(&["plain"]).await;
+        let (watching, mut tasks) = (gate.gate.clone(), JoinSet::new());
+        let feed = watching.follow().await.unwrap();
+        tasks.spawn(async { watching.withdraw(feed).await.unwrap() });
+        let token = format!("Bearer {}", gate.token("east", "cp"));
+        let [east, plain] = [
+            gate.admit("east", Some(&token), None).await.unwrap(),
+            gate.admit("plain", None, None).await.unwrap(),
+        ];
+        let delete = gate.author.delete(zone::KIND, ResourceKey::global("plain"));
+        gate.gate.backend.commit(vec![delete]).await.unwrap();
+        timeout(PATIENCE, plain.withdrawn.cancelled()).await.unwrap();
+        assert!(!east.withdrawn.is_cancelled());
+
+        let body = token.split('.').nth(1).unwrap();
+        let body = {
+            use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+            URL_SAFE_NO_PAD.decode(body).unwrap()
+        };
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        gate.secret(REVOCATIONS, body["jti"].as_str().unwrap()).await;
+        timeout(PATIENCE, east.withdrawn.cancelled()).await.unwrap();
+        let refused = name(gate.admit("east", Some(&token), None).await);
+        assert!(matches!(refused, Err(Refused::Unauthenticated(_))), "{refused:?}");
     }
 }

@@ -87,6 +87,7 @@ impl Bound {
         audiences.step(store).await?;
         let plain = self.config.kds.plain_zones.clone();
         let gate = Gatekeeper::new(store.clone(), author.clone(), plain, clock.clone());
+        let watched = gate.follow().await?;
         let gate = Arc::new(gate);
         let kds = Server::new(
             (store.clone(), self.kinds.clone()),
@@ -102,7 +103,10 @@ impl Bound {
         let zones = TlsListener::new(self.ports.kds, tls.clone(), Alpn::Grpc);
         let (store, stop) = (self.store, || shutdown.clone());
         tasks.spawn("zones.insights", insights.run(store.clone(), stop()));
-        tasks.spawn("zones.admission", until(stop(), gate.withdraw().map(|ended| Ok(ended?))));
+        tasks.spawn(
+            "zones.admission",
+            until(stop(), gate.withdraw(watched).map(|ended| Ok(ended?))),
+        );
         tasks.spawn("audiences", until(stop(), audiences.run(store)));
         tasks.spawn("kds.serve", kds.serve(zones.incoming()).map(|ended| Ok(ended?)));
         if let Some(port) = self.ports.http {

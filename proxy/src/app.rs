@@ -34,7 +34,12 @@ pub struct Bound {
 }
 
 /// Reads the Dataplane, takes the working directory and opens the port.
-pub async fn bind(settings: Settings) -> Result<Bound> {
+pub async fn bind(mut settings: Settings) -> Result<Bound> {
+    // Envoy runs in its working directory, where a relative path would mean something else.
+    if settings.envoy.path.contains('/') {
+        let path = std::path::absolute(&settings.envoy.path).context("envoy.path")?;
+        settings.envoy.path = path.to_string_lossy().into_owned();
+    }
     let dataplane = read(&settings)?;
     match (&settings.advertised, dataplane.is_zone_ingress) {
         (Some(_), false) => bail!("dataplane: has no listener of type ZoneIngress"),

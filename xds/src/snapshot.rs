@@ -56,6 +56,20 @@ impl Type {
         }
     }
 
+    /// What it holds, for messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "clusters",
+            Self::Endpoint => "endpoints",
+            Self::Listener => "listeners",
+            Self::Route => "routes",
+            Self::Secret => "secrets",
+            Self::Extension => "extensions",
+            Self::Runtime => "runtime",
+        }
+    }
+
     /// The type of that name.
     #[must_use]
     pub fn of(url: &str) -> Option<Self> {

@@ -1,7 +1,9 @@
 //! From settings to a running control plane.
 
 use crate::{
-    Addresses, Config, defaults,
+    Addresses, Config,
+    dataplanes::{self, Dataplanes},
+    defaults,
     identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
@@ -13,7 +15,6 @@ use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use dns::Records;
 use identity::tls::ServerTls;
-use kds::admin::NoProxies;
 use kinds::labels::Env;
 use resource::{MeshName, Peer, ZoneName};
 use std::{pin::Pin, sync::Arc};
@@ -99,7 +100,27 @@ impl Bound {
         let hostname = hostname();
         let short: String = uuid::Uuid::new_v4().to_string().chars().take(4).collect();
         let instance = format!("{hostname}-{short}");
-        let answerer = Arc::new(NoProxies);
+        let (issuer, renewed) = Issuer::new(clock.clone());
+        let meshes = reconcile::Meshes::new(
+            zone.clone(),
+            Arc::new(issuer.clone()),
+            clock.clone(),
+            store.reader(),
+            kinds.id_of(kinds::config::KIND.name).context("a kind is missing")?,
+        );
+        let names = Arc::new(Names::default());
+        let parts = dataplanes::Parts {
+            store: store.clone(),
+            kinds: kinds.clone(),
+            place: place.clone(),
+            instance: instance.clone(),
+            meshes: meshes.clone(),
+            issuer: issuer.clone(),
+            names: names.clone(),
+            clock: clock.clone(),
+        };
+        let dataplanes = Dataplanes::new(parts, stop())?;
+        let answerer = Arc::new(dataplanes.questions());
         let client = join::client(&config, (&store, &kinds), &instance, answerer, &clock)?;
         let (federated, known) = (client.is_some(), client.as_ref().map(|client| client.handle()));
         match client {
@@ -114,7 +135,6 @@ impl Bound {
             None => drop(kds_guard),
         }
 
-        let (issuer, renewed) = Issuer::new(clock.clone());
         let identities = Identities::new(
             store.clone(),
             &kinds,
@@ -141,18 +161,17 @@ impl Bound {
                 stop(),
             ),
         );
-        let meshes = reconcile::Meshes::new(
-            zone.clone(),
-            Arc::new(issuer.clone()),
-            clock.clone(),
-            store.reader(),
-            kinds.id_of(kinds::config::KIND.name).context("a kind is missing")?,
-        );
         let follow = follow_meshes(meshes.clone(), &store, &kinds, renewed, xds_guard, stop());
         tasks.spawn("reconcile", follow);
         tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
 
-        let names = Arc::new(Names::default());
+        let kept = dataplanes.keep();
+        tasks.spawn("dataplanes.keep", async move { Ok(kept.await?) });
+        let served = dataplanes.serve(ports.proxies);
+        tasks.spawn("dataplanes", async move {
+            served.await;
+            Ok(())
+        });
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
         let following =
             follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());

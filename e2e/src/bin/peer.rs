@@ -103,7 +103,8 @@ fn client(runtime: &Runtime) -> Result<()> {
             Err(_) => Told { error: format!("nothing within {PATIENCE:?}"), ..Told::default() },
         };
         told.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        told.open = client.http.as_ref().is_some_and(|http| !http.is_closed()) || client.tcp.is_some();
+        told.open =
+            client.http.as_ref().is_some_and(|http| !http.is_closed()) || client.tcp.is_some();
         println!("{}", serde_json::to_string(&told)?);
         io::stdout().flush()?;
     }

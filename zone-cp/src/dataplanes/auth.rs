@@ -1,19 +1,17 @@
 //! Who a proxy is: by its token, never by what it says.
 
-use super::place::Ids;
+use api::keys::TokenKeys;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use daemon::Clock;
-use identity::token::{self, DataplaneClaims, DataplaneFacts, KeySet, Refused, Revocations};
-use kinds::{dataplane::Dataplane, secret};
+use identity::token::{DataplaneClaims, DataplaneFacts, Refused};
+use kinds::dataplane::Dataplane;
 use parking_lot::Mutex;
 use proto::kuma::mesh::v1alpha1::dataplane::networking::listener;
-use resource::{Labels, MeshName, Resource, ResourceKey, label};
+use resource::{Labels, MeshName, ResourceKey, label};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
-use store::view::{KindId, Reader, Revision};
+use store::{Kinds, view::Reader};
 
-const SIGNING_KEY: &str = "dataplane-token-signing-key-";
-const REVOCATIONS: &str = "dataplane-token-revocations-";
 /// A longer credential is none.
 const LONGEST: usize = 16 << 10;
 
@@ -62,25 +60,16 @@ pub(super) struct Bearer {
 /// The tokens of all meshes.
 #[derive(Debug)]
 pub(super) struct Tokens {
+    kinds: Arc<Kinds>,
     reader: Reader,
-    secret: KindId,
-    global_secret: KindId,
     clock: Clock,
     /// Reading a key takes longer than verifying with it.
-    read: Mutex<BTreeMap<MeshName, Arc<Read>>>,
-}
-
-#[derive(Debug)]
-struct Read {
-    at: [Revision; 2],
-    keys: KeySet,
-    revoked: Revocations,
+    keys: Mutex<BTreeMap<MeshName, Arc<TokenKeys>>>,
 }
 
 impl Tokens {
-    pub(super) fn new(reader: Reader, ids: &Ids, clock: Clock) -> Self {
-        let (secret, global_secret) = (ids.secret, ids.global_secret);
-        Self { reader, secret, global_secret, clock, read: Mutex::default() }
+    pub(super) fn new(kinds: Arc<Kinds>, reader: Reader, clock: Clock) -> Self {
+        Self { kinds, reader, clock, keys: Mutex::default() }
     }
 
     /// Accepts what stands in `authorization`: a token, with `Bearer` before it or without.
@@ -92,59 +81,22 @@ impl Tokens {
         }
         // Only to know whose keys to ask. It counts once they have signed it.
         let mesh = claimed_mesh(token).ok_or(Unauthenticated::NoMesh)?;
-        let read = self.of(&mesh);
-        if read.keys.is_empty() {
-            return Err(Unauthenticated::NoKeys(mesh));
-        }
-        let now = self.clock.now();
-        let accepted = token::verify::<DataplaneClaims>(&read.keys, token, now, &read.revoked)?;
-        Ok(Bearer { mesh, claims: accepted.claims, token: token.into() })
+        let keys = self.of(&mesh).ok_or_else(|| Unauthenticated::NoKeys(mesh.clone()))?;
+        let claims = keys.verify::<DataplaneClaims>(&self.reader, &self.clock, token)?;
+        Ok(Bearer { mesh, claims, token: token.into() })
     }
 
-    fn of(&self, mesh: &MeshName) -> Arc<Read> {
-        let at = [self.secret, self.global_secret].map(|kind| self.reader.rows(kind).0);
-        if let Some(read) = self.read.lock().get(mesh).filter(|read| read.at == at) {
-            return read.clone();
+    /// `None` if the mesh has no keys: it may be a name that somebody made up.
+    fn of(&self, mesh: &MeshName) -> Option<Arc<TokenKeys>> {
+        if let Some(keys) = self.keys.lock().get(mesh) {
+            return Some(keys.clone());
         }
-        let read = Arc::new(self.look_up(mesh, at));
-        let mut all = self.read.lock();
-        // A mesh without keys may be a name that somebody made up.
-        if !read.keys.is_empty() {
-            all.insert(mesh.clone(), read.clone());
+        let keys = Arc::new(TokenKeys::of_mesh(&self.kinds, mesh));
+        if keys.now(&self.reader).keys.is_empty() {
+            return None;
         }
-        read
+        Some(self.keys.lock().entry(mesh.clone()).or_insert(keys).clone())
     }
-
-    fn look_up(&self, mesh: &MeshName, at: [Revision; 2]) -> Read {
-        let (_, secrets) = self.reader.rows(self.secret);
-        let mut keys = KeySet::default();
-        let prefix = format!("{SIGNING_KEY}{mesh}-");
-        let first = ResourceKey::in_mesh(mesh, &prefix);
-        for row in secrets.after(Some(&first)) {
-            let key = &row.head.key;
-            if key.mesh.as_ref() != Some(mesh) {
-                break;
-            }
-            let Some(serial) = key.name.strip_prefix(&*prefix) else { break };
-            let Ok(serial) = serial.parse() else { continue };
-            let Some(pem) = text(row) else { continue };
-            if let Err(error) = keys.insert(serial, &pem) {
-                tracing::warn!(secret = %key, %error, "signing key cannot be used");
-            }
-        }
-        let name = format!("{REVOCATIONS}{mesh}");
-        let of_mesh = self.reader.get(self.secret, &ResourceKey::in_mesh(mesh, &name));
-        let global = self.reader.get(self.global_secret, &ResourceKey::global(&name));
-        let ids = [of_mesh, global].into_iter().flatten().filter_map(|row| text(&row));
-        let revoked = Revocations::parse(&ids.collect::<Vec<_>>().join(","));
-        Read { at, keys, revoked }
-    }
-}
-
-fn text(row: &Resource) -> Option<String> {
-    // Both kinds of secrets are the same message.
-    let secret = kinds::read::<secret::Secret>(row).ok()?;
-    String::from_utf8(secret.data().to_vec()).ok()
 }
 
 fn claimed_mesh(token: &str) -> Option<MeshName> {

@@ -60,7 +60,7 @@ pub struct Parts<B> {
 }
 
 /// The proxies of a zone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dataplanes<B> {
     store: B,
     desk: Arc<Desk>,
@@ -71,7 +71,7 @@ impl<B: Backend + Clone + 'static> Dataplanes<B> {
     pub fn new(parts: Parts<B>, stop: CancellationToken) -> Result<Self, NoKind> {
         let Parts { store, kinds, place, instance, meshes, issuer, names, clock } = parts;
         let (reader, ids) = (store.reader(), Ids::of(&kinds)?);
-        let tokens = Tokens::new(reader.clone(), &ids, clock.clone());
+        let tokens = Tokens::new(kinds.clone(), reader.clone(), clock.clone());
         let shelf = Shelf { reader, ids, place, peer: kinds.peer };
         let registry = Arc::new(Registry::new(shelf, clock, instance, issuer.clone()));
         let desk = Arc::new(Desk { registry, tokens, meshes, issuer, names, stop });
