@@ -41,6 +41,9 @@ pub struct Loaded {
     pub revoked: Revocations,
 }
 
+/// The last revisions of the kinds that were read.
+type At = [Option<Revision>; 2];
+
 /// The keys of one sort of tokens, read again when a secret changed.
 #[derive(Debug)]
 pub struct TokenKeys {
@@ -50,7 +53,7 @@ pub struct TokenKeys {
     mesh: Option<MeshName>,
     prefix: String,
     revocations: String,
-    last: Mutex<Option<([Option<Revision>; 2], Arc<Loaded>)>>,
+    last: Mutex<Option<(At, Arc<Loaded>)>>,
 }
 
 impl TokenKeys {

@@ -165,13 +165,12 @@ impl Bound {
         tasks.spawn("reconcile", follow);
         tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
 
-        let kept = dataplanes.keep();
-        tasks.spawn("dataplanes.keep", async move { Ok(kept.await?) });
         let served = dataplanes.serve(ports.proxies);
         tasks.spawn("dataplanes", async move {
             served.await;
             Ok(())
         });
+        tasks.spawn("dataplanes.keep", async move { Ok(dataplanes.keep().await?) });
         let mesh = MeshName::new(&config.dns.mesh).context("dns.mesh")?;
         let following =
             follow_names(names.clone(), (&store, &kinds), Dns { mesh, records }, stop());

@@ -8,11 +8,11 @@ use super::{
 };
 use crate::reconcile::{NotServed, Traits};
 use futures::{StreamExt, stream};
+use prost_types::{Struct, Value, value::Kind};
 use proto::{
     envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
     frame::Frame,
 };
-use prost_types::{Struct, Value, value::Kind};
 use std::sync::Arc;
 use tokio::{sync::mpsc, time::timeout};
 use tonic::{Status, Streaming};
@@ -37,8 +37,7 @@ pub(super) async fn serve(
     };
     // A program of ours keeps its Dataplane by its session.
     let json = if asks.is_ours { "" } else { asks.dataplane };
-    let admitted =
-        desk.admit(&bearer, (asks.mesh, asks.name), json).inspect_err(refused)?;
+    let admitted = desk.admit(&bearer, (asks.mesh, asks.name), json).inspect_err(refused)?;
     let Admitted { key, sent, labels, .. } = &admitted;
     let alone = (!asks.is_ours).then(|| (sent.clone(), asks.versions()));
     let (taken, written) = desk
@@ -74,10 +73,7 @@ fn not_served(error: &NotServed) -> Status {
 }
 
 /// Who a stream is for is settled by its first request.
-fn same_node(
-    request: DeltaDiscoveryRequest,
-    id: &str,
-) -> Result<DeltaDiscoveryRequest, Status> {
+fn same_node(request: DeltaDiscoveryRequest, id: &str) -> Result<DeltaDiscoveryRequest, Status> {
     match &request.node {
         Some(node) if !node.id.is_empty() && node.id != id => {
             Err(Status::permission_denied("node.id: must stay the same"))

@@ -34,17 +34,12 @@ pub(super) enum Forbidden {
     #[error("{0}")]
     Claims(Refused),
     #[error("Dataplane {key} exists, and the token is not for it: {reason}")]
-    TakeOver {
-        key: ResourceKey,
-        reason: Refused,
-    },
+    TakeOver { key: ResourceKey, reason: Refused },
     #[error(
         "the SPIFFE ID of {0} contains its workload, so its token must be bound to one: create it for a workload"
     )]
     Unbound(ResourceKey),
-    #[error(
-        "the SPIFFE ID of {0} contains its workload, so it needs the label kuma.io/workload"
-    )]
+    #[error("the SPIFFE ID of {0} contains its workload, so it needs the label kuma.io/workload")]
     NoWorkload(ResourceKey),
 }
 

@@ -161,17 +161,20 @@ fn authorities(given: &str) -> Option<String> {
 }
 
 fn refusal(status: &tonic::Status) -> Refusal {
-    let code = match status.code() {
-        Code::PermissionDenied => StatusCode::FORBIDDEN,
-        // An unknown mesh is a mistake in what was sent; an unknown Dataplane may come.
-        Code::NotFound if !status.message().starts_with("mesh: ") => {
-            return Refusal(StatusCode::NOT_FOUND, String::new());
-        }
-        Code::InvalidArgument | Code::NotFound => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Refusal(code, status.message().to_owned())
+    let (code, text) = (status.code(), status.message());
+    // An unknown mesh is a mistake in what was sent; an unknown Dataplane may come.
+    if code == Code::NotFound && !text.starts_with("mesh: ") {
+        return Refusal(StatusCode::NOT_FOUND, String::new());
+    }
+    let codes = [
+        (Code::PermissionDenied, StatusCode::FORBIDDEN),
+        (Code::InvalidArgument, StatusCode::UNPROCESSABLE_ENTITY),
+        (Code::NotFound, StatusCode::UNPROCESSABLE_ENTITY),
+        (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
+    ];
+    let found = codes.into_iter().find(|(of, _)| *of == code);
+    let code = found.map_or(StatusCode::INTERNAL_SERVER_ERROR, |(_, code)| code);
+    Refusal(code, text.to_owned())
 }
 
 /// Where the proxy found us, which is where its Envoy shall find us.

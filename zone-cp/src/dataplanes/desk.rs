@@ -86,7 +86,8 @@ impl Desk {
         let stored = shelf.get(shelf.ids.dataplane, &key);
         let before = stored.as_deref().map(read).transpose()?;
         let (sent, spec, labels) = if json.is_empty() {
-            let missing = || Status::not_found(format!("there is no Dataplane {name} in mesh {mesh}"));
+            let missing =
+                || Status::not_found(format!("there is no Dataplane {name} in mesh {mesh}"));
             let (spec, labels) = before.clone().ok_or_else(missing)?;
             (None, spec, labels)
         } else {
@@ -95,8 +96,7 @@ impl Desk {
             (Some(Sent { spec: (*spec).clone(), labels: labels.clone() }), spec, labels)
         };
         let wanted = Wanted { key: &key, labels: &labels, spec: &spec };
-        let there =
-            before.as_ref().map(|(spec, labels)| Wanted { key: &key, labels, spec });
+        let there = before.as_ref().map(|(spec, labels)| Wanted { key: &key, labels, spec });
         let needs_workload = self.issuer.needs_workload(&bearer.mesh, &labels);
         bearer
             .may_be(&wanted, there.as_ref(), needs_workload)
@@ -134,17 +134,16 @@ impl Desk {
         };
         let pair = |(key, value): (&'_ String, &'_ Value)| {
             let value = value.as_str().map(str::to_owned);
-            value.map(|value| (key.clone(), value)).ok_or_else(|| {
-                invalid(format!("dataplane.labels[{key:?}]: must be a text"))
-            })
+            value
+                .map(|value| (key.clone(), value))
+                .ok_or_else(|| invalid(format!("dataplane.labels[{key:?}]: must be a text")))
         };
         let given = given.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
         let given = given.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let spec: AnySpec = dataplane::KIND
             .from_json(value)
             .map_err(|error| invalid(format!("dataplane: {error}")))?;
-        let request =
-            Request { kind: dataplane::KIND, key, labels: &given, existing, spec: &spec };
+        let request = Request { kind: dataplane::KIND, key, labels: &given, existing, spec: &spec };
         let labels = labels::computed(&request, &self.registry.shelf.place)
             .map_err(|violations| invalid(format!("dataplane: {violations}")))?;
         // Set when it is written.

@@ -2,12 +2,11 @@
 
 use jiff::Timestamp;
 use kinds::dataplane_insight::DataplaneInsight;
+use prost_types::{ListValue, Struct, Value, value::Kind};
 use proto::kuma::mesh::v1alpha1::{
     DataplaneInsight as Message, DiscoveryServiceStats, DiscoverySubscription,
-    DiscoverySubscriptionStatus, EnvoyVersion, KumaDpVersion, Version,
-    dataplane_insight::Mtls,
+    DiscoverySubscriptionStatus, EnvoyVersion, KumaDpVersion, Version, dataplane_insight::Mtls,
 };
-use prost_types::{ListValue, Struct, Value, value::Kind};
 use std::collections::BTreeMap;
 use xds::Type;
 

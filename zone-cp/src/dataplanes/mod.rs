@@ -84,19 +84,14 @@ impl<B: Backend + Clone + 'static> Dataplanes<B> {
         Questions(self.desk.registry.clone())
     }
 
-    /// Writes down what becomes of them, until the stop.
-    pub fn keep(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<B> {
-        let desk = &self.desk;
-        life::run(
-            desk.registry.clone(),
-            desk.meshes.clone(),
-            self.store.clone(),
-            desk.stop.clone(),
-        )
-    }
-
     /// Serves them on `listener`, until the stop.
     pub fn serve(&self, listener: TlsListener) -> impl Future<Output = ()> + Send + use<B> {
         server::serve(self.desk.clone(), listener, self.desk.stop.clone())
+    }
+
+    /// Writes down what becomes of them, until the stop. Holds the store no longer.
+    pub async fn keep(self) -> Result<(), StoreError> {
+        let Self { store, desk } = self;
+        life::run(desk.registry.clone(), desk.meshes.clone(), store, desk.stop.clone()).await
     }
 }

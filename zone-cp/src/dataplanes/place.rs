@@ -1,8 +1,6 @@
 //! The zone's store as this part uses it.
 
-use kinds::{
-    dataplane, dataplane_insight, labels::Place, mesh, mesh_zone_address,
-};
+use kinds::{dataplane, dataplane_insight, labels::Place, mesh, mesh_zone_address};
 use resource::{Kind, Labels, RejectedSpec, Resource, ResourceKey, Spec, label};
 use std::sync::Arc;
 use store::{

@@ -3,7 +3,7 @@
 use super::{
     insight::{self, Certificate, Counts, Stay, Versions},
     limits,
-    place::{Shelf, is_ours, MANAGER},
+    place::{MANAGER, Shelf, is_ours},
 };
 use delta::Name;
 use jiff::Timestamp;
@@ -191,7 +191,8 @@ impl Proxy {
         for inbound in &mut networking.inbound {
             let believed = state.inbounds.get(&*section(inbound)).copied();
             // Nobody asked an application yet that is to be asked.
-            let alive = believed.unwrap_or(inbound.service_probe.is_none());
+            let unasked = inbound.service_probe.is_some();
+            let alive = believed.unwrap_or(!unasked);
             if inbound.state() == InboundState::Ready && !(state.ready && alive) {
                 inbound.set_state(InboundState::NotReady);
             }

@@ -37,12 +37,12 @@ async fn ask(registry: &Registry, asked: &Asked) -> Result<Bytes, String> {
         return Err("the query is too long".into());
     }
     let (answer, answered) = oneshot::channel();
-    questions.try_send(Question { what, query: query.into(), answer }).map_err(|error| {
-        match error {
+    questions.try_send(Question { what, query: query.into(), answer }).map_err(
+        |error| match error {
             TrySendError::Full(_) => "too many questions at once".to_owned(),
             TrySendError::Closed(_) => away(),
-        }
-    })?;
+        },
+    )?;
     match timeout(limits::ANSWER, answered).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(away()),

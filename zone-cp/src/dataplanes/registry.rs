@@ -47,7 +47,7 @@ struct Inner {
 }
 
 /// A session that is about to begin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Beginning {
     pub(super) sent: Option<Sent>,
     pub(super) instance: String,
@@ -121,9 +121,9 @@ impl Registry {
     pub(super) fn begin_session(
         &self,
         key: &ResourceKey,
-        beginning: Beginning,
+        beginning: &Beginning,
         over: Option<ConnectionId>,
-    ) -> Result<Ends, (Rival, Beginning)> {
+    ) -> Result<Ends, Rival> {
         let mut inner = self.state.lock();
         let inner = &mut *inner;
         let now = self.clock.now();
@@ -132,8 +132,7 @@ impl Registry {
             && there.instance != beginning.instance
             && Some(there.id) != over
         {
-            let rival = Rival { id: there.id, pings: there.pings.clone() };
-            return Err((rival, beginning));
+            return Err(Rival { id: there.id, pings: there.pings.clone() });
         }
         inner.last += 1;
         let id = ConnectionId(inner.last);
@@ -142,7 +141,7 @@ impl Registry {
         let (problems, told) = watch::channel(Vec::new());
         let (writes, written) = oneshot::channel();
         let replaced = CancellationToken::new();
-        let Beginning { sent, instance, state, advertised, versions } = beginning;
+        let Beginning { sent, instance, state, advertised, versions } = beginning.clone();
         proxy.arrives(now);
         proxy.sent = sent;
         proxy.state = Some(state);
@@ -183,7 +182,11 @@ impl Registry {
     }
 
     /// The proxy will not come back. The answer comes when it is withdrawn.
-    pub(super) fn leave(&self, key: &ResourceKey, id: ConnectionId) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn leave(
+        &self,
+        key: &ResourceKey,
+        id: ConnectionId,
+    ) -> Option<oneshot::Receiver<()>> {
         let mut inner = self.state.lock();
         let now = self.clock.now();
         let proxy = inner.of_session(key, id)?;
@@ -388,7 +391,8 @@ impl Stream {
                 let text: String = text.chars().take(limits::PROBLEM).collect();
                 let mut news = false;
                 for name in blamed(&update, &text) {
-                    news |= taken.refused.insert((kind, name), text.clone()).as_ref() != Some(&text);
+                    news |=
+                        taken.refused.insert((kind, name), text.clone()).as_ref() != Some(&text);
                 }
                 news
             }

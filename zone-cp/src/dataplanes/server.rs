@@ -1,8 +1,6 @@
 //! The port of proxies: sessions, ADS and bootstrap on one TLS listener.
 
-use super::{
-    ads, auth::Bearer, bootstrap, desk::Desk, driven::Driven, limits, session,
-};
+use super::{ads, auth::Bearer, bootstrap, desk::Desk, driven::Driven, limits, session};
 use axum::{
     Extension, Router,
     body::Body,
@@ -17,21 +15,25 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use identity::tls::{TlsListener, TlsStream};
+use identity::tls::TlsListener;
 use proto::{
     atoll::proxy::v1::{FromProxy, ToProxy},
     envoy::service::discovery::v3::DeltaDiscoveryRequest,
     frame::FrameCodec,
 };
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, server::Grpc};
 use tonic_prost::ProstCodec;
 
 const SESSION: &str = "/atoll.proxy.v1.Proxies/Session";
-const ADS: &str =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const ADS: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 /// What a client has to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
 /// The largest head of a request, token included.
@@ -46,7 +48,8 @@ pub(super) async fn serve(desk: Arc<Desk>, mut listener: TlsListener, stop: Canc
             biased;
             () = stop.cancelled() => break,
             stream = listener.accept() => {
-                connections.spawn(connection(stream, router.clone(), stop.clone()));
+                let peer = stream.peer().address;
+                connections.spawn(connection(stream, peer, router.clone(), stop.clone()));
             }
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 if let Err(error) = ended {
@@ -61,8 +64,13 @@ pub(super) async fn serve(desk: Arc<Desk>, mut listener: TlsListener, stop: Canc
     }
 }
 
-async fn connection(stream: TlsStream, router: Router, stop: CancellationToken) {
-    let peer = stream.peer().address;
+/// Serves one connection until it ends.
+pub(super) async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+) {
     let mut builder = Builder::new(TokioExecutor::new());
     let (interval, patience) = limits::SIGN_OF_LIFE;
     builder
@@ -143,12 +151,13 @@ async fn streams(
     Extension(bearer): Extension<Bearer>,
     request: Request,
 ) -> Response {
-    let call = tower::service_fn(move |request: tonic::Request<Streaming<DeltaDiscoveryRequest>>| {
-        let (desk, bearer) = (desk.clone(), bearer.clone());
-        let (responses, items) = mpsc::channel(xds::ads::CAPACITY);
-        let work = ads::serve(desk, bearer, request.into_inner(), responses);
-        std::future::ready(Ok::<_, Status>(tonic::Response::new(Driven::new(items, work))))
-    });
+    let call =
+        tower::service_fn(move |request: tonic::Request<Streaming<DeltaDiscoveryRequest>>| {
+            let (desk, bearer) = (desk.clone(), bearer.clone());
+            let (responses, items) = mpsc::channel(xds::ads::CAPACITY);
+            let work = ads::serve(desk, bearer, request.into_inner(), responses);
+            std::future::ready(Ok::<_, Status>(tonic::Response::new(Driven::new(items, work))))
+        });
     let mut grpc = Grpc::new(FrameCodec::<DeltaDiscoveryRequest>::default())
         .max_decoding_message_size(limits::ADS_MESSAGE);
     grpc.streaming(call, request).await.map(Body::new)

@@ -110,7 +110,7 @@ async fn hello(messages: &mut Streaming<FromProxy>) -> Result<Hello, Status> {
     if hello.dataplane.is_empty() {
         return Err(Status::invalid_argument("hello.dataplane: must be set"));
     }
-    check_state(hello.state.as_ref().unwrap_or(&State::default()))?;
+    hello.state.as_ref().map_or(Ok(()), check_state)?;
     Ok(hello)
 }
 
@@ -142,7 +142,9 @@ fn check_address(advertised: Option<&Address>, admitted: &Admitted) -> Result<()
     let port = if advertised.port == 0 { listener.port } else { advertised.port };
     let spec = serde_json::json!({ "address": advertised.host, "port": port });
     let checked = kinds::mesh_zone_address::KIND.from_json(spec);
-    checked.map(drop).map_err(|error| Status::invalid_argument(format!("hello.advertised: {error}")))
+    checked
+        .map(drop)
+        .map_err(|error| Status::invalid_argument(format!("hello.advertised: {error}")))
 }
 
 fn zone(desk: &Desk) -> Result<ZoneName, Status> {
@@ -179,9 +181,8 @@ fn welcome(
 }
 
 fn control_plane(asked: Option<&ControlPlane>) -> Result<bootstrap::ControlPlane, Status> {
-    let missing = |field: &str| {
-        Status::invalid_argument(format!("hello.control_plane.{field}: must be set"))
-    };
+    let missing =
+        |field: &str| Status::invalid_argument(format!("hello.control_plane.{field}: must be set"));
     let asked = asked.ok_or_else(|| missing("address"))?;
     let address = asked.address.as_ref().filter(|address| !address.host.is_empty());
     let address = address.ok_or_else(|| missing("address"))?;
@@ -208,7 +209,7 @@ async fn begin(
     admitted: &Admitted,
     hello: &Hello,
 ) -> Result<Ends, Status> {
-    let mut beginning = Beginning {
+    let beginning = Beginning {
         sent: admitted.sent.clone(),
         instance: hello.instance.clone(),
         state: hello.state.clone().unwrap_or_default(),
@@ -217,9 +218,9 @@ async fn begin(
     };
     let mut over: Option<ConnectionId> = None;
     loop {
-        let (rival, again) = match registry.begin_session(&admitted.key, beginning, over) {
+        let rival = match registry.begin_session(&admitted.key, &beginning, over) {
             Ok(ends) => return Ok(ends),
-            Err(occupied) => occupied,
+            Err(rival) => rival,
         };
         if lives(&rival).await {
             let key = &admitted.key;
@@ -228,7 +229,6 @@ async fn begin(
             )));
         }
         over = Some(rival.id);
-        beginning = again;
     }
 }
 

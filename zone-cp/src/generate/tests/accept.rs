@@ -47,7 +47,7 @@ fn envoy_accepts_the_bootstrap_of_a_name_and_of_an_address() {
             },
             readiness: Some("127.1.0.5:29902".parse().unwrap()),
             features: Vec::new(),
-            metadata: serde_json::Map::new(),
+            metadata: Default::default(),
             admin_socket: None,
             version: "0.1.0".into(),
             max_heap_mib: 512,
