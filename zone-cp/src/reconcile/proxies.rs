@@ -108,6 +108,11 @@ impl Connected {
         }
     }
 
+    /// Whether other zones come in through it.
+    pub(super) fn is_ingress(&self) -> bool {
+        !self.ingresses.is_empty()
+    }
+
     /// Looks at all policies for those that select a proxy with `labels`.
     pub(super) fn select<'a>(
         &mut self,

@@ -281,11 +281,20 @@ impl Zone {
     }
 
     pub(super) fn batch(&mut self, edits: Vec<(Kind, Edit)>) {
+        self.batch_unwritten(edits);
+        self.settle();
+    }
+
+    fn batch_unwritten(&mut self, edits: Vec<(Kind, Edit)>) {
         let id = |kind: &Kind| kinds().id_of(kind.name).unwrap();
         let touched: KindSet = edits.iter().map(|(kind, _)| id(kind)).collect();
         self.writer.apply(edits.into_iter().map(|(kind, edit)| (id(&kind), edit)));
         self.feed.look(touched);
-        self.settle();
+    }
+
+    /// What follows for TCP inbounds is not written down yet.
+    pub(super) fn put_unwritten(&mut self, row: &Row) {
+        self.batch_unwritten(vec![(row.kind, Edit::Put(Arc::new(row.resource())))]);
     }
 
     /// What the task does beside the tables: asks for certificates, writes records.
