@@ -91,10 +91,9 @@ impl State {
                 Urgency::Later
             }
             Event::Closed => self.closed(stream, now),
-            Event::TooLarge { .. }
-            | Event::Applied { .. }
-            | Event::Remembered
-            | Event::Held(_) => Urgency::None,
+            Event::TooLarge { .. } | Event::Applied { .. } | Event::Remembered | Event::Held(_) => {
+                Urgency::None
+            }
         }
     }
 
