@@ -256,6 +256,54 @@ fn generations_survive_the_process() {
 }
 
 #[test]
+fn permissions_that_changed_while_the_process_was_away_close_nothing() {
+    let mut tcp = Tcp::new();
+    drop(tcp.stream);
+    tcp.zone.put(&permission("p", &[WEB, ADMIN]));
+    let zone = tcp.zone.restarted();
+    zone.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
+    let key = ProxyKey { mesh: shop(), name: "cart-1".into() };
+    let (source, changes) = zone.meshes.connect(&key, Traits::default()).unwrap();
+    let mut tcp = Tcp { zone, stream: Stream { source, changes } };
+    tcp.stream.marks();
+    tcp.admits(&allowed("p", &[WEB]));
+    tcp.zone.settle();
+    assert_eq!(tcp.stream.marks(), marks(&CHANGED));
+    tcp.admits(&allowed("p", &[WEB, ADMIN]));
+    tcp.assert_withdrawn(&[]);
+}
+
+#[test]
+fn what_is_written_down_about_a_proxy_outlives_it_by_a_day() {
+    let mut zone = Tcp::new().zone;
+    let day = jiff::SignedDuration::from_hours(24);
+    zone.delete(&cart(json!([])));
+    let mut zone = zone.restarted();
+    *zone.time.lock() = start() + day - jiff::SignedDuration::from_secs(1);
+    zone.settle();
+    assert_eq!(zone.written(), 1);
+    *zone.time.lock() = start() + day;
+    zone.settle();
+    assert_eq!(zone.written(), 0);
+}
+
+#[test]
+fn a_withdrawn_generation_is_forgotten_when_its_last_connection_is_gone() {
+    let mut tcp = Tcp::new();
+    let first = tcp.admits(&allowed("p", &[WEB]));
+    tcp.zone.put(&permission("p", &[ADMIN]));
+    let second = tcp.admits(&allowed("p", &[ADMIN]));
+    // As long as a connection may be silent, unless a policy says otherwise.
+    *tcp.zone.time.lock() = start() + jiff::SignedDuration::from_secs(7199);
+    tcp.zone.put(&permission("p", &[ADMIN, WEB]));
+    let third = tcp.admits(&allowed("p", &[ADMIN, WEB]));
+    tcp.assert_withdrawn(&[first]);
+    *tcp.zone.time.lock() = start() + jiff::SignedDuration::from_secs(7200);
+    tcp.zone.delete(&permission("p", &[WEB]));
+    tcp.assert_withdrawn(&[second, third]);
+}
+
+#[test]
 fn permissions_hold_when_they_are_written_down_and_the_old_ones_until_then() {
     let mut zone = Zone::of(&[cart(json!([tcp(9000)]))]);
     zone.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
