@@ -71,8 +71,7 @@ impl Bound {
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
         let author = Author { kinds: self.kinds.clone(), place: Place::global().here };
         let (store, clock) = (&self.store, &self.clock);
-        let (defaults, data) = (self.config.defaults, &self.config.data_dir);
-        first_start::ensure(store, &author, defaults, data, clock).await?;
+        first_start::ensure(store, &author, &self.config, clock).await?;
         let about = about();
         let insights = Arc::new(Insights::new(
             author.clone(),
@@ -87,8 +86,7 @@ impl Bound {
         audiences.step(store).await?;
         let plain = self.config.kds.plain_zones.clone();
         let gate = Gatekeeper::new(store.clone(), author.clone(), plain, clock.clone());
-        let watched = gate.follow().await?;
-        let gate = Arc::new(gate);
+        let (watched, gate) = (gate.follow().await?, Arc::new(gate));
         let kds = Server::new(
             (store.clone(), self.kinds.clone()),
             settings(&about),

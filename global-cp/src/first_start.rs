@@ -1,6 +1,6 @@
 //! What a global has from its first start on, and what it gets when the program knows more.
 
-use crate::{config::Defaults, defaults};
+use crate::{Config, defaults};
 use anyhow::{Context as _, Result};
 use api::{
     admin_token,
@@ -11,7 +11,6 @@ use api::{
 use daemon::Clock;
 use kinds::{config::CLUSTER_ID, labels::Place};
 use resource::MeshName;
-use std::path::Path;
 use store::Backend;
 use uuid::Uuid;
 
@@ -21,8 +20,7 @@ const DEFAULT_MESH: &str = "default";
 pub(crate) async fn ensure(
     backend: &impl Backend,
     author: &Author,
-    wanted: Defaults,
-    data: &Path,
+    config: &Config,
     clock: &Clock,
 ) -> Result<()> {
     let reader = backend.reader();
@@ -37,7 +35,7 @@ pub(crate) async fn ensure(
         batch.push(item.map_err(anyhow::Error::from_boxed).context("zone token signing key")?);
     }
     batch.extend(defaults::missing(author, &reader)?);
-    if first && wanted.mesh {
+    if first && config.defaults.mesh {
         batch.extend(mesh_defaults::new_mesh(author, &MeshName::new(DEFAULT_MESH)?).await?);
     }
     batch.extend(mesh_defaults::of_existing_meshes(author, &reader)?);
@@ -49,6 +47,6 @@ pub(crate) async fn ensure(
         let committed = backend.commit(batch).await?;
         backend.wait_for(committed.revision).await?;
     }
-    admin_token::ensure(backend, &author.kinds, &Place::Global, data, clock).await?;
+    admin_token::ensure(backend, &author.kinds, &Place::Global, &config.data_dir, clock).await?;
     Ok(())
 }

@@ -28,6 +28,9 @@ pub enum StreamEnded {
     /// We are shutting down.
     #[error("this control plane is stopping")]
     Stopping,
+    /// The zone connected once more, or another control plane of it did.
+    #[error("a newer stream of the zone took over")]
+    Superseded,
     /// Global does not say which one it is.
     #[error("global has no id yet")]
     Unidentified,
@@ -51,7 +54,7 @@ impl StreamEnded {
             Self::ByPeer => Status::cancelled("stream closed by the zone"),
             Self::Failed(status) => status.clone(),
             Self::Broken(broken) => Status::invalid_argument(broken.to_string()),
-            Self::Behind | Self::Contended | Self::Unidentified => {
+            Self::Behind | Self::Contended | Self::Superseded | Self::Unidentified => {
                 Status::aborted(self.to_string())
             }
             Self::Store(_) => Status::internal("stream failed"),

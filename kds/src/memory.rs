@@ -175,6 +175,13 @@ impl Memory {
         })
     }
 
+    /// What was refused is judged anew: the program may be another one now, which takes it.
+    pub fn judge_anew(&mut self) {
+        for place in self.places.values_mut().filter(|place| !place.refused.is_empty()) {
+            *place = Place::default();
+        }
+    }
+
     /// Whether one state of each of `kinds` was complete.
     pub fn has_all<'a>(&self, kinds: impl IntoIterator<Item = &'a str>) -> bool {
         kinds.into_iter().all(|kind| self.places.contains_key(kind))

@@ -102,11 +102,15 @@ pub enum Event<'a> {
     Applied {
         /// Of this kind.
         kind: &'static str,
+        /// With so many resources.
+        resources: usize,
         /// Whether now one state of the peer has been complete on this stream.
         complete: bool,
         /// What was not taken.
         refused: &'a [Refusal],
     },
+    /// What was applied until now is remembered in the store.
+    Remembered,
     /// Nothing of the stream is applied until an operator says so.
     Held(&'a Held),
     /// The zone asked whether global is there.

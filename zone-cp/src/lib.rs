@@ -8,6 +8,8 @@ pub mod generate;
 pub mod identities;
 mod join;
 pub mod names;
+mod open;
+mod parts;
 mod ports;
 pub mod reconcile;
 pub mod services;

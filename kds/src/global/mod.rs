@@ -3,6 +3,7 @@
 mod admission;
 mod calls;
 mod sync;
+mod uploads;
 
 pub use self::admission::{Admission, Admitted, Presented, Refused};
 
@@ -10,6 +11,7 @@ use self::{
     admission::{Guarded, Guest},
     calls::Calls,
     sync::Sync,
+    uploads::Uploads,
 };
 use crate::{
     admin,
@@ -103,6 +105,7 @@ struct Shared<B> {
     observer: Arc<dyn Observer>,
     admin: admin::Registry,
     calls: Mutex<BTreeMap<ZoneName, usize>>,
+    uploads: Uploads,
     streams: Mutex<JoinSet<()>>,
     stop: CancellationToken,
 }
@@ -118,6 +121,7 @@ impl<B: Backend + 'static> Server<B> {
     ) -> Result<Self, NoFacts> {
         let facts = Facts::of(&kinds).ok_or(NoFacts)?;
         let (calls, streams, admin) = Default::default();
+        let uploads = Uploads::default();
         let shared = Shared {
             store,
             kinds,
@@ -127,6 +131,7 @@ impl<B: Backend + 'static> Server<B> {
             observer,
             admin,
             calls,
+            uploads,
             streams,
             stop,
         };

@@ -2,8 +2,10 @@
 //!
 //! Written by hand where a generated server would do, because what goes down is encoded already.
 
-use super::{Guest, Shared};
-use crate::{apply::Sender, fetch::Asking, observe::Call, serve::Offering, transit::Hop};
+use super::{Guest, Shared, uploads::check};
+use crate::{
+    apply::Sender, ended::StreamEnded, fetch::Asking, observe::Call, serve::Offering, transit::Hop,
+};
 use futures::{Stream, future::BoxFuture};
 use proto::{
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
@@ -46,6 +48,9 @@ impl<B> NamedService for Sync<B> {
 pub(crate) const GLOBAL_TO_ZONE: &str = "/kuma.mesh.v1alpha1.KDSSyncService/GlobalToZoneSync";
 /// The path of the call by which resources go up.
 pub(crate) const ZONE_TO_GLOBAL: &str = "/kuma.mesh.v1alpha1.KDSSyncService/ZoneToGlobalSync";
+
+/// So many requests wait to be sent to a zone at most: first ones and answers, one of each kind.
+const REQUESTS: usize = 160;
 
 type Outgoing<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
@@ -129,16 +134,28 @@ impl<B: Backend + 'static> Shared<B> {
         let (metadata, _, responses) = request.into_parts();
         let zone = guest.admitted.zone.clone();
         let sender = Sender { who: self.zone(guest, &metadata), dialect: guest.dialect };
-        let asking = Asking::of_zone(self.kinds.clone(), sender, &zone);
-        let (requests, outgoing) = mpsc::channel(asking.capacity());
-        for request in asking.requests(&self.introduction()) {
-            // There is room for them: it is what the capacity is made of.
-            requests.try_send(request).map_err(|_| Status::internal("stream failed"))?;
-        }
+        let upload = self.uploads.begin(&zone);
+        let (requests, outgoing) = mpsc::channel(REQUESTS);
         let call = (guest, &metadata, Call::ZoneToGlobal);
         let stream = self.start(call, outgoing, |shared, report| async move {
+            let mut places = upload.turn().await;
+            check(&mut places, &zone, &shared.store);
+            // What it was is taken: a stream that ends unexpectedly leaves nothing to go on from.
+            let known = std::mem::take(&mut *places);
+            let mut asking = Asking::of_zone(shared.kinds.clone(), sender, &zone, &known);
+            for request in asking.requests(&shared.introduction()) {
+                if requests.send(request).await.is_err() {
+                    return StreamEnded::ByPeer;
+                }
+            }
             let visibility = || shared.admission.visibility(&zone);
-            asking.run(&shared.store, responses, requests, &report, visibility).await
+            let ended = tokio::select! {
+                biased;
+                () = upload.newer.cancelled() => StreamEnded::Superseded,
+                ended = asking.run(&shared.store, responses, requests, &report, visibility) => ended,
+            };
+            *places = asking.places();
+            ended
         })?;
         Ok(answer(headers, Box::pin(stream)))
     }

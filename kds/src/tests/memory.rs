@@ -3,7 +3,7 @@
 use super::world::{Address, Global, Plane, Zone, away};
 use crate::{
     memory::{Held, Identity},
-    testkinds::{CONFIG, MESH, TIMEOUT},
+    testkinds::{CONFIG, MESH, SERVICE, TIMEOUT},
 };
 use tokio::task::JoinSet;
 
@@ -39,30 +39,79 @@ async fn a_zone_that_comes_back_gets_the_differences_only() {
     assert_eq!(sent, [("MeshTimeout", 1)].into(), "what is known is not sent again");
 }
 
+/// What a newer global might have: a zone that does not know it yet refuses it.
+async fn put_odd(global: &Global) -> String {
+    global.plane.put_unchecked(TIMEOUT, "odd", r#"{"minutes":1}"#).await;
+    away(TIMEOUT, "odd", None)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_zone_refused_is_not_sent_again_when_it_comes_back() {
     let mut tasks = JoinSet::new();
     let global = Global::start(&mut tasks, "c1", 1).await;
-    // As a newer global might have it.
-    global.plane.put_unchecked(TIMEOUT, "odd", r#"{"minutes":1}"#).await;
+    let odd = put_odd(&global).await;
     let address = Address::of(&global);
     let east = Zone::start(&mut tasks, "east", &address);
     let state = east.until_complete().await;
-    let odd = format!("{}.default", away(TIMEOUT, "odd", None).trim_start_matches("default/"));
+    let name = format!("{}.default", odd.trim_start_matches("default/"));
     let reason = "malformed MeshTimeout: missing field `seconds` at line 1 column 13";
-    let refused = [(odd.clone(), reason.to_owned())].into();
+    let refused = [(name, reason.to_owned())].into();
     assert_eq!(state.refused, [("MeshTimeout", refused)].into());
-    assert_eq!(global.counts.of("refused", TIMEOUT), 1);
+    global.until("refused", TIMEOUT, 1).await;
 
+    let global = global.restart(&mut tasks, &address);
+    east.until(|state| state.connected_since.is_none()).await;
+    east.until_complete().await;
+    assert_eq!((global.counts.of("sent", TIMEOUT), global.counts.of("refused", TIMEOUT)), (1, 0));
+    global.plane.put(TIMEOUT, "odd", TWO).await;
+    east.plane.until_so(TIMEOUT, |all| all.get(&odd).is_some_and(|spec| spec == TWO)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_program_of_a_zone_judges_anew_what_was_refused() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    put_odd(&global).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    global.until("refused", TIMEOUT, 1).await;
+    east.until_complete().await;
     east.stop.cancel();
     east.until(|state| state.connected_since.is_none()).await;
+    let _east = Zone::run(&mut tasks, "east", &address, east.plane);
+    global.until("refused", TIMEOUT, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_global_goes_on_where_it_was_with_a_zone() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    for name in ["a", "b", "c"] {
+        east.plane.put(SERVICE, name, r#"{"port":1}"#).await;
+    }
+    let named = |names: &[&str]| -> Vec<String> {
+        names.iter().map(|name| away(SERVICE, name, Some("east"))).collect()
+    };
+    global.plane.until(SERVICE, &named(&["a", "b", "c"])).await;
+    east.until_complete().await;
+    east.stop.cancel();
+    east.until(|state| state.connected_since.is_none()).await;
+    east.plane.delete(SERVICE, "a").await;
+    east.plane.put(SERVICE, "d", r#"{"port":1}"#).await;
     global.counts.clear();
     let east = Zone::run(&mut tasks, "east", &address, east.plane);
+    global.plane.until(SERVICE, &named(&["b", "c", "d"])).await;
     east.until_complete().await;
-    assert_eq!(global.counts.of("refused", TIMEOUT), 0);
-    global.plane.put(TIMEOUT, "odd", TWO).await;
-    let odd = away(TIMEOUT, "odd", None);
-    east.plane.until_so(TIMEOUT, |all| all.get(&odd).is_some_and(|spec| spec == TWO)).await;
+    assert_eq!(global.counts.received.lock().get("MeshService"), Some(&1));
+
+    // What others took away meanwhile is sent again.
+    east.stop.cancel();
+    east.until(|state| state.connected_since.is_none()).await;
+    global.plane.delete(SERVICE, &away(SERVICE, "b", Some("east"))).await;
+    let _east = Zone::run(&mut tasks, "east", &address, east.plane);
+    global.plane.until(SERVICE, &named(&["b", "c", "d"])).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! Both ends together, over pipes, in paused time.
 
+mod admin;
 mod interop;
 mod memory;
 mod ours;
-mod world;
+pub(crate) mod world;

@@ -91,3 +91,45 @@ async fn a_zone_whose_admission_is_withdrawn_is_gone_at_once() {
     let why = state.last_failure.unwrap();
     assert!(why.contains("the peer's admission was withdrawn"), "{why}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_large_state_comes_in_parts_and_what_is_gone_meanwhile_goes() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    global.plane.put(TIMEOUT, "old", ONE).await;
+    east.plane.until(TIMEOUT, &[away(TIMEOUT, "old", None)]).await;
+    east.stop.cancel();
+    east.until(|state| state.connected_since.is_none()).await;
+
+    global.plane.delete(TIMEOUT, "old").await;
+    // More than the log remembers, and more than a part holds.
+    for number in 0..5000 {
+        global.plane.put(TIMEOUT, &format!("new-{number}"), ONE).await;
+    }
+    global.counts.clear();
+    let east = Zone::run(&mut tasks, "east", &address, east.plane);
+    east.until_complete().await;
+    let sent = global.counts.of("sent", TIMEOUT);
+    assert!(sent > 5, "{sent} responses");
+    let names: Vec<String> =
+        (0..5000).map(|number| away(TIMEOUT, &format!("new-{number}"), None)).collect();
+    east.plane.until(TIMEOUT, &names).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_stream_of_a_zone_takes_over_its_uploads() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let old = Zone::start(&mut tasks, "east", &address);
+    old.until_complete().await;
+    let new = Zone::start(&mut tasks, "east", &address);
+    let state = old.until(|state| state.last_failure.is_some()).await;
+    let why = state.last_failure.unwrap();
+    assert!(why.contains("a newer stream of the zone took over"), "{why}");
+    old.stop.cancel();
+    new.plane.put(SERVICE, "web", r#"{"port":1}"#).await;
+    global.plane.until(SERVICE, &[away(SERVICE, "web", Some("east"))]).await;
+}

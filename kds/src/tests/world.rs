@@ -1,7 +1,7 @@
 //! A global and its zones in one process.
 
 use crate::{
-    admin::NoProxies,
+    admin::{Answerer, NoProxies, Registry},
     dialect::{Introduction, own_features},
     global::{Admission, Admitted, Presented, Refused, Server, Settings},
     memory::Facts,
@@ -24,7 +24,12 @@ use store::{
     Backend as _, Expected, Item, Kinds, Local, Memory, open,
     view::{Edit, KindId, KindSet},
 };
-use tokio::{io::DuplexStream, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    io::DuplexStream,
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -148,20 +153,26 @@ impl Plane {
 
 /// Counts what happens, by kind.
 #[derive(Default)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     events: Mutex<BTreeMap<(&'static str, &'static str), usize>>,
     /// Resources that were sent.
     pub(super) resources: Mutex<BTreeMap<&'static str, usize>>,
+    /// Resources that came.
+    pub(super) received: Mutex<BTreeMap<&'static str, usize>>,
+    /// Woken by each event.
+    happened: Notify,
+    opened: watch::Sender<usize>,
 }
 
 impl Counts {
-    pub(super) fn of(&self, what: &'static str, kind: Kind) -> usize {
+    pub(crate) fn of(&self, what: &'static str, kind: Kind) -> usize {
         self.events.lock().get(&(what, kind.name)).copied().unwrap_or_default()
     }
 
     pub(super) fn clear(&self) {
         self.events.lock().clear();
         self.resources.lock().clear();
+        self.received.lock().clear();
     }
 }
 
@@ -176,15 +187,23 @@ impl Observer for Counts {
             }
             Event::Acked { kind } => ("acked", kind),
             Event::Refused { kind, .. } => ("refused", kind),
-            Event::Applied { kind, .. } => ("applied", kind),
+            Event::Applied { kind, resources, .. } => {
+                *self.received.lock().entry(kind).or_default() += resources;
+                ("applied", kind)
+            }
             Event::TooLarge { kind, .. } => ("too large", kind),
-            Event::Opened { .. }
-            | Event::Introduced(_)
+            Event::Opened { .. } => {
+                self.opened.send_modify(|opened| *opened += 1);
+                return;
+            }
+            Event::Introduced(_)
             | Event::Held(_)
             | Event::HealthChecked
+            | Event::Remembered
             | Event::Closed => return,
         };
         *self.events.lock().entry(what).or_default() += 1;
+        self.happened.notify_one();
     }
 }
 
@@ -215,6 +234,7 @@ impl Admission for Doorkeeper {
 pub(super) struct Global {
     pub(super) plane: Plane,
     pub(super) counts: Arc<Counts>,
+    pub(super) admin: Registry,
     pub(super) stop: CancellationToken,
     pub(super) withdrawn: CancellationToken,
     pub(super) connect: mpsc::Sender<DuplexStream>,
@@ -227,6 +247,32 @@ impl Global {
         plane.put(CONFIG, "kuma-cluster-id", &format!(r#"{{"config":"{id}"}}"#)).await;
         plane.put(MESH, "default", "{}").await;
         Self::serve(tasks, plane)
+    }
+
+    /// The same global as another process.
+    pub(super) fn restart(self, tasks: &mut JoinSet<()>, address: &Address) -> Self {
+        self.stop.cancel();
+        let again = Self::serve(tasks, self.plane);
+        address.leads_to(&again);
+        again
+    }
+
+    /// Waits until something happened so often.
+    pub(super) async fn until(&self, what: &'static str, kind: Kind, times: usize) {
+        let wait = async {
+            while self.counts.of(what, kind) < times {
+                self.counts.happened.notified().await;
+            }
+        };
+        let waited = timeout(PATIENCE, wait).await;
+        assert!(waited.is_ok(), "{what} {kind:?}: {}", self.counts.of(what, kind));
+    }
+
+    /// Waits until so many streams were opened.
+    pub(super) async fn until_opened(&self, streams: usize) {
+        let mut opened = self.counts.opened.subscribe();
+        let waited = timeout(PATIENCE, opened.wait_for(|opened| *opened >= streams)).await;
+        assert!(waited.is_ok(), "{} streams were opened", *self.counts.opened.borrow());
     }
 
     /// Serves what `plane` holds.
@@ -244,8 +290,9 @@ impl Global {
         let (connect, incoming) = mpsc::channel(8);
         let incoming = ReceiverStream::new(incoming).map(io::Result::Ok);
         let server = server.unwrap();
+        let admin = server.admin();
         tasks.spawn(async move { server.serve(incoming).await.unwrap() });
-        Self { plane, counts, stop, withdrawn, connect }
+        Self { plane, counts, admin, stop, withdrawn, connect }
     }
 }
 
@@ -292,6 +339,26 @@ impl Zone {
         address: &Address,
         plane: Plane,
     ) -> Self {
+        Self::run_with(tasks, (name, address), plane, Arc::new(NoProxies))
+    }
+
+    /// A zone whose proxies are asked by `answerer`.
+    pub(super) fn with_answerer(
+        tasks: &mut JoinSet<()>,
+        name: &str,
+        address: &Address,
+        answerer: Arc<dyn Answerer>,
+    ) -> Self {
+        let plane = Plane::new(tasks, Some(name), 7);
+        Self::run_with(tasks, (name, address), plane, answerer)
+    }
+
+    fn run_with(
+        tasks: &mut JoinSet<()>,
+        (name, address): (&str, &Address),
+        plane: Plane,
+        answerer: Arc<dyn Answerer>,
+    ) -> Self {
         let (token, address) = (format!("{name}-token"), address.clone());
         let introduction = Introduction { features: own_features(), ..Introduction::default() };
         let token: Arc<dyn Fn() -> Option<String> + Send + Sync> =
@@ -301,7 +368,7 @@ impl Zone {
             (plane.store.clone(), plane.kinds.clone()),
             ZoneSettings { random: || 0.5, ..settings },
             move || address.dial(),
-            Arc::new(NoProxies),
+            answerer,
             clock(),
         )
         .unwrap();

@@ -8,7 +8,7 @@ use crate::{
     ended::StreamEnded,
     fetch::Asking,
     global::{OWN_LIMIT, PLAIN_LIMIT},
-    memory::{Facts, Identity},
+    memory::{Facts, Identity, Memory},
     metadata::{dialect, of_zone, presented},
     observe::{Call, Event, Observer, Report, StreamId},
     serve::Offering,
@@ -61,6 +61,8 @@ pub(super) struct Connection<B> {
     pub(super) store: Arc<B>,
     pub(super) kinds: Arc<Kinds>,
     pub(super) facts: Facts,
+    /// What the zone remembers of global.
+    pub(super) memory: Option<Memory>,
     pub(super) settings: Settings,
     pub(super) answerer: Arc<dyn Answerer>,
     pub(super) watcher: Watcher,
@@ -76,6 +78,7 @@ impl<B> Clone for Connection<B> {
             store: self.store.clone(),
             kinds: self.kinds.clone(),
             facts: self.facts,
+            memory: self.memory.clone(),
             settings: self.settings.clone(),
             answerer: self.answerer.clone(),
             watcher: self.watcher.clone(),
@@ -129,7 +132,7 @@ impl<B: Backend + 'static> Connection<B> {
     /// What global offers.
     async fn global_to_zone(self, metadata: MetadataMap) -> Over {
         let confirmed = self.confirmed.lock().clone();
-        let remembered = (self.facts, self.facts.memory(&self.store.reader()));
+        let remembered = (self.facts, self.memory.clone());
         let (kinds, zone) = (self.kinds.clone(), &self.settings.zone);
         let mut asking = Asking::of_global(kinds, zone, remembered, confirmed);
         let (requests, outgoing) = mpsc::channel(asking.capacity());
@@ -282,7 +285,8 @@ impl Observer for Progress {
     fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>) {
         if matches!(event, Event::Applied { .. }) {
             self.made.store(true, Ordering::Relaxed);
-            // It is remembered now.
+        }
+        if matches!(event, Event::Remembered) {
             *self.confirmed.lock() = None;
         }
         self.watcher.observe(stream, zone, event);

@@ -17,7 +17,15 @@ use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use resource::ZoneName;
-use std::{collections::BTreeSet, fmt, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use store::{Backend, Kinds};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -129,6 +137,8 @@ pub struct Client<B> {
     dial: Arc<dyn Dial>,
     answerer: Arc<dyn Answerer>,
     handle: Handle,
+    /// Set after the first connection of this process.
+    again: AtomicBool,
 }
 
 impl<B> fmt::Debug for Client<B> {
@@ -160,7 +170,8 @@ impl<B: Backend + 'static> Client<B> {
         let watcher = Watcher { state, clock, kinds: asked };
         let handle = Handle { watcher, confirmed: Arc::default(), again: Arc::default() };
         let (store, dial) = (Arc::new(store), Arc::new(dial));
-        Ok(Self { store, kinds, facts, settings, dial, answerer, handle })
+        let again = AtomicBool::new(false);
+        Ok(Self { store, kinds, facts, settings, dial, answerer, handle, again })
     }
 
     /// Looks at the client.
@@ -182,7 +193,7 @@ impl<B: Backend + 'static> Client<B> {
             };
             self.handle.watcher.ended(why.text());
             tracing::info!(zone = %self.settings.zone, reason = ?why.text(), "connection with global ended");
-            if progress.load(std::sync::atomic::Ordering::Relaxed) {
+            if progress.load(Ordering::Relaxed) {
                 backoff.made_progress();
             }
             if matches!(why, Ended::Confirmed) {
@@ -203,17 +214,23 @@ impl<B: Backend + 'static> Client<B> {
     }
 
     /// One connection, from its beginning to its end.
-    async fn connect(&self, progress: &Arc<std::sync::atomic::AtomicBool>) -> Ended {
+    async fn connect(&self, progress: &Arc<AtomicBool>) -> Ended {
         let channel = match timeout(DIALING, self.channel()).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Ended::Failed(chain(&error)),
             Err(_) => return Ended::Failed("global did not answer in time".into()),
         };
         self.handle.watcher.begin();
+        let mut memory = self.facts.memory(&self.store.reader());
+        let first = !self.again.swap(true, Ordering::Relaxed);
+        if let Some(memory) = memory.as_mut().filter(|_| first) {
+            memory.judge_anew();
+        }
         let connection = Connection {
             store: self.store.clone(),
             kinds: self.kinds.clone(),
             facts: self.facts,
+            memory,
             settings: self.settings.clone(),
             answerer: self.answerer.clone(),
             watcher: self.handle.watcher.clone(),

@@ -85,7 +85,11 @@ impl Watcher {
 impl Observer for Watcher {
     fn observe(&self, _stream: StreamId, zone: &ZoneName, event: Event<'_>) {
         match event {
-            Event::Opened { .. } | Event::Introduced(_) | Event::Sent { .. } | Event::Closed => {}
+            Event::Opened { .. }
+            | Event::Introduced(_)
+            | Event::Sent { .. }
+            | Event::Remembered
+            | Event::Closed => {}
             Event::TooLarge { kind, bytes } => {
                 tracing::error!(%zone, kind, bytes, "a state is too large to be sent");
             }
@@ -101,7 +105,7 @@ impl Observer for Watcher {
                 }
                 self.heard(|state| drop(state.refused_by_global.insert(kind, list)));
             }
-            Event::Applied { kind, complete, refused } => {
+            Event::Applied { kind, complete, refused, .. } => {
                 for refusal in refused {
                     tracing::warn!(%zone, kind, name = ?refusal.name, reason = ?refusal.reason,
                         "resource of global refused");

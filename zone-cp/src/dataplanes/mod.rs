@@ -35,7 +35,7 @@ use daemon::Clock;
 use identity::tls::TlsListener;
 use kinds::labels::Place;
 use std::sync::Arc;
-use store::{Backend, Kinds, StoreError};
+use store::{Backend, Kinds};
 use tokio_util::sync::CancellationToken;
 
 /// What proxies are served with.
@@ -90,8 +90,9 @@ impl<B: Backend + Clone + 'static> Dataplanes<B> {
     }
 
     /// Writes down what becomes of them, until the stop. Holds the store no longer.
-    pub async fn keep(self) -> Result<(), StoreError> {
+    pub async fn keep(self) -> anyhow::Result<()> {
         let Self { store, desk } = self;
-        life::run(desk.registry.clone(), desk.meshes.clone(), store, desk.stop.clone()).await
+        let (registry, meshes) = (desk.registry.clone(), desk.meshes.clone());
+        Ok(life::run(registry, meshes, store, desk.stop.clone()).await?)
     }
 }

@@ -97,15 +97,28 @@ impl Mesh {
 
     pub(super) fn open(&mut self, id: ProxyId) {
         let Some(proxy) = self.proxies.get_mut(&id) else { return };
-        let Some(replica) = self.replicas.get(&proxy.name) else {
-            proxy.close(id, &mut self.marks);
-            return;
+        let (name, was_ingress) = (proxy.name.clone(), proxy.is_ingress());
+        let unwritten = match self.replicas.get(&name) {
+            Some(replica) => {
+                let circumstances = Circumstances { id, replica, moment: self.moment };
+                proxy.open(&circumstances, &mut self.marks)
+            }
+            None => {
+                proxy.close(id, &mut self.marks);
+                None
+            }
         };
-        let circumstances = Circumstances { id, replica, moment: self.moment };
-        let name = proxy.name.clone();
-        match proxy.open(&circumstances, &mut self.marks) {
+        match unwritten {
             Some(record) => drop(self.unwritten.insert(name, record)),
             None => drop(self.unwritten.remove(&name)),
+        }
+        if was_ingress != proxy.is_ingress() {
+            for sni in self.services.exposed() {
+                self.marks.mark(id, Type::Cluster, sni);
+                if let Some((name, _)) = self.services.exposed_as(sni) {
+                    self.marks.mark(id, Type::Endpoint, name);
+                }
+            }
         }
     }
 

@@ -130,10 +130,14 @@ impl Mesh {
         self.found_problems(mesh_service::KIND.name, name, problems);
         for changed in &changed {
             let (before, now) = (changed.before.as_ref(), changed.now.as_ref());
-            let said = |entry: &Arc<Entry>| (entry.destination.clone(), entry.exposed.clone());
-            if before.map(said) != now.map(said) {
+            let called = |entry: &Arc<Entry>| entry.destination.clone();
+            let exposed = |entry: &Arc<Entry>| entry.exposed.clone();
+            if before.map(called) != now.map(called) {
                 self.results.changed(&changed.name);
-                self.expose(before, now);
+            }
+            if before.and_then(exposed) != now.and_then(exposed) {
+                self.results.exposed_changed(&changed.name);
+                self.expose(&changed.name, before, now);
             }
         }
         let touches = |calls: &Calls| {
@@ -146,13 +150,18 @@ impl Mesh {
         }
     }
 
-    /// What ingresses offer changed.
-    fn expose(&mut self, before: Option<&Arc<Entry>>, now: Option<&Arc<Entry>>) {
+    /// What ingresses offer as `name` changed.
+    fn expose(&mut self, name: &Name, before: Option<&Arc<Entry>>, now: Option<&Arc<Entry>>) {
         let sni = |entry: Option<&Arc<Entry>>| entry.and_then(|entry| server_name(entry));
-        let names: BTreeSet<Name> = [sni(before), sni(now)].into_iter().flatten().collect();
-        let ingresses = self.proxies.iter().filter(|(_, proxy)| !proxy.ingresses.is_empty());
+        let (old, new) = (sni(before), sni(now));
+        let ingresses = self.proxies.iter().filter(|(_, proxy)| proxy.is_ingress());
         for (id, _) in ingresses {
-            names.iter().for_each(|name| self.marks.mark(*id, Type::Cluster, name));
+            if old.is_some() != new.is_some() {
+                self.marks.mark(*id, Type::Endpoint, name);
+            }
+            for sni in old.iter().chain(&new) {
+                self.marks.mark(*id, Type::Cluster, sni);
+            }
         }
     }
 
@@ -317,7 +326,7 @@ impl Mesh {
             self.marks.mark(id, Type::Endpoint, name);
         }
         if entry.exposed.is_some() {
-            let ingresses = self.proxies.iter().filter(|(_, proxy)| !proxy.ingresses.is_empty());
+            let ingresses = self.proxies.iter().filter(|(_, proxy)| proxy.is_ingress());
             ingresses.for_each(|(id, _)| self.marks.mark(*id, Type::Endpoint, name));
         }
     }

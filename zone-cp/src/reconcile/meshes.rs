@@ -13,6 +13,7 @@ use crate::{
 };
 use daemon::Clock;
 use delta::{Item, Name};
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use resource::{Labels, MeshName, Resource, ResourceKey, ZoneName};
 use std::{
@@ -237,6 +238,16 @@ impl Meshes {
 
     pub(super) async fn woken(&self) {
         self.0.wake.notified().await;
+    }
+
+    /// Whether there is a Dataplane of that name.
+    pub(super) fn knows(&self, proxy: &ProxyKey) -> bool {
+        let mesh = self.0.meshes.read().get(&proxy.mesh).cloned();
+        mesh.is_some_and(|mesh| mesh.lock().labels_of(&proxy.name).is_some())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
     fn moment(&self) -> Moment {

@@ -108,6 +108,11 @@ impl Connected {
         }
     }
 
+    /// Whether other zones come in through it.
+    pub(super) fn is_ingress(&self) -> bool {
+        !self.ingresses.is_empty()
+    }
+
     /// Looks at all policies for those that select a proxy with `labels`.
     pub(super) fn select<'a>(
         &mut self,
@@ -152,17 +157,12 @@ impl Connected {
             let draft = policy::inbound(&self.policies, &facts);
             now.insert(name, Open { inbound, draft, tcp: None });
         }
-        let wanted: Vec<Wanted<'_>> =
-            now.iter().filter_map(|(name, open)| wanted(open, before.get(name))).collect();
+        let wanted: Vec<Wanted<'_>> = now.values().filter_map(wanted).collect();
         let next = self.record.next(&wanted, *moment);
         let unwritten = (next.inbounds != self.record.inbounds).then_some(next);
-        let current: Vec<Option<TcpPermissions>> =
-            wanted.iter().map(|wanted| self.record.current(wanted)).collect();
-        let tcp = now.iter_mut().filter(|(_, open)| !open.is_http());
-        for ((name, open), current) in tcp.zip(current) {
-            // Until the new permissions are written down, the old ones hold.
-            let old = || before.get(name).and_then(|before| before.tcp.clone());
-            open.tcp = current.or_else(old);
+        for open in now.values_mut().filter(|open| !open.is_http()) {
+            // Until new permissions are written down, the old ones hold.
+            open.tcp = self.record.current(&open.inbound.section);
         }
         for name in before.keys().chain(now.keys()) {
             for kind in Open::difference(before.get(name), now.get(name)) {
@@ -209,11 +209,10 @@ impl Connected {
     }
 }
 
-fn wanted<'a>(open: &'a Open, before: Option<&'a Open>) -> Option<Wanted<'a>> {
+fn wanted(open: &Open) -> Option<Wanted<'_>> {
     (!open.is_http()).then(|| Wanted {
         section: &open.inbound.section,
         permissions: &open.draft.permissions,
-        before: before.and_then(|open| open.tcp.as_ref()).map(|tcp| &tcp.permissions),
         idle: open.draft.listener.idle_timeout,
     })
 }

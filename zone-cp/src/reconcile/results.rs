@@ -68,6 +68,10 @@ impl Results {
         self.clusters.changed(destination);
         self.listeners.changed(destination);
         self.routes.changed(destination);
+    }
+
+    /// How ingresses offer a destination changed.
+    pub(super) fn exposed_changed(&mut self, destination: &str) {
         self.exposed.changed(destination);
     }
 

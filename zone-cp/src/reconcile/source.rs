@@ -105,7 +105,7 @@ impl Mesh {
     /// What it lets other zones in with.
     fn exposed(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
         let proxy = self.proxies.get(&id)?;
-        if proxy.ingresses.is_empty() {
+        if !proxy.is_ingress() {
             return None;
         }
         match kind {
@@ -151,7 +151,7 @@ impl Mesh {
         let identified = proxy.issued.is_some();
         let ready = proxy.inbounds.iter().filter(|(_, open)| identified && open.is_ready());
         let calls = self.group(proxy).into_iter().flat_map(|group| &group.calls);
-        let (mut names, is_ingress) = (BTreeSet::new(), !proxy.ingresses.is_empty());
+        let (mut names, is_ingress) = (BTreeSet::new(), proxy.is_ingress());
         let exposed = || self.services.exposed().filter(|_| is_ingress);
         match kind {
             Type::Cluster => {

@@ -2,5 +2,8 @@ mod calls;
 mod cost;
 #[allow(dead_code, reason = "each group of tests uses a part")]
 mod fixture;
+mod inbounds;
+mod law;
+mod task;
 
 use fixture::*;

@@ -4,6 +4,9 @@
 //! receiver then is, and a first request may say where its sender was, in
 //! `initial_resource_versions` under a key that is no name. A plain peer sees neither.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     form::{hex, parse_hex},
     refusal::{Refusal, Refusals},
@@ -75,6 +78,9 @@ pub enum Broken {
     /// A response of which nobody knows how to take it.
     #[error("system_version_info: {0:?} says not how to take the response")]
     Extent(String),
+    /// A state that comes in parts was interrupted.
+    #[error("system_version_info: a change in the middle of a state that comes in parts")]
+    Parts,
     /// More messages than anybody may send unanswered.
     #[error("too many messages without waiting for an answer")]
     Flood,

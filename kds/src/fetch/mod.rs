@@ -1,0 +1,343 @@
+//! The side that asks: what to request, what to do with a response, what to answer.
+
+mod asked;
+mod own;
+#[cfg(test)]
+mod tests;
+
+use self::{
+    asked::{Asked, Progress},
+    own::Own,
+};
+use crate::{
+    apply::{Applied, Batch, Named, Sender, Visibility, Who, apply},
+    dialect::{Broken, Dialect, Introduction, answer, first_request},
+    ended::StreamEnded,
+    gate::Gate,
+    incoming::Incoming,
+    memory::{Facts, Held, Identity, Memory, Place, Presented},
+    observe::{Event, Report},
+    refusal::Refusal,
+};
+use delta::{Extent, Start};
+use futures::{Stream, StreamExt};
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use resource::{Feature, Kind, ZoneName};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use store::{
+    Backend, Item, Kinds, Outcome,
+    view::{KindId, Reader, Revision},
+};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// What is asked for on one stream. Nothing of it outlives the stream.
+#[derive(Debug)]
+pub struct Asking {
+    kinds: Arc<Kinds>,
+    /// The zone of the stream, whichever end this is.
+    zone: ZoneName,
+    sender: Sender,
+    asked: BTreeMap<KindId, Asked>,
+    own: Option<Own>,
+}
+
+/// A global that could resume cannot any more, so the answers to what it was asked mean something
+/// else. The zone must forget where it was and ask anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("global does not resume streams any more")]
+pub struct Forgotten;
+
+/// Where a peer is in the history of each kind, and when that became so in our store.
+pub type Places = BTreeMap<KindId, (Place, Revision)>;
+
+/// What to do with a response.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Apply these, in this order.
+    Ready(Vec<Incoming>),
+    /// Answer this: nothing of it can be applied.
+    Refused(Box<DeltaDiscoveryRequest>),
+    /// Nothing of the stream is applied.
+    Held(Held),
+}
+
+/// What a response means.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// To be committed.
+    pub(crate) batch: Vec<Item>,
+    refused: Vec<Refusal>,
+    named: Named,
+}
+
+impl Asking {
+    /// A global asks `zone`, of which it has `places`.
+    #[must_use]
+    pub fn of_zone(kinds: Arc<Kinds>, sender: Sender, zone: &ZoneName, places: &Places) -> Self {
+        let start = |id: KindId| {
+            let place = places.get(&id).filter(|_| sender.dialect.has(Feature::Resume));
+            let at = place.and_then(|(place, _)| Some((place.cursor?, place.refused.clone())));
+            at.map_or(Start::Fresh, |(cursor, refused)| Start::Resume { cursor, refused })
+        };
+        let asked = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_global());
+        let asked = asked.map(|(id, _)| (id, Asked::new(start(id)))).collect();
+        Self { zone: zone.clone(), sender, asked, own: None, kinds }
+    }
+
+    /// The zone `zone` asks its global. What it remembers says where it begins; a global that an
+    /// operator has just confirmed says all anew.
+    #[must_use]
+    pub fn of_global(
+        kinds: Arc<Kinds>,
+        zone: &ZoneName,
+        (facts, memory): (Facts, Option<Memory>),
+        confirmed: Option<Identity>,
+    ) -> Self {
+        let start = |kind: &str| match &memory {
+            Some(memory) if confirmed.is_none() => memory.start(kind),
+            Some(_) | None => Start::Fresh,
+        };
+        let all = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_zones());
+        let all: Vec<_> = all.map(|(id, kind)| (id, *kind)).collect();
+        let asked = all.iter().map(|(id, kind)| (*id, Asked::new(start(kind.name)))).collect();
+        let gate = Gate::new(facts, memory.clone(), confirmed, all);
+        let sender = Sender { who: Who::Global, dialect: Dialect::Plain };
+        let own = Some(Own { gate, facts, memory, unsaved: false });
+        Self { zone: zone.clone(), sender, asked, own, kinds }
+    }
+
+    /// Takes note of how the peer speaks, and of which global it is if that is one of ours. Both
+    /// are known before its first response, but not before the first requests are sent.
+    pub fn met(&mut self, dialect: Dialect, presented: Option<Presented>) -> Result<(), Forgotten> {
+        self.sender.dialect = dialect;
+        let resumes = |asked: &Asked| matches!(asked.start, Start::Resume { .. });
+        if !dialect.has(Feature::Resume) && self.asked.values().any(resumes) {
+            return Err(Forgotten);
+        }
+        if let (Some(own), Some(presented)) = (&mut self.own, presented) {
+            own.gate.met(presented);
+        }
+        Ok(())
+    }
+
+    /// The first requests, one for each kind.
+    #[must_use]
+    pub fn requests(&self, introduction: &Introduction) -> Vec<DeltaDiscoveryRequest> {
+        let node = introduction.node(&self.zone);
+        let request = |(id, kind): (KindId, &Kind)| {
+            let asked = self.asked.get(&id)?;
+            Some(first_request(node.clone(), kind.name, &asked.start))
+        };
+        self.kinds.iter().filter_map(request).collect()
+    }
+
+    /// How many requests may be on their way at most, if the peer waits for answers.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        2 * self.asked.len() + 16
+    }
+
+    /// From now on what comes from the zone is for nobody, or as its kinds say.
+    pub const fn show(&mut self, to: Visibility) {
+        if let Who::Zone { visibility, .. } = &mut self.sender.who {
+            *visibility = to;
+        }
+    }
+
+    /// Asks until the stream ends. `visibility` is looked at for each response.
+    pub async fn run<B: Backend>(
+        &mut self,
+        store: &B,
+        responses: impl Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Unpin,
+        requests: mpsc::Sender<DeltaDiscoveryRequest>,
+        report: &Report,
+        visibility: impl Fn() -> Visibility,
+    ) -> StreamEnded {
+        let ended = match self.ask(store, responses, requests, report, visibility).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        };
+        match self.save(store, report).await {
+            Ok(()) => ended,
+            Err(error) => error,
+        }
+    }
+
+    async fn ask<B: Backend>(
+        &mut self,
+        store: &B,
+        mut responses: impl Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Unpin,
+        requests: mpsc::Sender<DeltaDiscoveryRequest>,
+        report: &Report,
+        visibility: impl Fn() -> Visibility,
+    ) -> Result<Infallible, StreamEnded> {
+        // Never waits: a peer that does not read its answers may not send.
+        let send = |answer| {
+            let sent = requests.try_send(answer);
+            let ended = |_| if requests.is_closed() { StreamEnded::ByPeer } else { FLOOD };
+            sent.map_err(ended)
+        };
+        loop {
+            let unsaved = self.own.as_ref().is_some_and(|own| own.unsaved);
+            let response = tokio::select! {
+                biased;
+                () = requests.closed() => return Err(StreamEnded::ByPeer),
+                response = responses.next() => response,
+                // Nothing else to do now: many responses are remembered at once.
+                () = std::future::ready(()), if unsaved => {
+                    self.save(store, report).await?;
+                    continue;
+                }
+            };
+            let response = response.ok_or(StreamEnded::ByPeer)?.map_err(StreamEnded::Failed)?;
+            self.show(visibility());
+            match self.take(response, &store.reader())? {
+                Taken::Refused(answer) => send(*answer)?,
+                Taken::Ready(ready) => {
+                    for incoming in ready {
+                        send(self.settle(store, incoming, report).await?)?;
+                    }
+                }
+                Taken::Held(held) => {
+                    report.tell(Event::Held(&held));
+                    // It may be asked again; the others wait for an operator, on an open stream.
+                    if held.identity().is_none() {
+                        return Err(StreamEnded::Unidentified);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Unwraps a response.
+    pub(crate) fn take(
+        &mut self,
+        response: DeltaDiscoveryResponse,
+        reader: &Reader,
+    ) -> Result<Taken, StreamEnded> {
+        if response.nonce.is_empty() {
+            return Err(Broken::NoNonce.into());
+        }
+        let kinds = self.kinds.clone();
+        let kind = kinds.iter().find(|(_, kind)| kind.name == response.type_url);
+        let asked = kind.and_then(|(id, kind)| Some((id, kind, self.asked.get(&id)?)));
+        let Some((id, kind, asked)) = asked else {
+            let reason = format!("kind {:?} was not asked for", response.type_url);
+            let refusal = Refusal { name: "".into(), reason };
+            let (kind, nonce) = (&response.type_url, &response.nonce);
+            return Ok(Taken::Refused(Box::new(answer(&self.zone, kind, nonce, &[refusal]))));
+        };
+        let first = matches!(asked.progress, Progress::First);
+        let incoming = Incoming::read((id, kind), response, self.sender.dialect, first)?;
+        asked.check(&incoming)?;
+        let Some(own) = &mut self.own else { return Ok(Taken::Ready(vec![incoming])) };
+        if own.gate.keeps(id) {
+            return Err(FLOOD);
+        }
+        let passed = own.gate.pass(incoming, (&kinds, &self.sender, reader));
+        Ok(passed.map_or_else(Taken::Held, Taken::Ready))
+    }
+
+    /// Commits what a response changes, then answers.
+    async fn settle<B: Backend>(
+        &mut self,
+        store: &B,
+        incoming: Incoming,
+        report: &Report,
+    ) -> Result<DeltaDiscoveryRequest, StreamEnded> {
+        // Others write too: what was decided on rows that changed since is decided anew.
+        const ATTEMPTS: usize = 8;
+        for _ in 0..ATTEMPTS {
+            let reader = store.reader();
+            let mut revision = reader.revision();
+            let mut judged = self.judge(&reader, &incoming);
+            let batch = std::mem::take(&mut judged.batch);
+            if !batch.is_empty() {
+                let committed = store.commit(batch).await?;
+                revision = committed.revision;
+                store.wait_for(revision).await?;
+                let conflict = |outcome: &Outcome| matches!(outcome, Outcome::Conflict { .. });
+                if committed.outcomes.iter().any(conflict) {
+                    continue;
+                }
+            }
+            return Ok(self.applied(&incoming, judged, revision, report));
+        }
+        Err(StreamEnded::Contended)
+    }
+
+    fn kind(&self, id: KindId) -> Kind {
+        let mut kinds = self.kinds.iter();
+        let kind = kinds.find(|(known, _)| *known == id).map(|(_, kind)| *kind);
+        kind.expect("a response was matched with a kind of this list")
+    }
+
+    /// Works out what a response changes.
+    pub(crate) fn judge(&self, reader: &Reader, incoming: &Incoming) -> Judged {
+        let id = incoming.kind;
+        let mut named = self.asked.get(&id).map(Asked::before).unwrap_or_default();
+        let (_, rows) = reader.rows(id);
+        let response = Batch {
+            upserts: &incoming.upserts,
+            removals: &incoming.removals,
+            complete: (incoming.extent == Extent::Complete).then_some(&named),
+        };
+        let Applied { batch, refused, named: now } =
+            apply((id, &self.kind(id)), &self.sender, &rows, response);
+        named.unknown |= now.unknown;
+        named.keys.extend(now.keys);
+        Judged { batch, refused, named }
+    }
+
+    /// Takes note of a response that was applied, and answers it.
+    pub(crate) fn applied(
+        &mut self,
+        incoming: &Incoming,
+        judged: Judged,
+        revision: Revision,
+        report: &Report,
+    ) -> DeltaDiscoveryRequest {
+        let kind = self.kind(incoming.kind).name;
+        let refused = judged.refused;
+        let mut complete = false;
+        if let Some(asked) = self.asked.get_mut(&incoming.kind) {
+            asked.place = asked.after(incoming, &refused);
+            asked.since = revision;
+            asked.progress = match incoming.extent {
+                Extent::Part => Progress::Within(judged.named),
+                Extent::Complete | Extent::Delta => Progress::Following,
+            };
+            complete = incoming.extent != Extent::Part;
+            if let Some(own) = &mut self.own {
+                own.remember(kind, incoming, &asked.place);
+            }
+        }
+        let resources = incoming.upserts.len();
+        report.tell(Event::Applied { kind, resources, complete, refused: &refused });
+        answer(&self.zone, kind, &incoming.nonce, &refused)
+    }
+
+    /// What is remembered and not yet in the store.
+    pub(crate) fn unsaved(&mut self) -> Option<Item> {
+        let own = self.own.as_mut().filter(|own| own.unsaved)?;
+        own.unsaved = false;
+        own.facts.remember(own.memory.as_ref()?)
+    }
+
+    async fn save<B: Backend>(&mut self, store: &B, report: &Report) -> Result<(), StreamEnded> {
+        let Some(memory) = self.unsaved() else { return Ok(()) };
+        store.commit(vec![memory]).await?;
+        report.tell(Event::Remembered);
+        Ok(())
+    }
+
+    /// Where the peer is in the history of each kind, for its next stream.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        let at = self.asked.iter().filter(|(_, asked)| asked.place.cursor.is_some());
+        at.map(|(id, asked)| (*id, (asked.place.clone(), asked.since))).collect()
+    }
+}
+
+const FLOOD: StreamEnded = StreamEnded::Broken(Broken::Flood);

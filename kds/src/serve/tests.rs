@@ -1,0 +1,156 @@
+use super::*;
+use crate::{
+    metadata,
+    observe::Observer,
+    testkinds::{TIMEOUT, kinds, zone},
+    tests::world::Counts,
+};
+use delta::Extent;
+use prost::Message as _;
+use proto::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+use resource::{Labels, Peer as Side, ResourceKey};
+use std::time::Duration;
+use store::view::{Edit, Loaded, Writer, view};
+use tokio::{task::JoinSet, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+
+// How long a test waits in virtual time before it calls something impossible.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Stream {
+    writer: Writer,
+    kind: KindId,
+    counts: Arc<Counts>,
+    requests: mpsc::Sender<Result<DeltaDiscoveryRequest, Status>>,
+    responses: mpsc::Receiver<Frame>,
+    serving: JoinSet<StreamEnded>,
+}
+
+impl Stream {
+    fn open(dialect: Dialect, limit: usize) -> Self {
+        let kinds = Arc::new(kinds(Side::Zone));
+        let (writer, reader) = view(kinds.list.iter().map(|_| Loaded::default()), 4);
+        let kind = kinds.id_of(TIMEOUT.name).unwrap();
+        let peer = (&zone("east"), dialect);
+        let offering = Offering::new((reader, 1), kinds, Hop::Down, peer, limit);
+        let counts = Arc::<Counts>::default();
+        let observer: Arc<dyn Observer> = counts.clone();
+        let report = Report::new(observer, zone("east"));
+        let (requests, asked) = mpsc::channel(100);
+        let (sender, responses) = mpsc::channel(offering.capacity());
+        let mut serving = JoinSet::new();
+        serving
+            .spawn(async move { offering.run(ReceiverStream::new(asked), sender, &report).await });
+        Self { writer, kind, counts, requests, responses, serving }
+    }
+
+    fn put(&self, name: &str, seconds: u8) {
+        let key = ResourceKey::in_mesh(&"default".parse().unwrap(), name);
+        let spec = format!(r#"{{"seconds":{seconds}}}"#).into();
+        let labels = Labels::default();
+        let row = TIMEOUT.resource(key, labels, spec, "".into(), Side::Zone).unwrap();
+        self.writer.apply([(self.kind, Edit::Put(Arc::new(row)))]);
+    }
+
+    /// Whether anybody listened.
+    async fn ask(&self, kind: &str) -> bool {
+        let introduction = Introduction::default();
+        let node = introduction.node(&zone("east"));
+        let request = crate::dialect::first_request(node, kind, &Start::Fresh);
+        self.requests.send(Ok(request)).await.is_ok()
+    }
+
+    async fn ack(&self, nonce: &str) {
+        let ack = crate::dialect::answer(&zone("east"), TIMEOUT.name, nonce, &[]);
+        self.requests.send(Ok(ack)).await.unwrap();
+    }
+
+    /// Nonce and names of the next response.
+    async fn next(&mut self) -> (String, Vec<String>) {
+        let frame = timeout(PATIENCE, self.responses.recv()).await.unwrap().unwrap();
+        let response = DeltaDiscoveryResponse::decode(frame.to_bytes()).unwrap();
+        (response.nonce, response.resources.into_iter().map(|one| one.name).collect())
+    }
+
+    async fn nothing(&mut self) {
+        let early = timeout(PATIENCE, self.responses.recv()).await;
+        assert!(early.is_err(), "{early:?}");
+    }
+
+    async fn end(&mut self) -> StreamEnded {
+        timeout(PATIENCE, self.serving.join_next()).await.unwrap().unwrap().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_made_while_a_response_is_in_flight_arrive_together() {
+    let mut stream = Stream::open(Dialect::Plain, usize::MAX);
+    stream.ask(TIMEOUT.name).await;
+    assert_eq!(stream.next().await, ("1".into(), vec![]));
+    stream.put("a", 1);
+    stream.nothing().await;
+    stream.put("b", 1);
+    stream.ack("1").await;
+    assert_eq!(stream.next().await, ("2".into(), vec!["a.default".into(), "b.default".into()]));
+    stream.ack("2").await;
+    stream.nothing().await;
+    stream.put("c", 1);
+    assert_eq!(stream.next().await, ("3".into(), vec!["c.default".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_peer_that_fell_behind_starts_over_and_one_of_ours_goes_on() {
+    let behind = |stream: &Stream| {
+        for seconds in 1..9 {
+            stream.put("a", seconds);
+        }
+    };
+    let mut plain = Stream::open(Dialect::Plain, usize::MAX);
+    plain.ask(TIMEOUT.name).await;
+    plain.next().await;
+    behind(&plain);
+    plain.ack("1").await;
+    assert!(matches!(plain.end().await, StreamEnded::Behind));
+
+    let mut ours = Stream::open(Dialect::Ours(metadata::own_features()), usize::MAX);
+    ours.ask(TIMEOUT.name).await;
+    ours.next().await;
+    behind(&ours);
+    ours.ack("1").await;
+    let frame = timeout(PATIENCE, ours.responses.recv()).await.unwrap().unwrap();
+    let response = DeltaDiscoveryResponse::decode(frame.to_bytes()).unwrap();
+    let dialect = Dialect::Ours(metadata::own_features());
+    let (extent, _) = crate::dialect::extent(&response, dialect, false).unwrap();
+    assert_eq!((extent, response.resources.len()), (Extent::Complete, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_a_plain_peer_cannot_take_does_not_end_its_stream() {
+    let mut stream = Stream::open(Dialect::Plain, 200);
+    for name in ["a", "b", "c"] {
+        stream.put(name, 1);
+    }
+    stream.ask(TIMEOUT.name).await;
+    stream.nothing().await;
+    assert_eq!(stream.counts.of("too large", TIMEOUT), 1);
+    stream.ask("Mesh").await;
+    assert_eq!(stream.next().await, ("2".into(), vec![]), "the other kinds go on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_unknown_kinds_without_end_is_ended() {
+    let mut stream = Stream::open(Dialect::Plain, usize::MAX);
+    let mut number = 0;
+    while stream.ask(&format!("Invention{number}")).await {
+        number += 1;
+        assert!(number < 1000, "there is no end");
+    }
+    assert!(matches!(stream.end().await, StreamEnded::Broken(Broken::Flood)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_listen_any_more_is_left() {
+    let mut stream = Stream::open(Dialect::Plain, usize::MAX);
+    stream.responses.close();
+    assert!(matches!(stream.end().await, StreamEnded::ByPeer));
+}

@@ -1,0 +1,210 @@
+//! The parts of a zone's control plane, each made of what they all share.
+
+use crate::{
+    Config,
+    dataplanes::{self, Dataplanes, Questions},
+    defaults,
+    identities::{self, Identities, Issuer},
+    join,
+    names::{Dns, Names},
+    reconcile, services,
+};
+use anyhow::{Context, Result};
+use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults};
+use axum::Router;
+use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
+use dns::Records;
+use kds::zone::Handle;
+use kinds::labels::{Env, Place};
+use resource::{MeshName, ZoneName};
+use std::sync::Arc;
+use store::{Backend, Kinds, Local};
+use tokio_util::sync::CancellationToken;
+
+/// What all parts share.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) zone: ZoneName,
+    pub(crate) place: Place,
+    /// Names this process.
+    pub(crate) instance: String,
+    /// Whether the zone has no global.
+    pub(crate) alone: bool,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) store: Local,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+}
+
+const MISSING: &str = "a kind is missing";
+
+impl Parts {
+    fn author(&self) -> Author {
+        Author { kinds: self.kinds.clone(), place: self.place.clone() }
+    }
+
+    /// Makes what a zone has from its first start on.
+    pub(crate) async fn first_start(&self) -> Result<()> {
+        let (store, data, author) = (&self.store, &self.config.data_dir, self.author());
+        admin_token::ensure(store, &self.kinds, &self.place, data, &self.clock).await?;
+        defaults::ensure(store, &author, &self.zone).await?;
+        if self.alone {
+            defaults::ensure_meshes(store, &author).await?;
+        }
+        Ok(())
+    }
+
+    /// Connects with global, if there is one. `guard` is held until everything that matters is
+    /// known.
+    pub(crate) fn join(
+        &self,
+        tasks: &mut Tasks,
+        proxies: Questions,
+        guard: Guard,
+    ) -> Result<Option<Handle>> {
+        let (answerer, shared) = (Arc::new(proxies), (&self.store, &self.kinds));
+        let client = join::client(&self.config, shared, &self.instance, answerer, &self.clock)?;
+        let Some(client) = client else {
+            drop(guard);
+            return Ok(None);
+        };
+        let (handle, stop) = (client.handle(), self.stop.clone());
+        tasks.spawn("kds.complete", join::complete(handle.clone(), guard, stop.clone()));
+        tasks.spawn("kds", async move {
+            client.run(stop).await;
+            Ok(())
+        });
+        Ok(Some(handle))
+    }
+
+    /// Keeps authorities and certificates.
+    pub(crate) fn identities(
+        &self,
+        issuer: &Issuer,
+    ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
+        let (store, zone, clock) = (self.store.clone(), self.zone.clone(), self.clock.clone());
+        let identities =
+            Identities::new(store, &self.kinds, zone, Env::Universal, issuer.clone(), clock);
+        Ok(identities.context(MISSING)?.run(self.stop.clone()))
+    }
+
+    /// Makes services, addresses and names out of workloads.
+    pub(crate) fn services(
+        &self,
+        metrics: Metrics,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        let config = &self.config;
+        let apexes = config.dns.apexes.clone();
+        let (zone, services, vips) = (self.zone.clone(), &config.services, &config.vips);
+        let settings = services::Settings::universal(zone, services, vips, apexes);
+        let (store, kinds) = (self.store.clone(), (*self.kinds).clone());
+        services::run(store, kinds, settings, self.clock.clone(), metrics, self.stop.clone())
+    }
+
+    /// The tables of each mesh.
+    pub(crate) fn meshes(&self, issuer: &Issuer) -> Result<reconcile::Meshes> {
+        let config = self.kinds.id_of(kinds::config::KIND.name).context(MISSING)?;
+        let (zone, issuer, clock) =
+            (self.zone.clone(), Arc::new(issuer.clone()), self.clock.clone());
+        Ok(reconcile::Meshes::new(zone, issuer, clock, self.store.reader(), config))
+    }
+
+    /// Keeps what proxies get.
+    pub(crate) fn reconcile(
+        &self,
+        meshes: &reconcile::Meshes,
+        renewed: identities::Changes,
+        guard: Guard,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        let (meshes, store, kinds) = (meshes.clone(), self.store.clone(), self.kinds.clone());
+        let stop = self.stop.clone();
+        async move { Ok(meshes.run(&store, &kinds, renewed, guard, stop).await?) }
+    }
+
+    /// Serves proxies.
+    pub(crate) fn dataplanes(
+        &self,
+        meshes: reconcile::Meshes,
+        issuer: Issuer,
+        names: &Arc<Names>,
+    ) -> Result<Dataplanes<Local>> {
+        let parts = dataplanes::Parts {
+            store: self.store.clone(),
+            kinds: self.kinds.clone(),
+            place: self.place.clone(),
+            instance: self.instance.clone(),
+            meshes,
+            issuer,
+            names: names.clone(),
+            clock: self.clock.clone(),
+        };
+        Ok(Dataplanes::new(parts, self.stop.clone())?)
+    }
+
+    /// Keeps the names of services.
+    pub(crate) fn names(
+        &self,
+        names: Arc<Names>,
+        records: Arc<Records>,
+    ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
+        let mesh = MeshName::new(&self.config.dns.mesh).context("dns.mesh")?;
+        let services = self.kinds.id_of(kinds::mesh_service::KIND.name).context(MISSING)?;
+        let (reader, stop) = (self.store.reader(), self.stop.clone());
+        Ok(async move {
+            names.run(&reader, services, Some(Dns { mesh, records }), stop).await;
+            Ok(())
+        })
+    }
+
+    /// The REST API.
+    pub(crate) fn api(&self, about: About) -> Result<Router> {
+        Ok(api::router(ApiState {
+            backend: self.store.clone(),
+            kinds: self.kinds.clone(),
+            place: api::Place { here: self.place.clone(), federated: !self.alone },
+            clock: self.clock.clone(),
+            entry: self.config.api.entry(&about.hostname),
+            about,
+            config: serde_json::to_value(&self.config)?,
+            hooks: if self.alone {
+                Arc::new(MeshDefaults { author: self.author() })
+            } else {
+                Arc::new(NoHooks)
+            },
+            shutdown: self.stop.clone(),
+        }))
+    }
+}
+
+/// Serves no proxy before the zone knows everything once: what it did not know would be taken for
+/// gone.
+pub(crate) async fn open_when_complete(
+    meshes: reconcile::Meshes,
+    ready: Ready,
+    issuer: Issuer,
+    stop: CancellationToken,
+) -> Result<()> {
+    let complete = async {
+        ready.wait_for("kds").await;
+        issuer.complete().await;
+    };
+    if stop.run_until_cancelled(complete).await.is_some() {
+        meshes.open();
+        stop.cancelled().await;
+    }
+    Ok(())
+}
+
+/// What this process says about itself.
+pub(crate) fn about() -> About {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let hostname = hostname.trim().to_owned();
+    let mut suffix = uuid::Uuid::new_v4().simple().to_string();
+    suffix.truncate(4);
+    About {
+        version: env!("CARGO_PKG_VERSION").into(),
+        instance_id: format!("{hostname}-{suffix}"),
+        hostname,
+        gui: String::new(),
+    }
+}
