@@ -169,6 +169,13 @@ impl Meshes {
         progress.open && progress.applied.is_some()
     }
 
+    /// Waits until proxies are served.
+    pub async fn opened(&self) {
+        let mut progress = self.0.progress.subscribe();
+        let opened = progress.wait_for(|it| it.open && it.applied.is_some()).await.map(drop);
+        opened.expect("the sender is held here");
+    }
+
     /// Waits until what was committed at `revision` is in the tables.
     pub async fn wait_for(&self, revision: Revision) {
         let mut progress = self.0.progress.subscribe();
