@@ -397,10 +397,12 @@ fn what_is_not_taken_from_the_mailbox_yet_is_not_overtaken() {
     assert_eq!(stream.settle(), [sent(Secret, &["s"]), sent(Runtime, &["r"])]);
 }
 
+type Batch = Vec<(Type, &'static str, Option<&'static str>)>;
+
 /// Changes while it is looked at, once.
 struct Changing<'a> {
     truth: &'a Truth,
-    change: Mutex<Option<Vec<(Type, &'static str, Option<&'static str>)>>>,
+    change: Mutex<Option<Batch>>,
 }
 
 impl Source for Changing<'_> {
@@ -418,7 +420,7 @@ impl Source for Changing<'_> {
 
 #[test]
 fn what_changes_while_it_is_looked_at_is_not_overtaken() {
-    let next = |stream: &mut Stream, change| {
+    let next = |stream: &mut Stream, change: Batch| {
         stream.session.mark(stream.changes.take());
         let source = Changing { truth: &stream.truth, change: Mutex::new(Some(change)) };
         stream.session.next(&source, &stream.changes)
