@@ -41,14 +41,19 @@ pub struct Loaded {
     pub revoked: Revocations,
 }
 
+/// The last revisions of the kinds that were read.
+type At = [Option<Revision>; 2];
+
 /// The keys of one sort of tokens, read again when a secret changed.
 #[derive(Debug)]
 pub struct TokenKeys {
     kind: Option<(KindId, Kind)>,
+    /// Where else tokens may be revoked.
+    global: Option<(KindId, Kind)>,
     mesh: Option<MeshName>,
     prefix: String,
     revocations: String,
-    last: Mutex<Option<(Revision, Arc<Loaded>)>>,
+    last: Mutex<Option<(At, Arc<Loaded>)>>,
 }
 
 impl TokenKeys {
@@ -58,7 +63,8 @@ impl TokenKeys {
         Self::of(kinds, GLOBAL_SECRET, None, prefix.into(), revocations.into())
     }
 
-    /// The keys of the dataplane tokens of `mesh`.
+    /// The keys of the dataplane tokens of `mesh`. They are revoked by a secret of the mesh, where
+    /// Kuma's documents put the list, or by one outside meshes, where Kuma looks for it.
     #[must_use]
     pub fn of_mesh(kinds: &Kinds, mesh: &MeshName) -> Self {
         Self::of(
@@ -77,14 +83,19 @@ impl TokenKeys {
         prefix: String,
         revocations: String,
     ) -> Self {
-        let kind = kinds.iter().find(|(_, known)| known.name == kind).map(|(id, kind)| (id, *kind));
-        Self { kind, mesh, prefix, revocations, last: Mutex::new(None) }
+        let find = |name: &str| {
+            kinds.iter().find(|(_, known)| known.name == name).map(|(id, kind)| (id, *kind))
+        };
+        let global = mesh.as_ref().and_then(|_| find(GLOBAL_SECRET));
+        Self { kind: find(kind), global, mesh, prefix, revocations, last: Mutex::new(None) }
     }
 
     /// The keys as they are stored now.
     pub fn now(&self, reader: &Reader) -> Arc<Loaded> {
         let Some((id, kind)) = self.kind else { return Arc::default() };
         let (revision, rows) = reader.rows(id);
+        let global = self.global.map(|(id, kind)| (reader.rows(id), kind));
+        let revision = [Some(revision), global.as_ref().map(|((revision, _), _)| *revision)];
         let mut last = self.last.lock();
         if let Some((at, loaded)) = &*last
             && *at == revision
@@ -105,9 +116,11 @@ impl TokenKeys {
             }
         }
         let list = ResourceKey { mesh: self.mesh.clone(), name: self.revocations.as_str().into() };
-        if let Some(text) = rows.get(&list).and_then(|row| text(&kind, row)) {
-            loaded.revoked = Revocations::parse(&text);
-        }
+        let of_mesh = rows.get(&list).and_then(|row| text(&kind, row));
+        let list = ResourceKey::global(&self.revocations);
+        let global = global.and_then(|((_, rows), kind)| text(&kind, rows.get(&list)?));
+        let lists: Vec<String> = [of_mesh, global].into_iter().flatten().collect();
+        loaded.revoked = Revocations::parse(&lists.join(","));
         let loaded = Arc::new(loaded);
         *last = Some((revision, loaded.clone()));
         loaded

@@ -6,7 +6,7 @@
 use crate::names::RUNTIME;
 use daemon::config::Secret;
 use resource::{MeshName, ZoneName};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -40,25 +40,40 @@ pub struct Bootstrap {
     pub zone: ZoneName,
     /// The Dataplane as JSON, as it is in the API.
     pub dataplane: String,
-    /// Whether it binds a listener on each virtual address of a service.
-    pub binds_vips: bool,
     /// Whom Envoy asks for the rest.
     pub control_plane: ControlPlane,
-    /// Where it says that it is ready: on nothing else than `/ready`.
-    pub readiness: SocketAddr,
+    /// Where Envoy itself says that it is ready, if anybody asks it: on nothing else than `/ready`.
+    pub readiness: Option<SocketAddr>,
+    /// What it can do, by the names that Kuma gives it.
+    pub features: Vec<String>,
+    /// Whatever else its program wants to read in the node's metadata.
+    pub metadata: Map<String, Value>,
+    /// Where the admin interface is, if not at [`ADMIN_SOCKET`].
+    pub admin_socket: Option<String>,
     /// The version of the proxy's program.
     pub version: String,
     /// How much memory Envoy may take, in MiB, before it refuses connections.
     pub max_heap_mib: u32,
     /// The token by which it identifies itself.
-    pub token: Secret,
+    pub token: Token,
+}
+
+/// A token, and how it gets to the control plane.
+#[derive(Clone, Debug)]
+pub enum Token {
+    /// In the file [`TOKEN_FILE`], so that it can be renewed.
+    File(Secret),
+    /// In a header of each stream, as long as Envoy runs: for programs that write no files.
+    Header(Secret),
 }
 
 /// Where a control plane serves proxies.
 #[derive(Clone, Debug)]
 pub struct ControlPlane {
-    /// Its name or address, which its certificate must carry.
+    /// Its name or address.
     pub host: String,
+    /// The name or address that its certificate must carry.
+    pub server_name: String,
     /// Its port.
     pub port: u16,
     /// Who signed its certificate, as PEM.
@@ -86,22 +101,26 @@ impl Bootstrap {
     /// The configuration and its files.
     #[must_use]
     pub fn render(&self) -> Rendered {
-        let token = token_file(self.token.expose()).into_bytes();
-        Rendered {
-            bootstrap: format!("{:#}", self.json()),
-            files: BTreeMap::from([(TOKEN_FILE.to_owned(), token)]),
-        }
+        let files = match &self.token {
+            Token::File(token) => {
+                let file = token_file(token.expose()).into_bytes();
+                BTreeMap::from([(TOKEN_FILE.to_owned(), file)])
+            }
+            Token::Header(_) => BTreeMap::new(),
+        };
+        Rendered { bootstrap: format!("{:#}", self.json()), files }
     }
 
     fn json(&self) -> Value {
+        let admin = self.admin_socket.as_deref().unwrap_or(ADMIN_SOCKET);
         json!({
             "node": self.node(),
-            "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
-            "dynamic_resources": dynamic_resources(),
+            "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
+            "dynamic_resources": dynamic_resources(&self.token),
             "static_resources": {
                 "secrets": [self.control_plane.trust()],
-                "clusters": [self.control_plane.cluster(), admin_cluster()],
-                "listeners": [readiness(self.readiness)],
+                "clusters": [self.control_plane.cluster(&self.token), admin_cluster(admin)],
+                "listeners": self.readiness.map(readiness).as_slice(),
             },
             "layered_runtime": {"layers": [
                 {"name": "static", "static_layer": {
@@ -127,45 +146,61 @@ impl Bootstrap {
     }
 
     fn node(&self) -> Value {
+        let mut metadata = json!({
+            "dataplane.proxyType": "dataplane",
+            "dataplane.admin.socketPath": self.admin_socket.as_deref().unwrap_or(ADMIN_SOCKET),
+            "dataplane.resource": self.dataplane,
+            "features": self.features,
+            "version": {"atoll": {"version": self.version}},
+        });
+        if let Some(readiness) = self.readiness {
+            let port = json!(readiness.port().to_string());
+            metadata = with(metadata, "dataplane.readinessReporter.port", port);
+        }
+        for (field, value) in &self.metadata {
+            metadata = with(metadata, field, value.clone());
+        }
         json!({
             "id": format!("{}.{}", self.mesh, self.name),
             "cluster": self.workload.as_deref().unwrap_or("unknown"),
             "locality": {"zone": self.zone.as_str()},
-            "metadata": {
-                "dataplane.proxyType": "dataplane",
-                "dataplane.admin.socketPath": ADMIN_SOCKET,
-                "dataplane.readinessReporter.port": self.readiness.port().to_string(),
-                "dataplane.resource": self.dataplane,
-                "features": if self.binds_vips { vec!["feature-bind-outbounds"] } else { vec![] },
-                "version": {"atoll": {"version": self.version}},
-            },
+            "metadata": metadata,
         })
     }
 }
 
 impl ControlPlane {
-    /// The host, if it is an address and no name.
-    fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
+    /// The name, if it is an address and no name.
+    fn server_ip(&self) -> Option<IpAddr> {
+        self.server_name.parse().ok()
     }
 
     fn trust(&self) -> Value {
-        let kind = if self.ip().is_some() { "IP_ADDRESS" } else { "DNS" };
+        let kind = if self.server_ip().is_some() { "IP_ADDRESS" } else { "DNS" };
         json!({
             "name": CONTROL_PLANE,
             "validation_context": {
                 "trusted_ca": {"inline_string": self.ca_pem},
                 "match_typed_subject_alt_names": [
-                    {"san_type": kind, "matcher": {"exact": self.host}},
+                    {"san_type": kind, "matcher": {"exact": self.server_name}},
                 ],
             },
         })
     }
 
-    fn cluster(&self) -> Value {
-        let (discovery, sni) = match self.ip() {
-            Some(_) => ("STATIC", ""),
-            None => ("STRICT_DNS", &*self.host),
+    fn cluster(&self, token: &Token) -> Value {
+        let address: Option<IpAddr> = self.host.parse().ok();
+        let discovery = if address.is_some() { "STATIC" } else { "STRICT_DNS" };
+        let sni = if self.server_ip().is_some() { "" } else { &*self.server_name };
+        let filters = match token {
+            Token::File(_) => json!([credentials(), {
+                "name": "envoy.filters.http.upstream_codec",
+                "typed_config": typed(
+                    "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+                    json!({}),
+                ),
+            }]),
+            Token::Header(_) => json!([]),
         };
         json!({
             "name": ADS,
@@ -199,13 +234,7 @@ impl ControlPlane {
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                     json!({
-                        "http_filters": [credentials(), {
-                            "name": "envoy.filters.http.upstream_codec",
-                            "typed_config": typed(
-                                "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
-                                json!({}),
-                            ),
-                        }],
+                        "http_filters": filters,
                         // A control plane that vanished sends no reset.
                         "explicit_http_config": {"http2_protocol_options": {
                             "connection_keepalive": {"interval": "10s", "timeout": "5s"},
@@ -245,33 +274,36 @@ fn credentials() -> Value {
     json!({"name": "envoy.filters.http.credential_injector", "typed_config": injector})
 }
 
-fn dynamic_resources() -> Value {
+fn dynamic_resources(token: &Token) -> Value {
     // Waits for the control plane, however long, rather than start empty.
     let patient = |source| with(source, "initial_fetch_timeout", json!("0s"));
+    let mut service = json!({"envoy_grpc": {
+        "cluster_name": ADS,
+        // The default lets the gap between two tries grow to 18 s and more.
+        "retry_policy": {"retry_back_off": {"base_interval": "0.2s", "max_interval": "2s"}},
+    }});
+    if let Token::Header(token) = token {
+        let header = json!([{"key": "authorization", "value": token.expose()}]);
+        service = with(service, "initial_metadata", header);
+    }
     json!({
         "ads_config": {
             "api_type": "DELTA_GRPC",
             "transport_api_version": "V3",
             "set_node_on_first_message_only": true,
-            "grpc_services": [{"envoy_grpc": {
-                "cluster_name": ADS,
-                // The default lets the gap between two tries grow to 18 s and more.
-                "retry_policy": {"retry_back_off": {
-                    "base_interval": "0.2s", "max_interval": "2s",
-                }},
-            }}],
+            "grpc_services": [service],
         },
         "lds_config": patient(ads()),
         "cds_config": patient(ads()),
     })
 }
 
-fn admin_cluster() -> Value {
+fn admin_cluster(socket: &str) -> Value {
     json!({
         "name": ADMIN,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": assignment(ADMIN, json!({"pipe": {"path": ADMIN_SOCKET}})),
+        "load_assignment": assignment(ADMIN, json!({"pipe": {"path": socket}})),
     })
 }
 
@@ -369,12 +401,19 @@ mod tests {
             workload: Some("web".into()),
             zone: "west".parse().unwrap(),
             dataplane: r#"{"type":"Dataplane","mesh":"shop","name":"web-1"}"#.into(),
-            binds_vips: false,
-            control_plane: ControlPlane { host: host.into(), port: 5678, ca_pem: "CA".into() },
-            readiness: "127.1.0.5:29902".parse().unwrap(),
+            control_plane: ControlPlane {
+                host: host.into(),
+                server_name: host.into(),
+                port: 5678,
+                ca_pem: "CA".into(),
+            },
+            readiness: Some("127.1.0.5:29902".parse().unwrap()),
+            features: Vec::new(),
+            metadata: Map::new(),
+            admin_socket: None,
             version: "0.1.0".into(),
             max_heap_mib: 512,
-            token: "a.b.c".to_owned().into(),
+            token: Token::File("a.b.c".to_owned().into()),
         }
     }
 
@@ -401,9 +440,35 @@ mod tests {
             control_plane.trust()["validation_context"]["match_typed_subject_alt_names"],
             json!([{"san_type": "IP_ADDRESS", "matcher": {"exact": "fd00::1"}}])
         );
-        let cluster = control_plane.cluster();
+        let cluster = control_plane.cluster(&Token::File(Secret::default()));
         assert_eq!(cluster["type"], "STATIC");
         assert_eq!(cluster["transport_socket"]["typed_config"]["sni"], "");
+    }
+
+    #[test]
+    fn a_server_may_have_another_name_than_its_host() {
+        let mut control_plane = bootstrap("127.0.0.1").control_plane;
+        control_plane.server_name = "cp.west.example".into();
+        assert_eq!(
+            control_plane.trust()["validation_context"]["match_typed_subject_alt_names"],
+            json!([{"san_type": "DNS", "matcher": {"exact": "cp.west.example"}}])
+        );
+        let cluster = control_plane.cluster(&Token::File(Secret::default()));
+        assert_eq!(cluster["type"], "STATIC");
+        assert_eq!(cluster["transport_socket"]["typed_config"]["sni"], "cp.west.example");
+    }
+
+    #[test]
+    fn a_program_that_writes_no_files_gets_the_token_in_a_header() {
+        let token = Token::Header("a.b.c".to_owned().into());
+        let bootstrap = Bootstrap { token, readiness: None, ..bootstrap("cp.west.example") };
+        let json = bootstrap.json();
+        let service = &json["dynamic_resources"]["ads_config"]["grpc_services"][0];
+        let header = json!([{"key": "authorization", "value": "a.b.c"}]);
+        assert_eq!(service["initial_metadata"], header);
+        assert_eq!(json["static_resources"]["listeners"], json!([]));
+        assert!(!json.to_string().contains(TOKEN_FILE));
+        assert_eq!(bootstrap.render().files, BTreeMap::new());
     }
 
     #[test]

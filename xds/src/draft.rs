@@ -6,7 +6,7 @@
 
 use crate::target::Match;
 use resource::{Kri, Version};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What calls to one destination will look like.
@@ -70,7 +70,7 @@ pub struct RouteDraft {
 }
 
 /// Who may call. Whom nobody allows is refused, and a refusal outranks every permission.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permissions {
     /// Who is refused, in the order of the policies.
     pub deny: Vec<Grant>,
@@ -79,7 +79,7 @@ pub struct Permissions {
 }
 
 /// What one rule of a policy says about callers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The policy, by which Envoy's statistics name what it did.
     pub policy: Kri,

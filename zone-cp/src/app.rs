@@ -85,18 +85,17 @@ impl Bound {
         tasks.spawn("store", async move { Ok(writer.await?) });
         parts.first_start().await?;
         drop(store_guard);
-        let known = parts.join(&mut tasks, kds_guard)?;
-
         let (issuer, renewed) = Issuer::new(parts.clock.clone());
+        let (meshes, names) = (parts.meshes(&issuer)?, Arc::new(Names::default()));
+        let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names)?;
+        let known = parts.join(&mut tasks, dataplanes.questions(), kds_guard)?;
+
         tasks.spawn("identities", parts.identities(&issuer)?);
         tasks.spawn("services", parts.services(metrics));
-        let meshes = parts.meshes(&issuer)?;
         tasks.spawn("reconcile", parts.reconcile(&meshes, renewed, xds_guard));
-        tasks.spawn("xds.open", open_when_complete(meshes.clone(), ready, issuer.clone(), stop()));
-        let names = Arc::new(Names::default());
-        let dataplanes = parts.dataplanes(meshes, issuer, &names)?;
-        tasks.spawn("dataplanes.keep", dataplanes.clone().keep());
-        tasks.spawn("dataplanes", dataplanes.serve(ports.proxies));
+        tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
+        tasks.spawn("dataplanes", done(dataplanes.serve(ports.proxies)));
+        tasks.spawn("dataplanes.keep", dataplanes.keep());
         tasks.spawn("names", join::after(known, stop(), parts.names(names, records)?));
         let (dns, stopped) = (ports.dns, stop());
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });

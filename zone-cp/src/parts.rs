@@ -2,7 +2,7 @@
 
 use crate::{
     Config,
-    dataplanes::{self, Dataplanes},
+    dataplanes::{self, Dataplanes, Questions},
     defaults,
     identities::{self, Identities, Issuer},
     join,
@@ -14,7 +14,7 @@ use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
 use dns::Records;
-use kds::{admin::NoProxies, zone::Handle};
+use kds::zone::Handle;
 use kinds::labels::{Env, Place};
 use resource::{MeshName, ZoneName};
 use std::sync::Arc;
@@ -56,8 +56,13 @@ impl Parts {
 
     /// Connects with global, if there is one. `guard` is held until everything that matters is
     /// known.
-    pub(crate) fn join(&self, tasks: &mut Tasks, guard: Guard) -> Result<Option<Handle>> {
-        let (answerer, shared) = (Arc::new(NoProxies), (&self.store, &self.kinds));
+    pub(crate) fn join(
+        &self,
+        tasks: &mut Tasks,
+        proxies: Questions,
+        guard: Guard,
+    ) -> Result<Option<Handle>> {
+        let (answerer, shared) = (Arc::new(proxies), (&self.store, &self.kinds));
         let client = join::client(&self.config, shared, &self.instance, answerer, &self.clock)?;
         let Some(client) = client else {
             drop(guard);
@@ -133,7 +138,7 @@ impl Parts {
             names: names.clone(),
             clock: self.clock.clone(),
         };
-        Dataplanes::new(parts, self.stop.clone())
+        Ok(Dataplanes::new(parts, self.stop.clone())?)
     }
 
     /// Keeps the names of services.

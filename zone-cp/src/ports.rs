@@ -62,7 +62,8 @@ impl Sockets {
         Ports {
             http,
             https: https.map(|tcp| TlsListener::new(tcp, tls.clone(), Alpn::Http)),
-            proxies: TlsListener::new(proxies, tls, Alpn::Grpc),
+            // Kuma's programs ask for their bootstrap by HTTP/1.1.
+            proxies: TlsListener::new(proxies, tls, Alpn::Http),
             dns,
             admin,
         }

@@ -91,3 +91,14 @@ async fn a_zone_that_stands_alone_has_a_mesh_to_begin_with() {
     };
     store::conformance::while_running(writer, started).await;
 }
+
+#[tokio::test]
+async fn it_ends_when_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let bound = bind(&config(folder.path())).await.unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    shutdown.cancel();
+    // A part that keeps a handle of the store would keep its writer, and so the process.
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), bound.run(shutdown));
+    ended.await.expect("it ends").unwrap();
+}

@@ -9,7 +9,7 @@ use proto::kuma::system::v1alpha1::{
     HealthCheck, KdsServiceStats, KdsStream, KdsStreams, KdsSubscription, KdsSubscriptionStatus,
     Version, ZoneInsight,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many connections of the past are kept.
 const KEPT: usize = 10;
@@ -115,8 +115,11 @@ impl State {
         if !subscribes {
             return;
         }
+        // A stream that overlaps with this one is still there, and may outlive it.
+        let streams: BTreeSet<&str> = self.open.values().map(|(_, _, id)| &**id).collect();
         let subscriptions = &mut self.insight.subscriptions;
-        for older in subscriptions.iter_mut().filter(|older| is_open(older)) {
+        let gone = |one: &&mut KdsSubscription| is_open(one) && !streams.contains(&*one.id);
+        for older in subscriptions.iter_mut().filter(gone) {
             older.disconnect_time = Some(connected);
         }
         subscriptions.push(KdsSubscription {
@@ -127,8 +130,10 @@ impl State {
             auth_token_provided: token,
             ..KdsSubscription::default()
         });
-        let surplus = subscriptions.len().saturating_sub(KEPT);
-        subscriptions.drain(..surplus);
+        while subscriptions.len() > KEPT {
+            let past = subscriptions.iter().position(|one| !is_open(one));
+            subscriptions.remove(past.unwrap_or_default());
+        }
     }
 
     fn subscription(&mut self, stream: StreamId) -> Option<&mut KdsSubscription> {
@@ -255,6 +260,18 @@ mod tests {
         let streams = state.insight.kds_streams.as_ref().unwrap();
         assert!(streams.global_to_zone.is_some() && streams.zone_to_global.is_some());
         apply(&mut state, new, "", &Event::Closed);
+        assert_eq!(online(&state), [("old", false), ("new", false)]);
+    }
+
+    #[test]
+    fn a_zone_stays_online_when_the_newer_of_two_streams_ends_first() {
+        let mut state = State::default();
+        let [old, new] = [StreamId::next(), StreamId::next()];
+        apply(&mut state, old, "old", &open(Call::GlobalToZone));
+        apply(&mut state, new, "new", &open(Call::GlobalToZone));
+        apply(&mut state, new, "", &Event::Closed);
+        assert_eq!(online(&state), [("old", true), ("new", false)]);
+        apply(&mut state, old, "", &Event::Closed);
         assert_eq!(online(&state), [("old", false), ("new", false)]);
     }
 

@@ -2,6 +2,8 @@
 
 mod insight;
 mod observer;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::observer::Insights;
 

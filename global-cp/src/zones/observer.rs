@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How long counters wait.
-const COUNTERS: Duration = Duration::from_secs(5);
+const COUNTERS: Duration = Duration::from_secs(2);
 
 /// Notes what happens on the streams of zones.
 pub(crate) struct Insights {
@@ -31,6 +31,7 @@ pub(crate) struct Insights {
     clock: Clock,
     zones: Mutex<BTreeMap<ZoneName, Noted>>,
     urgent: Notify,
+    counted: Notify,
 }
 
 struct Noted {
@@ -40,8 +41,8 @@ struct Noted {
 
 impl Insights {
     pub(crate) fn new(author: Author, reader: Reader, instance: String, clock: Clock) -> Self {
-        let (zones, urgent) = Default::default();
-        Self { author, reader, instance, clock, zones, urgent }
+        let (zones, urgent, counted) = Default::default();
+        Self { author, reader, instance, clock, zones, urgent, counted }
     }
 
     /// What is written down about a zone.
@@ -85,19 +86,23 @@ impl Insights {
         backend: impl Backend,
         stop: CancellationToken,
     ) -> Result<()> {
-        let mut counters = Instant::now() + COUNTERS;
+        // While nothing changes nothing wakes this task.
+        let mut counters = None;
         loop {
             let least = tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    self.write(&backend, Urgency::Later).await?;
-                    return Ok(());
+                    return self.write(&backend, Urgency::Later).await;
                 }
                 () = self.urgent.notified() => Urgency::Now,
-                () = tokio::time::sleep_until(counters) => Urgency::Later,
+                () = until(counters) => Urgency::Later,
+                () = self.counted.notified() => {
+                    counters.get_or_insert_with(|| Instant::now() + COUNTERS);
+                    continue;
+                }
             };
             if least == Urgency::Later {
-                counters = Instant::now() + COUNTERS;
+                counters = None;
             }
             self.write(&backend, least).await?;
         }
@@ -115,7 +120,9 @@ impl Insights {
             }
         }
         if !batch.is_empty() {
-            backend.commit(batch).await?;
+            let committed = backend.commit(batch).await?;
+            // What is forgotten must be there when it is read again.
+            backend.wait_for(committed.revision).await?;
         }
         self.forget_idle();
         Ok(())
@@ -127,6 +134,14 @@ impl Insights {
     }
 }
 
+/// Waits for a time, or forever.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Observer for Insights {
     fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>) {
         let mut zones = self.zones.lock();
@@ -135,9 +150,12 @@ impl Observer for Insights {
             .or_insert_with(|| Noted { state: State::new(self.written(zone)), due: Urgency::None });
         let names = (&*self.instance, || Uuid::new_v4().to_string());
         let urgency = noted.state.apply(stream, &event, names, self.clock.now());
-        noted.due = noted.due.max(urgency);
-        if urgency == Urgency::Now {
-            self.urgent.notify_one();
+        let before = noted.due;
+        noted.due = before.max(urgency);
+        match urgency {
+            Urgency::Now => self.urgent.notify_one(),
+            Urgency::Later if before == Urgency::None => self.counted.notify_one(),
+            Urgency::Later | Urgency::None => {}
         }
     }
 }

@@ -397,6 +397,46 @@ fn what_is_not_taken_from_the_mailbox_yet_is_not_overtaken() {
     assert_eq!(stream.settle(), [sent(Secret, &["s"]), sent(Runtime, &["r"])]);
 }
 
+type Batch = Vec<(Type, &'static str, Option<&'static str>)>;
+
+/// Changes while it is looked at, once.
+struct Changing<'a> {
+    truth: &'a Truth,
+    change: Mutex<Option<Batch>>,
+}
+
+impl Source for Changing<'_> {
+    fn get(&self, kind: Type, name: &str) -> Option<Item> {
+        if let Some(change) = self.change.lock().take() {
+            self.truth.change(change);
+        }
+        self.truth.get(kind, name)
+    }
+
+    fn names(&self, kind: Type) -> Vec<Name> {
+        self.truth.names(kind)
+    }
+}
+
+#[test]
+fn what_changes_while_it_is_looked_at_is_not_overtaken() {
+    let next = |stream: &mut Stream, change: Batch| {
+        stream.session.mark(stream.changes.take());
+        let source = Changing { truth: &stream.truth, change: Mutex::new(Some(change)) };
+        stream.session.next(&source, &stream.changes)
+    };
+    let mut stream = settled();
+    stream.truth.put(Route, "a", "2");
+    let change = vec![(Cluster, "b", Some("1")), (Route, "a", Some("to b"))];
+    assert_eq!(next(&mut stream, change).map(|(_, event)| event), None);
+    assert_eq!(stream.settle(), [sent(Cluster, &["b"]), sent(Route, &["a"])]);
+
+    stream.truth.put(Cluster, "b", "2");
+    let change = vec![(Cluster, "b", None), (Route, "a", Some("to a"))];
+    assert_eq!(next(&mut stream, change).map(|(_, event)| event), None);
+    assert_eq!(stream.settle(), [sent(Route, &["a"]), gone(Cluster, &["b"])]);
+}
+
 #[test]
 fn malformed_requests_are_rejected_with_their_field() {
     let rejected = |request| {

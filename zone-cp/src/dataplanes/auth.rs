@@ -1,119 +1,152 @@
-//! Who a proxy is: its token.
+//! Who a proxy is: by its token, never by what it says.
 
 use api::keys::TokenKeys;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use daemon::Clock;
-use identity::token::{DataplaneClaims, DataplaneFacts};
+use identity::token::{DataplaneClaims, DataplaneFacts, Refused};
+use kinds::dataplane::Dataplane;
 use parking_lot::Mutex;
+use proto::kuma::mesh::v1alpha1::dataplane::networking::listener;
 use resource::{Labels, MeshName, ResourceKey, label};
 use serde::Deserialize;
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use store::{Kinds, view::Reader};
-use tonic::{Status, metadata::MetadataMap};
 
-/// So many meshes may be named by tokens before one of them is verified.
-const MESHES: usize = 1000;
+/// A longer credential is none.
+const LONGEST: usize = 16 << 10;
 
-/// Verifies dataplane tokens.
+/// Why a proxy is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unauthenticated {
+    #[error("there is no token in `authorization`")]
+    NoToken,
+    #[error("the token names no mesh")]
+    NoMesh,
+    #[error("mesh {0} has no key that signs dataplane tokens")]
+    NoKeys(MeshName),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// Why a proxy may not be the Dataplane that it wants to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Forbidden {
+    #[error("{0}")]
+    Claims(Refused),
+    #[error("Dataplane {key} exists, and the token is not for it: {reason}")]
+    TakeOver { key: ResourceKey, reason: Refused },
+    #[error(
+        "the SPIFFE ID of {0} contains its workload, so its token must be bound to one: create it for a workload"
+    )]
+    Unbound(ResourceKey),
+    #[error("the SPIFFE ID of {0} contains its workload, so it needs the label kuma.io/workload")]
+    NoWorkload(ResourceKey),
+}
+
+/// A token that is good. What it is good for is asked afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bearer {
+    pub(super) mesh: MeshName,
+    pub(super) claims: DataplaneClaims,
+    /// As it came.
+    pub(super) token: Arc<str>,
+}
+
+/// The tokens of all meshes.
+#[derive(Debug)]
 pub(super) struct Tokens {
-    kinds: Kinds,
+    kinds: Arc<Kinds>,
     reader: Reader,
     clock: Clock,
-    by_mesh: Mutex<BTreeMap<MeshName, Arc<TokenKeys>>>,
-}
-
-/// A verified token.
-pub(super) struct Accepted {
-    pub(super) claims: DataplaneClaims,
-    pub(super) token: String,
-}
-
-/// What a token says before anything about it is known to be true.
-#[derive(Deserialize)]
-struct Unverified {
-    #[serde(rename = "Mesh")]
-    mesh: String,
+    /// Reading a key takes longer than verifying with it.
+    keys: Mutex<BTreeMap<MeshName, Arc<TokenKeys>>>,
 }
 
 impl Tokens {
-    pub(super) fn new(kinds: &Kinds, reader: Reader, clock: Clock) -> Self {
-        Self { kinds: kinds.clone(), reader, clock, by_mesh: Mutex::default() }
+    pub(super) fn new(kinds: Arc<Kinds>, reader: Reader, clock: Clock) -> Self {
+        Self { kinds, reader, clock, keys: Mutex::default() }
     }
 
-    /// Accepts the token of a call, or says why not. Nothing else of the call was looked at.
-    pub(super) fn accept(&self, metadata: &MetadataMap) -> Result<Accepted, Status> {
-        let header = metadata.get("authorization");
-        let header =
-            header.ok_or_else(|| Status::unauthenticated("a dataplane token is missing"))?;
-        let header = header.to_str().map_err(|_| Status::unauthenticated("malformed token"))?;
-        // Kuma's proxies send the token alone.
-        let token = header.strip_prefix("Bearer ").unwrap_or(header).trim();
-        let mesh = claimed_mesh(token).ok_or_else(|| Status::unauthenticated("malformed token"))?;
-        let keys = self.keys(&mesh)?;
-        match keys.verify::<DataplaneClaims>(&self.reader, &self.clock, token) {
-            Ok(claims) => Ok(Accepted { claims, token: token.to_owned() }),
-            Err(error) => {
-                tracing::warn!(%mesh, reason = %error, "dataplane token refused");
-                Err(Status::unauthenticated(error.to_string()))
-            }
+    /// Accepts what stands in `authorization`: a token, with `Bearer` before it or without.
+    pub(super) fn accept(&self, authorization: &[u8]) -> Result<Bearer, Unauthenticated> {
+        let text = std::str::from_utf8(authorization).map_err(|_| Unauthenticated::NoToken)?;
+        let token = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+        if token.is_empty() || token.len() > LONGEST {
+            return Err(Unauthenticated::NoToken);
         }
+        // Only to know whose keys to ask. It counts once they have signed it.
+        let mesh = claimed_mesh(token).ok_or(Unauthenticated::NoMesh)?;
+        let keys = self.of(&mesh).ok_or_else(|| Unauthenticated::NoKeys(mesh.clone()))?;
+        let claims = keys.verify::<DataplaneClaims>(&self.reader, &self.clock, token)?;
+        Ok(Bearer { mesh, claims, token: token.into() })
     }
 
-    fn keys(&self, mesh: &MeshName) -> Result<Arc<TokenKeys>, Status> {
-        let mut by_mesh = self.by_mesh.lock();
-        if by_mesh.len() >= MESHES {
-            by_mesh.clear();
+    /// `None` if the mesh has no keys: it may be a name that somebody made up.
+    fn of(&self, mesh: &MeshName) -> Option<Arc<TokenKeys>> {
+        if let Some(keys) = self.keys.lock().get(mesh) {
+            return Some(keys.clone());
         }
-        Ok(match by_mesh.entry(mesh.clone()) {
-            Entry::Occupied(keys) => keys.get().clone(),
-            Entry::Vacant(none) => {
-                none.insert(Arc::new(TokenKeys::of_mesh(&self.kinds, mesh))).clone()
-            }
-        })
+        let keys = Arc::new(TokenKeys::of_mesh(&self.kinds, mesh));
+        if keys.now(&self.reader).keys.is_empty() {
+            return None;
+        }
+        Some(self.keys.lock().entry(mesh.clone()).or_insert(keys).clone())
     }
 }
 
-/// The mesh that a token names; which keys count for it depends on that.
 fn claimed_mesh(token: &str) -> Option<MeshName> {
-    let payload = token.split('.').nth(1)?;
-    let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    let unverified: Unverified = serde_json::from_slice(&json).ok()?;
-    MeshName::new(&unverified.mesh).ok()
+    #[derive(Deserialize)]
+    struct Claimed {
+        #[serde(rename = "Mesh")]
+        mesh: String,
+    }
+    let body = token.split('.').nth(1)?;
+    let body = URL_SAFE_NO_PAD.decode(body.trim_end_matches('=')).ok()?;
+    let claimed: Claimed = serde_json::from_slice(&body).ok()?;
+    MeshName::new(&claimed.mesh).ok()
 }
 
-/// What is asked for by a bearer.
+/// What a Dataplane is, for a token.
 pub(super) struct Wanted<'a> {
     pub(super) key: &'a ResourceKey,
     pub(super) labels: &'a Labels,
-    /// Whether it is a zone ingress.
-    pub(super) ingress: bool,
-    /// Whether its identity depends on its workload, which the token must then name.
-    pub(super) needs_workload: bool,
+    pub(super) spec: &'a Dataplane,
 }
 
-/// Whether the bearer of a token may be the Dataplane.
-pub(super) fn admit(claims: &DataplaneClaims, wanted: &Wanted<'_>) -> Result<(), Status> {
-    let labels: BTreeMap<String, String> =
-        wanted.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let facts = DataplaneFacts {
-        mesh: wanted.key.mesh.as_ref().map_or("", MeshName::as_str),
-        name: &wanted.key.name,
-        r#type: if wanted.ingress { "ingress" } else { "dataplane" },
-        labels: &labels,
-        workload: wanted.labels.get(label::WORKLOAD),
-    };
-    let refuse = |reason: String| {
-        tracing::warn!(dataplane = %wanted.key, reason, "dataplane token refused");
-        Status::permission_denied(reason)
-    };
-    claims.admits(&facts).map_err(|error| refuse(error.to_string()))?;
-    if wanted.needs_workload && claims.workload.is_empty() {
-        let reason = "the identity of this Dataplane contains its workload, so its token must be \
-                      bound to one";
-        return Err(refuse(reason.into()));
+impl Bearer {
+    /// Whether the bearer may be `wanted`. If something of that name is `stored` the token must be
+    /// for that one too: labels that the proxy chose itself prove nothing.
+    pub(super) fn may_be(
+        &self,
+        wanted: &Wanted<'_>,
+        stored: Option<&Wanted<'_>>,
+        needs_workload: bool,
+    ) -> Result<(), Forbidden> {
+        self.admits(wanted).map_err(Forbidden::Claims)?;
+        if let Some(stored) = stored {
+            let key = || stored.key.clone();
+            self.admits(stored).map_err(|reason| Forbidden::TakeOver { key: key(), reason })?;
+        }
+        if needs_workload {
+            if wanted.labels.get(label::WORKLOAD).is_none_or(str::is_empty) {
+                return Err(Forbidden::NoWorkload(wanted.key.clone()));
+            }
+            if self.claims.workload.is_empty() {
+                return Err(Forbidden::Unbound(wanted.key.clone()));
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn admits(&self, wanted: &Wanted<'_>) -> Result<(), Refused> {
+        let labels = wanted.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let ingress = wanted.spec.has_listener(listener::Type::ZoneIngress);
+        self.claims.admits(&DataplaneFacts {
+            mesh: wanted.key.mesh.as_ref().map_or("", MeshName::as_str),
+            name: &wanted.key.name,
+            r#type: if ingress { "ingress" } else { "dataplane" },
+            labels: &labels.collect(),
+            workload: wanted.labels.get(label::WORKLOAD),
+        })
+    }
 }

@@ -1,186 +1,98 @@
-//! Proxies as they come and go: sessions, ADS, registration, insights.
+//! Proxies of the zone: their sessions, their streams, and what becomes of their Dataplanes.
 //!
-//! A proxy is what its token says, never what it claims: the token is looked at before anything of a
-//! stream is parsed, and what is served is keyed by the Dataplane that the token admits.
-//!
-//! A Dataplane that came with a session lives as long as its proxy (`lives`): it is written when the
-//! session begins and whenever the proxy's state changes, and withdrawn when the proxy leaves, or has
-//! been absent for a while.
+//! A call passes the `desk`, which asks who it is. A session or stream then is a value in the
+//! `registry`; whatever it says marks its proxy as dirty, and one task, `life`, writes down what is so
+//! by then: the Dataplane, its insight, the address of an ingress.
 
 mod ads;
 mod auth;
-mod lives;
-mod registration;
+mod bootstrap;
+mod desk;
+mod driven;
+mod insight;
+mod life;
+mod limits;
+mod place;
+mod presence;
+mod proxy;
+mod questions;
+mod registry;
+mod server;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub use self::{place::NoKind, questions::Questions};
+
 use self::{
     auth::Tokens,
-    lives::{Due, Lives},
-    registration::Registry,
+    desk::Desk,
+    place::{Ids, Shelf},
+    registry::Registry,
 };
-use crate::{
-    identities::Issuer,
-    names::Names,
-    reconcile::{Meshes, ProxyKey},
-};
-use anyhow::Context as _;
+use crate::{identities::Issuer, names::Names, reconcile::Meshes};
 use daemon::Clock;
 use identity::tls::TlsListener;
 use kinds::labels::Place;
-use parking_lot::Mutex;
-use proto::atoll::proxy::v1::proxies_server::ProxiesServer;
-use resource::ResourceKey;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use store::{Backend, Kinds};
-use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
-/// The largest message of a proxy: an answer of its Envoy.
-const LARGEST_MESSAGE: usize = 16 << 20;
-/// So many streams are open on one connection at most: a session and ADS.
-const STREAMS_OF_CONNECTION: u32 = 16;
-/// When a connection that says nothing is looked at, and for how long.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-
-/// What serves proxies.
-pub struct Dataplanes<B> {
-    shared: Arc<Shared<B>>,
-}
-
-impl<B> Clone for Dataplanes<B> {
-    fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
-    }
-}
-
-impl<B> std::fmt::Debug for Dataplanes<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dataplanes").finish_non_exhaustive()
-    }
-}
-
-/// What proxies are served from.
+/// What proxies are served with.
 #[derive(Debug)]
 pub struct Parts<B> {
-    /// Where resources are kept.
+    /// Where their resources are kept.
     pub store: B,
-    /// Their kinds.
+    /// The kinds of the store.
     pub kinds: Arc<Kinds>,
-    /// This zone.
+    /// Which zone this is.
     pub place: Place,
-    /// This process, as insights name it.
+    /// Which process of the zone's control plane this is.
     pub instance: String,
-    /// What each proxy gets.
+    /// What they get.
     pub meshes: Meshes,
-    /// Who proxies are.
+    /// Who they are.
     pub issuer: Issuer,
-    /// The names that proxies answer.
+    /// What their DNS answers.
     pub names: Arc<Names>,
     /// The time.
     pub clock: Clock,
 }
 
-struct Shared<B> {
-    registry: Registry<B>,
-    tokens: Tokens,
-    meshes: Meshes,
-    issuer: Issuer,
-    names: Arc<Names>,
-    lives: Mutex<Lives>,
-    /// A deadline of a life may have changed.
-    wake: Notify,
-    streams: Mutex<JoinSet<()>>,
-    stop: CancellationToken,
+/// The proxies of a zone.
+#[derive(Clone, Debug)]
+pub struct Dataplanes<B> {
+    store: B,
+    desk: Arc<Desk>,
 }
 
-impl<B: Backend + 'static> Dataplanes<B> {
-    /// Serves proxies of what `parts` hold until `stop`.
-    pub fn new(parts: Parts<B>, stop: CancellationToken) -> anyhow::Result<Self> {
+impl<B: Backend + Clone + 'static> Dataplanes<B> {
+    /// None are connected yet. `stop` ends all of it.
+    pub fn new(parts: Parts<B>, stop: CancellationToken) -> Result<Self, NoKind> {
         let Parts { store, kinds, place, instance, meshes, issuer, names, clock } = parts;
-        let tokens = Tokens::new(&kinds, store.reader(), clock.clone());
-        let registry = Registry::new(store, &kinds, place, instance, issuer.clone(), clock);
-        let registry = registry.context("a kind is missing in the store")?;
-        // Whoever was there before we came has some time to come back.
-        let mut lives = Lives::new(Instant::now());
-        for key in registry.of_sessions() {
-            lives.known(key);
-        }
-        let (wake, streams, lives) = (Notify::new(), Mutex::default(), Mutex::new(lives));
-        let shared = Shared { registry, tokens, meshes, issuer, names, lives, wake, streams, stop };
-        Ok(Self { shared: Arc::new(shared) })
+        let (reader, ids) = (store.reader(), Ids::of(&kinds)?);
+        let tokens = Tokens::new(kinds.clone(), reader.clone(), clock.clone());
+        let shelf = Shelf { reader, ids, place, peer: kinds.peer };
+        let registry = Arc::new(Registry::new(shelf, clock, instance, issuer.clone()));
+        let desk = Arc::new(Desk { registry, tokens, meshes, issuer, names, stop });
+        Ok(Self { store, desk })
     }
 
-    /// Serves the connections of `listener`.
-    pub async fn serve(self, listener: TlsListener) -> anyhow::Result<()> {
-        let stop = self.shared.stop.clone();
-        let sessions = ProxiesServer::new(session::Sessions { shared: self.shared.clone() })
-            .max_decoding_message_size(LARGEST_MESSAGE);
-        Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .max_concurrent_streams(STREAMS_OF_CONNECTION)
-            .add_service(sessions)
-            .add_service(ads::Ads { shared: self.shared })
-            .serve_with_incoming_shutdown(listener.incoming(), stop.cancelled_owned())
-            .await?;
-        Ok(())
+    /// Answers questions about their Envoys.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        Questions(self.desk.registry.clone())
     }
 
-    /// Withdraws proxies that have been absent for too long.
+    /// Serves them on `listener`, until the stop.
+    pub fn serve(&self, listener: TlsListener) -> impl Future<Output = ()> + Send + use<B> {
+        server::serve(self.desk.clone(), listener, self.desk.stop.clone())
+    }
+
+    /// Writes down what becomes of them, until the stop. Holds the store no longer.
     pub async fn keep(self) -> anyhow::Result<()> {
-        loop {
-            let deadline = self.shared.lives.lock().deadline();
-            let due = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.shared.stop.cancelled() => return Ok(()),
-                () = self.shared.wake.notified() => {}
-                () = due => self.withdraw().await?,
-            }
-        }
+        let Self { store, desk } = self;
+        let (registry, meshes) = (desk.registry.clone(), desk.meshes.clone());
+        Ok(life::run(registry, meshes, store, desk.stop.clone()).await?)
     }
-
-    async fn withdraw(&self) -> anyhow::Result<()> {
-        let due = self.shared.lives.lock().due(Instant::now());
-        match due {
-            Due::Withdraw(keys) => {
-                for key in keys {
-                    tracing::info!(dataplane = %key, "absent proxy withdrawn");
-                    self.shared.registry.withdraw(&key).await?;
-                }
-            }
-            Due::Suspicious { absent, known } => tracing::error!(
-                absent,
-                known,
-                "most proxies vanished together: nothing is withdrawn, the fault may be on our side"
-            ),
-        }
-        Ok(())
-    }
-}
-
-impl<B: Backend + 'static> Shared<B> {
-    /// Runs a stream's task until it ends.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut streams = self.streams.lock();
-        while let Some(joined) = streams.try_join_next() {
-            if let Err(error) = joined {
-                tracing::error!(%error, "the task of a stream ended unexpectedly");
-            }
-        }
-        streams.spawn(task);
-    }
-}
-
-/// A Dataplane as the tables name it; `None` if the key has no mesh.
-fn proxy_key(key: &ResourceKey) -> Option<ProxyKey> {
-    Some(ProxyKey { mesh: key.mesh.clone()?, name: key.name.clone() })
 }

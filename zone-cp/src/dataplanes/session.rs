@@ -1,277 +1,380 @@
-//! The session of a proxy: one stream that lives as long as the proxy does.
+//! The session of a proxy, from hello to good-bye.
+//!
+//! Of two sessions for one Dataplane the newer counts if it is of the same process, which came back
+//! before we noticed that it had gone. If it is of another process, the older one is asked whether it
+//! lives: if it does not answer in time it is the half-open rest of something that crashed, and the
+//! newer one takes its place. If it does, somebody runs two proxies under one name, and the newer one
+//! is refused.
 
 use super::{
-    Shared,
-    auth::{Accepted, Wanted, admit},
-    lives::{Open, Problems},
-    proxy_key,
-    registration::Announced,
+    auth::Bearer,
+    desk::{Admitted, Desk},
+    insight::Versions,
+    limits,
+    proxy::{ConnectionId, Ping, Question},
+    registry::{Beginning, Ends, Registry, Rival},
 };
-use daemon::config::Secret;
 use proto::atoll::proxy::v1::{
-    FromProxy, Hello, Ping, Problems as Told, ToProxy, Welcome, from_proxy, proxies_server,
-    to_proxy,
+    Address, AdminAnswer, AdminRequest, ControlPlane, FromProxy, Hello, Ping as PingMessage,
+    Problems, State, ToProxy, Welcome, admin_answer, from_proxy, to_proxy,
 };
-use resource::{ResourceKey, ZoneName, label};
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
-use store::{Backend, StoreError};
+use resource::{ResourceKey, ZoneName};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout},
+    sync::{mpsc, oneshot},
+    time::timeout,
 };
-use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
-use xds::bootstrap::{Bootstrap, ControlPlane};
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+use xds::bootstrap::{self, Bootstrap, Token};
 
-/// What the first message may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a proxy has to answer whether it is still there.
-const PING: Duration = Duration::from_secs(2);
-/// How much memory Envoy may take unless told otherwise, in MiB.
+/// Envoy's memory, in MiB.
 const HEAP: u32 = 512;
-/// Messages on their way to a proxy. One that does not read them loses its session.
-const QUEUE: usize = 16;
+/// By this name a proxy says that Envoy binds a listener for each outbound itself.
+pub(super) const BINDS_VIPS: &str = "feature-bind-outbounds";
 
-/// The service of sessions.
-pub(super) struct Sessions<B> {
-    pub(super) shared: Arc<Shared<B>>,
-}
+type ToPeer = mpsc::Sender<ToProxy>;
 
-type Outgoing = Pin<Box<dyn Stream<Item = Result<ToProxy, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl<B: Backend + 'static> proxies_server::Proxies for Sessions<B> {
-    type SessionStream = Outgoing;
-
-    async fn session(
-        &self,
-        request: Request<Streaming<FromProxy>>,
-    ) -> Result<Response<Outgoing>, Status> {
-        let accepted = self.shared.tokens.accept(request.metadata())?;
-        let messages = request.into_inner();
-        let (to_proxy, outgoing) = mpsc::channel(QUEUE);
-        let shared = self.shared.clone();
-        self.shared.spawn(async move {
-            let ended = run(shared, accepted, messages, &to_proxy).await;
-            if let Err(status) = ended {
-                // Who is gone needs no status.
-                to_proxy.try_send(Err(status)).ok();
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
-    }
-}
-
-type ToPeer = mpsc::Sender<Result<ToProxy, Status>>;
-
-async fn run<B: Backend + 'static>(
-    shared: Arc<Shared<B>>,
-    accepted: Accepted,
+/// Serves one session until it ends.
+pub(super) async fn serve(
+    desk: Arc<Desk>,
+    bearer: Bearer,
     mut messages: Streaming<FromProxy>,
-    to_proxy: &ToPeer,
+    to_peer: ToPeer,
 ) -> Result<(), Status> {
-    let first = timeout(PATIENCE, messages.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("no first message"))??;
-    let Some(FromProxy { message: Some(from_proxy::Message::Hello(hello)) }) = first else {
-        return Err(Status::invalid_argument("the first message must be hello"));
+    let hello = hello(&mut messages).await?;
+    desk.check_open()?;
+    let dataplane = (hello.mesh.as_str(), hello.name.as_str());
+    let refused = |status: &Status| {
+        warn!(
+            mesh = hello.mesh,
+            dataplane = hello.name,
+            reason = status.message(),
+            "proxy refused"
+        );
     };
-    let announced = shared.check(&accepted, &hello)?;
-    let (mut talk, problems) = shared.begin(&announced.key, &hello.instance).await?;
-    let key = announced.key.clone();
-    tracing::info!(dataplane = %key, version = hello.version, "proxy connected");
-    let mut session = Session { shared: shared.clone(), announced, hello, problems, to_proxy };
-    let ended = session.serve(&accepted, &mut messages, &mut talk).await;
-    match &ended {
-        Ok(Left) => {
-            if shared.lives.lock().leave(&key, talk.id) {
-                tracing::info!(dataplane = %key, "proxy left");
-                shared.registry.withdraw(&key).await.map_err(|error| unavailable(&error))?;
-            }
-        }
-        Err(status) => {
-            if shared.lives.lock().end(&key, talk.id, Instant::now()) {
-                tracing::info!(dataplane = %key, reason = status.message(), "session ended");
-                shared.wake.notify_one();
-            }
-        }
+    let admitted = desk.admit(&bearer, dataplane, &hello.dataplane).inspect_err(refused)?;
+    check_address(hello.advertised.as_ref(), &admitted).inspect_err(refused)?;
+    let zone = zone(&desk)?;
+    let welcome = welcome(&hello, &admitted, &bearer, zone)?;
+    let ends = begin(&desk.registry, &admitted, &hello).await.inspect_err(refused)?;
+    let here = Here { registry: desk.registry.clone(), key: admitted.key.clone(), id: ends.id };
+    info!(dataplane = %here.key, envoy = hello.envoy_version, "proxy connected");
+    let Ends { pings, questions, problems, replaced, written, .. } = ends;
+    // Not before: Envoy would ask for a Dataplane that is not there.
+    written.await.map_err(|_| Status::unavailable("the store is closed"))?;
+    let welcome = to_proxy::Message::Welcome(welcome);
+    to_peer.send(to(welcome)).await.map_err(|_| gone())?;
+    let names = hello.wants_records.then(|| desk.names.subscribe(&bearer.mesh));
+    let talk = Talk {
+        here,
+        to_peer,
+        pings,
+        questions,
+        problems,
+        names,
+        pinged: Vec::new(),
+        asked: BTreeMap::new(),
+        nonce: 0,
+        taken: true,
+        last: 0,
+    };
+    tokio::select! {
+        biased;
+        () = desk.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
+        () = replaced.cancelled() => Err(Status::aborted("another session of this Dataplane began")),
+        ended = talk.run(&mut messages) => ended,
     }
-    ended.map(|Left| ())
 }
 
-/// The proxy said good-bye.
-struct Left;
+async fn hello(messages: &mut Streaming<FromProxy>) -> Result<Hello, Status> {
+    let first = timeout(limits::HELLO, messages.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no hello in time"))??;
+    let first = first.ok_or_else(gone)?;
+    let Some(from_proxy::Message::Hello(hello)) = first.message else {
+        return Err(Status::invalid_argument("the first message must be a hello"));
+    };
+    let texts = [
+        ("mesh", &hello.mesh),
+        ("name", &hello.name),
+        ("version", &hello.version),
+        ("envoy_version", &hello.envoy_version),
+        ("instance", &hello.instance),
+    ];
+    for (field, text) in texts {
+        check_text(field, text, limits::TEXT)?;
+    }
+    if hello.instance.is_empty() {
+        return Err(Status::invalid_argument("hello.instance: must be set"));
+    }
+    if hello.dataplane.is_empty() {
+        return Err(Status::invalid_argument("hello.dataplane: must be set"));
+    }
+    hello.state.as_ref().map_or(Ok(()), check_state)?;
+    Ok(hello)
+}
 
-/// What others ask a session.
+fn check_text(field: &str, text: &str, limit: usize) -> Result<(), Status> {
+    if text.len() <= limit {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("hello.{field}: longer than {limit} bytes")))
+}
+
+fn check_state(state: &State) -> Result<(), Status> {
+    let long = state.inbounds.keys().any(|name| name.len() > limits::TEXT);
+    if state.inbounds.len() > limits::INBOUNDS || long {
+        let most = limits::INBOUNDS;
+        return Err(Status::invalid_argument(format!("state.inbounds: more than {most}")));
+    }
+    Ok(())
+}
+
+/// An address is what other zones will dial: it is refused here rather than withheld later.
+fn check_address(advertised: Option<&Address>, admitted: &Admitted) -> Result<(), Status> {
+    let listener = admitted.spec.listeners().iter().find(|it| super::proxy::is_ingress(it));
+    let Some(advertised) = advertised else { return Ok(()) };
+    let Some(listener) = listener else {
+        return Err(Status::invalid_argument(
+            "hello.advertised: the Dataplane has no listener of type ZoneIngress",
+        ));
+    };
+    let port = if advertised.port == 0 { listener.port } else { advertised.port };
+    let spec = serde_json::json!({ "address": advertised.host, "port": port });
+    let checked = kinds::mesh_zone_address::KIND.from_json(spec);
+    checked
+        .map(drop)
+        .map_err(|error| Status::invalid_argument(format!("hello.advertised: {error}")))
+}
+
+fn zone(desk: &Desk) -> Result<ZoneName, Status> {
+    match &desk.registry.shelf.place {
+        kinds::labels::Place::Zone { name, .. } => Ok(name.clone()),
+        kinds::labels::Place::Global => Err(Status::internal("proxies connect to zones")),
+    }
+}
+
+fn welcome(
+    hello: &Hello,
+    admitted: &Admitted,
+    bearer: &Bearer,
+    zone: ZoneName,
+) -> Result<Welcome, Status> {
+    let features = if hello.binds_vips { vec![BINDS_VIPS.to_owned()] } else { Vec::new() };
+    let bootstrap = Bootstrap {
+        mesh: bearer.mesh.clone(),
+        name: hello.name.clone(),
+        workload: admitted.workload(),
+        zone,
+        dataplane: hello.dataplane.clone(),
+        control_plane: control_plane(hello.control_plane.as_ref())?,
+        readiness: None,
+        features,
+        metadata: serde_json::Map::new(),
+        admin_socket: None,
+        version: hello.version.clone(),
+        max_heap_mib: HEAP,
+        token: Token::File(bearer.token.to_string().into()),
+    };
+    let rendered = bootstrap.render();
+    Ok(Welcome { bootstrap: rendered.bootstrap, files: rendered.files })
+}
+
+fn control_plane(asked: Option<&ControlPlane>) -> Result<bootstrap::ControlPlane, Status> {
+    let missing =
+        |field: &str| Status::invalid_argument(format!("hello.control_plane.{field}: must be set"));
+    let asked = asked.ok_or_else(|| missing("address"))?;
+    let address = asked.address.as_ref().filter(|address| !address.host.is_empty());
+    let address = address.ok_or_else(|| missing("address"))?;
+    let port = u16::try_from(address.port).ok().filter(|port| *port != 0);
+    let port = port.ok_or_else(|| missing("address.port"))?;
+    if asked.ca.is_empty() {
+        return Err(missing("ca"));
+    }
+    check_text("control_plane.address.host", &address.host, limits::TEXT)?;
+    check_text("control_plane.server_name", &asked.server_name, limits::TEXT)?;
+    check_text("control_plane.ca", &asked.ca, limits::CA)?;
+    let server_name = if asked.server_name.is_empty() { &address.host } else { &asked.server_name };
+    Ok(bootstrap::ControlPlane {
+        host: address.host.clone(),
+        server_name: server_name.clone(),
+        port,
+        ca_pem: asked.ca.clone(),
+    })
+}
+
+/// Begins the session, if need be in the place of one that does not answer.
+async fn begin(
+    registry: &Arc<Registry>,
+    admitted: &Admitted,
+    hello: &Hello,
+) -> Result<Ends, Status> {
+    let beginning = Beginning {
+        sent: admitted.sent.clone(),
+        instance: hello.instance.clone(),
+        state: hello.state.clone().unwrap_or_default(),
+        advertised: hello.advertised.clone(),
+        versions: Versions { proxy: hello.version.clone(), envoy: hello.envoy_version.clone() },
+    };
+    let mut over: Option<ConnectionId> = None;
+    loop {
+        let rival = match registry.begin_session(&admitted.key, &beginning, over) {
+            Ok(ends) => return Ok(ends),
+            Err(rival) => rival,
+        };
+        if lives(&rival).await {
+            let key = &admitted.key;
+            return Err(Status::already_exists(format!(
+                "another proxy runs as Dataplane {key}, and answers"
+            )));
+        }
+        over = Some(rival.id);
+    }
+}
+
+async fn lives(rival: &Rival) -> bool {
+    let (answer, answered) = oneshot::channel();
+    match rival.pings.try_send(answer) {
+        // Others ask already, so somebody will know soon.
+        Err(mpsc::error::TrySendError::Full(_)) => true,
+        Err(mpsc::error::TrySendError::Closed(_)) => false,
+        Ok(()) => matches!(timeout(limits::PONG, answered).await, Ok(Ok(()))),
+    }
+}
+
+/// A session that has begun. It ends when this is dropped.
+struct Here {
+    registry: Arc<Registry>,
+    key: ResourceKey,
+    id: ConnectionId,
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        self.registry.end_session(&self.key, self.id);
+    }
+}
+
+/// What goes on in a session.
 struct Talk {
-    id: u64,
-    replaced: CancellationToken,
-    asked: mpsc::Receiver<oneshot::Sender<()>>,
+    here: Here,
+    to_peer: ToPeer,
+    pings: mpsc::Receiver<Ping>,
+    questions: mpsc::Receiver<Question>,
+    problems: tokio::sync::watch::Receiver<Vec<String>>,
+    /// Set if the proxy answers DNS.
+    names: Option<crate::names::Subscription>,
+    /// Who waits for a sign of life.
+    pinged: Vec<Ping>,
+    /// Who waits for which answer.
+    asked: BTreeMap<String, oneshot::Sender<Result<bytes::Bytes, String>>>,
+    /// Of the records that were sent last.
+    nonce: u64,
+    /// Whether they were taken: nothing more is sent before.
+    taken: bool,
+    last: u64,
 }
 
-fn unavailable(error: &StoreError) -> Status {
-    Status::unavailable(error.to_string())
-}
-
-impl<B: Backend + 'static> Shared<B> {
-    /// Reads what a proxy says it is, and whether its token lets it be that.
-    fn check(&self, accepted: &Accepted, hello: &Hello) -> Result<Announced, Status> {
-        let announced = self.registry.read(hello).map_err(|error| {
-            tracing::warn!(mesh = ?hello.mesh, name = ?hello.name, %error, "proxy refused");
-            Status::invalid_argument(error.to_string())
-        })?;
-        let Announced { key, labels, ingress, .. } = &announced;
-        let mesh = key.mesh.as_ref().ok_or_else(|| Status::invalid_argument("no mesh"))?;
-        let needs_workload = self.issuer.needs_workload(mesh, labels);
-        let wanted = Wanted { key, labels, ingress: *ingress, needs_workload };
-        admit(&accepted.claims, &wanted)?;
-        // Nor may it take over a Dataplane that its token does not admit.
-        if let Some(row) = self.registry.stored(key) {
-            let needs_workload = self.issuer.needs_workload(mesh, &row.head.labels);
-            let ingress = row.head.labels.get(label::LISTENER_ZONE_INGRESS) == Some(label::ENABLED);
-            admit(
-                &accepted.claims,
-                &Wanted { key, labels: &row.head.labels, ingress, needs_workload },
-            )?;
-        }
-        Ok(announced)
-    }
-
-    /// Takes the place of the proxy's session. Of two processes that are the same Dataplane the one
-    /// that was first keeps it, as long as it answers.
-    async fn begin(
-        &self,
-        key: &ResourceKey,
-        instance: &str,
-    ) -> Result<(Talk, watch::Receiver<Problems>), Status> {
-        let before = self.lives.lock().session(key).filter(|open| open.instance != instance);
-        if let Some(open) = before {
-            let (answer, answered) = oneshot::channel();
-            let asked = open.ask.try_send(answer).is_ok();
-            if asked && timeout(PING, answered).await.is_ok_and(|answer| answer.is_ok()) {
-                let text = format!("another proxy is connected as Dataplane {key}");
-                tracing::warn!(dataplane = %key, "second proxy refused");
-                return Err(Status::already_exists(text));
-            }
-        }
-        let (ask, asked) = mpsc::channel(4);
-        let replaced = CancellationToken::new();
-        let mut lives = self.lives.lock();
-        let id = lives.next_id();
-        let (instance, ending) = (instance.to_owned(), replaced.clone());
-        let problems = lives.begin(key, Open { id, instance, replaced: ending, ask });
-        Ok((Talk { id, replaced, asked }, problems))
-    }
-}
-
-struct Session<'a, B> {
-    shared: Arc<Shared<B>>,
-    announced: Announced,
-    hello: Hello,
-    problems: watch::Receiver<Problems>,
-    to_proxy: &'a ToPeer,
-}
-
-impl<B: Backend + 'static> Session<'_, B> {
-    async fn serve(
-        &mut self,
-        accepted: &Accepted,
-        messages: &mut Streaming<FromProxy>,
-        talk: &mut Talk,
-    ) -> Result<Left, Status> {
-        let shared = self.shared.clone();
-        let registry = &shared.registry;
-        let id = format!("{}-{}", self.hello.instance, talk.id);
-        let revision = registry.arrive(&self.announced, &self.hello, &id).await;
-        self.shared.meshes.wait_for(revision.map_err(|error| unavailable(&error))?).await;
-        self.send(to_proxy::Message::Welcome(self.welcome(accepted)?))?;
-        let mesh = self.announced.key.mesh.clone();
-        let mesh = mesh.ok_or_else(|| Status::invalid_argument("no mesh"))?;
-        let mut names = self.shared.names.subscribe(&mesh);
-        let (mut nonce, mut waiting) = (0, Vec::new());
+impl Talk {
+    async fn run(mut self, messages: &mut Streaming<FromProxy>) -> Result<(), Status> {
         loop {
+            // All of these are cancel safe: none loses what it has not returned.
             tokio::select! {
                 biased;
-                () = self.shared.stop.cancelled() => {
-                    return Err(Status::unavailable("the control plane stops"));
-                }
-                () = talk.replaced.cancelled() => {
-                    return Err(Status::aborted("a newer session of this proxy began"));
-                }
-                message = messages.message() => match message?.and_then(|it| it.message) {
-                    Some(from_proxy::Message::Leaving(_)) => return Ok(Left),
-                    Some(from_proxy::Message::State(state)) => {
-                        let key = &self.announced.key;
-                        tracing::info!(dataplane = %key, ready = state.ready, "proxy changed");
-                        let changed = registry.change(&self.announced, &self.hello, &state).await;
-                        changed.map_err(|error| unavailable(&error))?;
-                    }
-                    Some(from_proxy::Message::Pong(_)) => {
-                        for answer in waiting.drain(..) {
-                            let answer: oneshot::Sender<()> = answer;
-                            // Who asked may not wait any more.
-                            answer.send(()).ok();
-                        }
-                    }
-                    Some(from_proxy::Message::Hello(_)) => {
-                        return Err(Status::invalid_argument("a second hello"));
-                    }
-                    // Nothing was asked of it; records need no answer.
-                    Some(from_proxy::Message::Admin(_) | from_proxy::Message::RecordsTaken(_)) => {}
-                    None => return Err(Status::cancelled("the proxy closed the session")),
+                message = messages.message() => match message? {
+                    // The proxy crashed, or its connection did.
+                    None => return Ok(()),
+                    Some(message) => if self.hear(message).await? { return Ok(()) },
                 },
-                Some(answer) = talk.asked.recv() => {
-                    waiting.push(answer);
-                    self.send(to_proxy::Message::Ping(Ping {}))?;
+                Some(ping) = self.pings.recv() => {
+                    self.pinged.retain(|waiting| !waiting.is_closed());
+                    self.pinged.push(ping);
+                    self.say(to_proxy::Message::Ping(PingMessage {})).await?;
                 }
-                changed = self.problems.changed() => {
-                    changed.map_err(|_| Status::aborted("the proxy was withdrawn"))?;
-                    let problems = self.problems.borrow_and_update().values().cloned().collect();
-                    self.send(to_proxy::Message::Problems(Told { problems }))?;
+                Some(question) = self.questions.recv() => self.ask(question).await?,
+                Ok(()) = self.problems.changed() => {
+                    let problems = self.problems.borrow_and_update().clone();
+                    self.say(to_proxy::Message::Problems(Problems { problems })).await?;
                 }
-                delta = names.next(), if self.hello.wants_records => {
-                    nonce += 1;
-                    self.send(to_proxy::Message::Records(delta.message(nonce)))?;
+                records = next_records(&mut self.names), if self.taken => {
+                    self.nonce += 1;
+                    self.taken = false;
+                    self.say(to_proxy::Message::Records(records.message(self.nonce))).await?;
                 }
             }
         }
     }
 
-    fn send(&self, message: to_proxy::Message) -> Result<(), Status> {
-        let sent = self.to_proxy.try_send(Ok(ToProxy { message: Some(message) }));
-        sent.map_err(|_| Status::resource_exhausted("the proxy does not read"))
+    /// Whether the proxy left.
+    async fn hear(&mut self, message: FromProxy) -> Result<bool, Status> {
+        // One that is newer than we are is none to us.
+        let Some(message) = message.message else { return Ok(false) };
+        match message {
+            from_proxy::Message::Hello(_) => {
+                return Err(Status::invalid_argument("a session has one hello"));
+            }
+            from_proxy::Message::State(state) => {
+                check_state(&state)?;
+                self.here.registry.set_state(&self.here.key, self.here.id, state);
+            }
+            from_proxy::Message::Leaving(_) => {
+                info!(dataplane = %self.here.key, "proxy leaves");
+                if let Some(written) = self.here.registry.leave(&self.here.key, self.here.id) {
+                    written.await.map_err(|_| Status::unavailable("the store is closed"))?;
+                }
+                return Ok(true);
+            }
+            from_proxy::Message::Admin(answer) => self.answered(answer),
+            from_proxy::Message::RecordsTaken(taken) => self.taken |= taken.nonce == self.nonce,
+            from_proxy::Message::Pong(_) => {
+                for waiting in self.pinged.drain(..) {
+                    // Who does not wait any more needs no answer.
+                    let _sent = waiting.send(());
+                }
+            }
+        }
+        Ok(false)
     }
 
-    fn welcome(&self, accepted: &Accepted) -> Result<Welcome, Status> {
-        let missing = || Status::invalid_argument("hello: controlPlane is missing");
-        let control_plane = self.hello.control_plane.as_ref().ok_or_else(missing)?;
-        let address = control_plane.address.as_ref().ok_or_else(missing)?;
-        let port = u16::try_from(address.port).map_err(|_| missing())?;
-        let key = proxy_key(&self.announced.key).ok_or_else(missing)?;
-        let zone: ZoneName = match &self.shared.registry.place {
-            kinds::labels::Place::Zone { name, .. } => name.clone(),
-            kinds::labels::Place::Global => return Err(Status::internal("global has no proxies")),
-        };
-        let bootstrap = Bootstrap {
-            mesh: key.mesh,
-            name: key.name.to_string(),
-            workload: self.announced.labels.get(label::WORKLOAD).map(str::to_owned),
-            zone,
-            dataplane: self.announced.json.clone(),
-            binds_vips: self.hello.binds_vips,
-            control_plane: ControlPlane {
-                host: address.host.clone(),
-                port,
-                ca_pem: control_plane.ca.clone(),
-            },
-            // Asked over the admin socket; the port is for others, and any will do.
-            readiness: SocketAddr::from(([127, 0, 0, 1], 0)),
-            version: self.hello.version.clone(),
-            max_heap_mib: HEAP,
-            token: Secret::from(accepted.token.clone()),
-        };
-        let rendered = bootstrap.render();
-        let files = rendered.files.into_iter().collect();
-        Ok(Welcome { bootstrap: rendered.bootstrap, files })
+    async fn ask(&mut self, question: Question) -> Result<(), Status> {
+        self.asked.retain(|_, waiting| !waiting.is_closed());
+        if self.asked.len() >= limits::QUESTIONS {
+            drop(question.answer.send(Err("too many questions at once".into())));
+            return Ok(());
+        }
+        self.last += 1;
+        let id = self.last.to_string();
+        self.asked.insert(id.clone(), question.answer);
+        let what = question.what.into();
+        self.say(to_proxy::Message::Admin(AdminRequest { id, what, query: question.query })).await
     }
+
+    fn answered(&mut self, answer: AdminAnswer) {
+        let Some(waiting) = self.asked.remove(&answer.id) else { return };
+        let result = match answer.result {
+            Some(admin_answer::Result::Body(body)) => Ok(body.into()),
+            Some(admin_answer::Result::Error(error)) => Err(error),
+            None => Err("the proxy answered nothing".into()),
+        };
+        drop(waiting.send(result));
+    }
+
+    async fn say(&self, message: to_proxy::Message) -> Result<(), Status> {
+        self.to_peer.send(to(message)).await.map_err(|_| gone())
+    }
+}
+
+async fn next_records(names: &mut Option<crate::names::Subscription>) -> crate::names::Delta {
+    match names {
+        Some(names) => names.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+const fn to(message: to_proxy::Message) -> ToProxy {
+    ToProxy { message: Some(message) }
+}
+
+fn gone() -> Status {
+    Status::cancelled("the proxy is gone")
 }

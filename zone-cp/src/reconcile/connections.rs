@@ -5,7 +5,7 @@ use super::{
     groups::Key,
     marks::ProxyId,
     mesh::Mesh,
-    proxies::{Circumstances, Connected, Traits},
+    proxies::{Circumstances, Connected, Identified, Traits},
     tcp::Record,
 };
 use crate::identities::Issued;
@@ -72,17 +72,7 @@ impl Mesh {
     /// A proxy has this certificate now.
     pub(super) fn identify(&mut self, id: ProxyId, issued: Option<Arc<Issued>>) {
         let Some(proxy) = self.proxies.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut proxy.issued, issued);
-        let now = &proxy.issued;
-        if before == *now {
-            return;
-        }
-        let who = |it: &Option<Arc<Issued>>| it.as_ref().map(|it| it.identity.clone());
-        for identity in [who(&before), who(now)].into_iter().flatten() {
-            self.marks.mark(id, Type::Secret, &identity.to_string().into());
-        }
-        if who(&before) != who(now) {
-            proxy.mark_inbounds(id, &mut self.marks);
+        if proxy.identify(id, issued, &mut self.marks) == Identified::Other {
             self.regroup(id);
         }
     }
@@ -161,8 +151,10 @@ impl Mesh {
     pub(super) fn written(&mut self, name: &Name, record: Record) {
         let Some(id) = self.by_name.get(name).copied() else { return };
         let Some(proxy) = self.proxies.get_mut(&id) else { return };
-        proxy.record = record;
-        self.marks.mark(id, Type::Runtime, &names::RUNTIME.into());
+        let before = std::mem::replace(&mut proxy.record, record);
+        if before.withdrawn() != proxy.record.withdrawn() {
+            self.marks.mark(id, Type::Runtime, &names::RUNTIME.into());
+        }
         self.open(id);
     }
 }

@@ -114,11 +114,13 @@ impl Call {
             let always = [Type::Cluster, Type::Endpoint];
             return always.into_iter().chain(listener).chain(route).collect();
         };
-        let (from, to) = (&one.entry.destination, &two.entry.destination);
-        let spoken = from.protocol != to.protocol;
-        let cluster = from != to || one.draft.cluster != two.draft.cluster;
-        let listener = spoken || one.binds != two.binds || one.draft.listener != two.draft.listener;
-        let route = spoken || one.has_route() && one.draft.route != two.draft.route;
+        // What is spoken decides only whether requests are seen: proxies speak HTTP/2 to each other.
+        let seen = one.is_http() != two.is_http();
+        let answers = |call: &Self| call.entry.destination.identities.clone();
+        let cluster =
+            seen || answers(one) != answers(two) || one.draft.cluster != two.draft.cluster;
+        let listener = seen || one.binds != two.binds || one.draft.listener != two.draft.listener;
+        let route = seen || one.has_route() && one.draft.route != two.draft.route;
         let changed = [
             cluster.then_some(Type::Cluster),
             (listener && (one.has_listener() || two.has_listener())).then_some(Type::Listener),
@@ -180,7 +182,10 @@ impl Groups {
         let calls =
             all.filter_map(|(name, entry)| Some((name.clone(), group.call(name, Some(entry))?)));
         group.calls = calls.collect();
-        self.add(group)
+        let key = group.key.clone();
+        let id = self.add(group);
+        self.by_key.insert(key, id);
+        id
     }
 
     fn add(&mut self, group: Group) -> GroupId {
@@ -189,7 +194,6 @@ impl Groups {
         for name in group.calls.keys() {
             self.callers.entry(name.clone()).or_default().insert(id);
         }
-        self.by_key.insert(group.key.clone(), id);
         self.groups.insert(id, group);
         id
     }
@@ -305,6 +309,8 @@ impl Groups {
         if policy.old.is_none() && new.is_none() {
             return effect;
         }
+        let nobody = Replaced { new: None, ..policy };
+        let mut revised = Vec::new();
         for id in self.groups.keys().copied().collect::<Vec<_>>() {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             let members = group.members.iter().copied();
@@ -313,7 +319,7 @@ impl Groups {
             if selected.is_empty() && !group.key.policies.contains(policy.id) {
                 continue;
             }
-            let nobody = Replaced { new: None, ..policy };
+            revised.push((id, group.key.clone()));
             if selected.is_empty() {
                 self.revise(id, &nobody, &mut effect, marks);
             } else if selected.len() == group.members.len() {
@@ -321,14 +327,15 @@ impl Groups {
             } else {
                 // From now on they are two groups.
                 group.members = group.members.difference(&selected).copied().collect();
-                let other = Group { members: selected, ..group.clone() };
-                let key = other.key.clone();
+                let (key, other) =
+                    (group.key.clone(), Group { members: selected, ..group.clone() });
                 let other = self.add(other);
-                self.by_key.insert(key, id);
+                revised.push((other, key));
                 self.revise(id, &nobody, &mut effect, marks);
                 self.revise(other, &policy, &mut effect, marks);
             }
         }
+        self.unite(&revised, &mut effect);
         effect
     }
 
@@ -342,7 +349,6 @@ impl Groups {
     ) {
         let Some(group) = self.groups.get_mut(&group_id) else { return };
         let had = group.key.policies.contains(id);
-        let before = group.key.clone();
         group.policies.retain(|policy| old.is_none_or(|old| !Arc::ptr_eq(policy, old)));
         group.policies.extend(new.cloned());
         policy::sort(&mut group.policies);
@@ -365,23 +371,27 @@ impl Groups {
                 group.calls.insert(name, now);
             }
         }
-        let (key, members) = (group.key.clone(), group.members.clone());
-        if self.by_key.get(&before) == Some(&group_id) {
-            self.by_key.remove(&before);
+    }
+
+    /// Groups that have everything in common now, and so get the same, become one. All of them were
+    /// revised before: `revised` are they, and what they had in common.
+    fn unite(&mut self, revised: &[(GroupId, Key)], effect: &mut PolicyEffect) {
+        for (id, before) in revised {
+            if self.by_key.get(before) == Some(id) {
+                self.by_key.remove(before);
+            }
         }
-        match self.by_key.get(&key).copied() {
-            // What another group with the same key gets is the same.
-            Some(other) if other != group_id => {
-                self.remove(group_id);
-                if let Some(group) = self.groups.get_mut(&other) {
+        for (id, _) in revised {
+            let Some(group) = self.groups.get(id) else { continue };
+            let members = group.members.clone();
+            let home = *self.by_key.entry(group.key.clone()).or_insert(*id);
+            if home != *id {
+                self.remove(*id);
+                if let Some(group) = self.groups.get_mut(&home) {
                     group.members.extend(members.iter().copied());
                 }
-                effect.moved.extend(members.into_iter().map(|proxy| (proxy, other)));
             }
-            _ => {
-                self.by_key.insert(key, group_id);
-                effect.moved.extend(members.into_iter().map(|proxy| (proxy, group_id)));
-            }
+            effect.moved.extend(members.into_iter().map(|proxy| (proxy, home)));
         }
     }
 }

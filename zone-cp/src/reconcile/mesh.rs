@@ -282,7 +282,7 @@ impl Mesh {
         self.trust = trust;
         for (id, proxy) in &self.proxies {
             self.marks.mark(*id, Type::Secret, &bundle);
-            let tcp = proxy.inbounds.iter().filter(|(_, open)| !open.is_http());
+            let tcp = proxy.served().filter(|(_, open)| !open.is_http());
             tcp.for_each(|(name, _)| self.marks.mark(*id, Type::Secret, name));
         }
     }

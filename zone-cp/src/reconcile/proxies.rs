@@ -71,19 +71,35 @@ impl Open {
                 if open.is_http() { &[Type::Route] } else { &[Type::Secret, Type::Extension] };
             return [&[Type::Cluster, Type::Listener], details].concat();
         };
-        let other = one.inbound != two.inbound;
         let (from, to) = (&one.draft, &two.draft);
+        let spoken = one.inbound.protocol != two.inbound.protocol;
+        let seen = one.is_http() != two.is_http();
+        let cluster = spoken
+            || one.inbound.application != two.inbound.application
+            || from.cluster != to.cluster;
+        let listener = seen || one.inbound.bind != two.inbound.bind || from.listener != to.listener;
         let route = from.route != to.route || from.permissions != to.permissions;
         let tcp = one.tcp != two.tcp;
         let changed = [
-            (other || from.cluster != to.cluster).then_some(Type::Cluster),
-            (other || from.listener != to.listener).then_some(Type::Listener),
-            ((other || route) && (one.is_http() || two.is_http())).then_some(Type::Route),
+            cluster.then_some(Type::Cluster),
+            listener.then_some(Type::Listener),
+            (seen || route && one.is_http()).then_some(Type::Route),
             tcp.then_some(Type::Secret),
             tcp.then_some(Type::Extension),
         ];
         changed.into_iter().flatten().collect()
     }
+}
+
+/// What became of a proxy's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identified {
+    /// It is the same one.
+    Same,
+    /// It is another one for the same identity.
+    Renewed,
+    /// It is of another identity, or is there or gone.
+    Other,
 }
 
 /// What a proxy's inbounds follow from.
@@ -157,19 +173,16 @@ impl Connected {
             let draft = policy::inbound(&self.policies, &facts);
             now.insert(name, Open { inbound, draft, tcp: None });
         }
-        let wanted: Vec<Wanted<'_>> =
-            now.iter().filter_map(|(name, open)| wanted(open, before.get(name))).collect();
+        let wanted: Vec<Wanted<'_>> = now.values().filter_map(wanted).collect();
         let next = self.record.next(&wanted, *moment);
         let unwritten = (next.inbounds != self.record.inbounds).then_some(next);
-        let current: Vec<Option<TcpPermissions>> =
-            wanted.iter().map(|wanted| self.record.current(wanted)).collect();
-        let tcp = now.iter_mut().filter(|(_, open)| !open.is_http());
-        for ((name, open), current) in tcp.zip(current) {
-            // Until the new permissions are written down, the old ones hold.
-            let old = || before.get(name).and_then(|before| before.tcp.clone());
-            open.tcp = current.or_else(old);
+        for open in now.values_mut().filter(|open| !open.is_http()) {
+            // Until new permissions are written down, the old ones hold.
+            open.tcp = self.record.current(&open.inbound.section);
         }
-        for name in before.keys().chain(now.keys()) {
+        // Without a certificate none of them is served.
+        let names = before.keys().chain(now.keys()).filter(|_| self.issued.is_some());
+        for name in names {
             for kind in Open::difference(before.get(name), now.get(name)) {
                 marks.mark(*id, kind, name);
             }
@@ -188,8 +201,48 @@ impl Connected {
         }
     }
 
-    /// All of its inbounds are served now, or are not any more, or as somebody else.
-    pub(super) fn mark_inbounds(&self, id: ProxyId, marks: &mut Marks) {
+    /// Has another certificate, or none, from now on.
+    pub(super) fn identify(
+        &mut self,
+        id: ProxyId,
+        issued: Option<Arc<Issued>>,
+        marks: &mut Marks,
+    ) -> Identified {
+        let before = std::mem::replace(&mut self.issued, issued);
+        let now = &self.issued;
+        if before == *now {
+            return Identified::Same;
+        }
+        let who = |it: &Option<Arc<Issued>>| it.as_ref().map(|it| it.identity.clone());
+        let (old, new) = (who(&before), who(now));
+        for identity in [&old, &new].into_iter().flatten() {
+            marks.mark(id, Type::Secret, &identity.to_string().into());
+        }
+        if old == new {
+            return Identified::Renewed;
+        }
+        if old.is_some() && new.is_some() {
+            let ready = self.inbounds.iter().filter(|(_, open)| open.is_ready());
+            ready.for_each(|(name, _)| marks.mark(id, Type::Listener, name));
+        } else {
+            self.mark_all_inbounds(id, marks);
+        }
+        Identified::Other
+    }
+
+    /// Everything that it serves, unless it serves nothing for want of a certificate.
+    pub(super) fn served(&self) -> impl Iterator<Item = (&Name, &Open)> {
+        let inbounds = self.inbounds.iter().filter(|_| self.issued.is_some());
+        inbounds.filter(|(_, open)| open.is_ready())
+    }
+
+    fn mark_inbounds(&self, id: ProxyId, marks: &mut Marks) {
+        if self.issued.is_some() {
+            self.mark_all_inbounds(id, marks);
+        }
+    }
+
+    fn mark_all_inbounds(&self, id: ProxyId, marks: &mut Marks) {
         for (name, open) in &self.inbounds {
             for kind in Open::difference(None, Some(open)) {
                 marks.mark(id, kind, name);
@@ -214,11 +267,10 @@ impl Connected {
     }
 }
 
-fn wanted<'a>(open: &'a Open, before: Option<&'a Open>) -> Option<Wanted<'a>> {
+fn wanted(open: &Open) -> Option<Wanted<'_>> {
     (!open.is_http()).then(|| Wanted {
         section: &open.inbound.section,
         permissions: &open.draft.permissions,
-        before: before.and_then(|open| open.tcp.as_ref()).map(|tcp| &tcp.permissions),
         idle: open.draft.listener.idle_timeout,
     })
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::identities::{self, Dirty};
 use daemon::ready::Guard;
 use futures::future::OptionFuture;
+use jiff::{SignedDuration, Timestamp};
 use resource::ResourceKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,7 +74,7 @@ impl Meshes {
             }
             if writing.is_none() {
                 written = self.unwritten();
-                writing = (!written.is_empty()).then(|| self.write(store, &written)).flatten();
+                writing = self.write(store, &written, feed.outlived());
             }
             tokio::select! {
                 biased;
@@ -97,14 +98,16 @@ impl Meshes {
         &self,
         store: &'a B,
         records: &[(ProxyKey, Record)],
+        outlived: Vec<store::Item>,
     ) -> Option<Writing<'a>> {
         let item = |(proxy, record): &(ProxyKey, Record)| {
             written::item(self.reader(), self.config(), self.zone(), proxy, record)
                 .inspect_err(|error| tracing::warn!(proxy = %proxy.name, %error, "not written"))
                 .ok()
         };
-        let batch: Vec<store::Item> = records.iter().filter_map(item).collect();
-        (batch.len() == records.len()).then(|| Box::pin(store.commit(batch)) as Writing<'a>)
+        let mut batch: Vec<store::Item> = records.iter().filter_map(item).collect();
+        batch.extend(outlived);
+        (!batch.is_empty()).then(|| Box::pin(store.commit(batch)) as Writing<'a>)
     }
 
     pub(super) fn settle(&self, records: Vec<(ProxyKey, Record)>, committed: &Committed) {
@@ -121,16 +124,23 @@ impl Meshes {
     }
 }
 
+/// How long is known what was written down about a proxy that is gone: longer than its Envoy runs
+/// on.
+const OUTLIVES: SignedDuration = SignedDuration::from_hours(24);
+
 /// Where the task is in the history of each kind.
 pub(super) struct Feed {
     meshes: Meshes,
     inputs: Vec<(KindId, Input)>,
     cursors: BTreeMap<KindId, Revision>,
+    /// Proxies that are gone, and when they are forgotten.
+    gone: BTreeSet<(Timestamp, ProxyKey)>,
 }
 
 impl Feed {
     pub(super) fn new(meshes: Meshes, inputs: Vec<(KindId, Input)>) -> Self {
-        Self { meshes, inputs, cursors: BTreeMap::new() }
+        meshes.feed_on(inputs.iter().map(|(id, _)| *id).collect());
+        Self { meshes, inputs, cursors: BTreeMap::new(), gone: BTreeSet::new() }
     }
 
     pub(super) fn everything(&mut self) {
@@ -138,7 +148,29 @@ impl Feed {
         let changes = self.inputs.clone().into_iter().flat_map(|(id, input)| self.all(id, input));
         let changes = changes.collect();
         self.meshes.apply(changes);
+        for (written, proxy) in written::all(self.meshes.reader(), self.meshes.config()) {
+            if !self.meshes.knows(&proxy) {
+                self.is_gone(written, proxy);
+            }
+        }
         self.meshes.applied(revision);
+    }
+
+    fn is_gone(&mut self, since: Timestamp, proxy: ProxyKey) {
+        self.gone.extend(since.checked_add(OUTLIVES).ok().map(|until| (until, proxy)));
+    }
+
+    /// What is written down about proxies that are gone for long.
+    pub(super) fn outlived(&mut self) -> Vec<store::Item> {
+        let (now, mut items) = (self.meshes.now(), Vec::new());
+        while self.gone.first().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, proxy)) = self.gone.pop_first() else { break };
+            if !self.meshes.knows(&proxy) {
+                let (reader, config) = (self.meshes.reader(), self.meshes.config());
+                items.extend(written::removal(reader, config, &proxy));
+            }
+        }
+        items
     }
 
     pub(super) fn look(&mut self, dirty: KindSet) {
@@ -156,6 +188,12 @@ impl Feed {
                     all.extend(changes.map(|it| Change { input, key: it.key, now: it.now }));
                 }
                 Changes::Lost => all.extend(self.all(id, input)),
+            }
+        }
+        for Change { input, key, now } in &all {
+            if let (Input::Dataplane, Some(mesh), None) = (input, &key.mesh, now) {
+                let proxy = ProxyKey { mesh: mesh.clone(), name: key.name.clone() };
+                self.is_gone(self.meshes.now(), proxy);
             }
         }
         self.meshes.apply(all);

@@ -148,8 +148,7 @@ impl Mesh {
     /// Every name that the proxy gets something under.
     pub(super) fn names(&self, id: ProxyId, kind: Type) -> Vec<Name> {
         let Some(proxy) = self.proxies.get(&id) else { return Vec::new() };
-        let identified = proxy.issued.is_some();
-        let ready = proxy.inbounds.iter().filter(|(_, open)| identified && open.is_ready());
+        let ready = proxy.served();
         let calls = self.group(proxy).into_iter().flat_map(|group| &group.calls);
         let (mut names, is_ingress) = (BTreeSet::new(), proxy.is_ingress());
         let exposed = || self.services.exposed().filter(|_| is_ingress);

@@ -31,8 +31,7 @@ pub(super) struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Current {
     generation: u64,
-    /// What they say, by its hash.
-    permissions: String,
+    permissions: Permissions,
     /// Earlier generations that admitted nobody else.
     also: BTreeSet<u64>,
 }
@@ -50,8 +49,6 @@ struct Cut {
 pub(super) struct Wanted<'a> {
     pub(super) section: &'a str,
     pub(super) permissions: &'a Permissions,
-    /// What it admits now, if that is known.
-    pub(super) before: Option<&'a Permissions>,
     /// How long a silent connection lives; zero is for ever.
     pub(super) idle: Duration,
 }
@@ -68,14 +65,10 @@ pub(super) struct Moment {
 }
 
 impl Record {
-    /// The permissions, if it is written down that they hold.
-    pub(super) fn current(&self, wanted: &Wanted<'_>) -> Option<TcpPermissions> {
-        let current = self.inbounds.get(wanted.section)?;
-        let same = current.permissions == wanted.permissions.version().to_string();
-        same.then(|| TcpPermissions {
-            generation: current.generation,
-            permissions: wanted.permissions.clone(),
-        })
+    /// The permissions of an inbound that hold, because they are written down.
+    pub(super) fn current(&self, section: &str) -> Option<TcpPermissions> {
+        let Current { generation, permissions, .. } = self.inbounds.get(section)?;
+        Some(TcpPermissions { generation: *generation, permissions: permissions.clone() })
     }
 
     /// The record in which all of `wanted` hold, and nothing else.
@@ -89,7 +82,8 @@ impl Record {
             next.inbounds.remove(&section);
         }
         for inbound in wanted {
-            if next.current(inbound).is_none() {
+            let current = next.inbounds.get(inbound.section);
+            if current.is_none_or(|current| current.permissions != *inbound.permissions) {
                 next.change(inbound, moment);
             }
         }
@@ -97,9 +91,8 @@ impl Record {
     }
 
     fn change(&mut self, wanted: &Wanted<'_>, moment: Moment) {
-        let nobody_lost = wanted.before.is_some_and(|before| widens(before, wanted.permissions));
         let also = match self.inbounds.get(wanted.section) {
-            Some(before) if nobody_lost => {
+            Some(before) if widens(&before.permissions, wanted.permissions) => {
                 before.also.iter().copied().chain([before.generation]).collect()
             }
             Some(_) => {
@@ -110,7 +103,7 @@ impl Record {
             None => BTreeSet::new(),
         };
         self.last = moment.revision.max(self.last + 1);
-        let permissions = wanted.permissions.version().to_string();
+        let permissions = wanted.permissions.clone();
         let current = Current { generation: self.last, permissions, also };
         self.inbounds.insert(wanted.section.to_owned(), current);
     }

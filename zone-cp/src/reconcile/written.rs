@@ -1,6 +1,7 @@
 //! Where it is written down which permissions of TCP inbounds hold: one Config for each proxy.
 
 use super::{meshes::ProxyKey, tcp::Record};
+use jiff::Timestamp;
 use kinds::config::{self, Config};
 use proto::kuma::system::v1alpha1::Config as Message;
 use resource::{
@@ -21,10 +22,12 @@ struct Content {
     record: Record,
 }
 
+const PREFIX: &str = "tcp-permissions-";
+
 /// The Config of a proxy. A hash, because both names together may be too long.
 fn key(mesh: &MeshName, dataplane: &str) -> ResourceKey {
     let hash = Version::of(format!("{mesh}/{dataplane}").as_bytes());
-    ResourceKey::global(&format!("tcp-permissions-{hash}"))
+    ResourceKey::global(&format!("{PREFIX}{hash}"))
 }
 
 /// What stands in the store about a proxy.
@@ -42,6 +45,25 @@ pub(super) fn read(
 fn content(row: &Resource) -> Option<Content> {
     let config = kinds::read::<Config>(row).ok()?;
     serde_json::from_str(&config.0.config).ok()
+}
+
+/// Every proxy that something is written down about, and when that was.
+pub(super) fn all(reader: &Reader, kind: KindId) -> Vec<(Timestamp, ProxyKey)> {
+    let (_, rows) = reader.rows(kind);
+    let ours = rows.iter().filter(|row| row.head.key.name.starts_with(PREFIX));
+    ours.filter_map(|row| {
+        let Content { mesh, dataplane, .. } = content(row)?;
+        let mesh = MeshName::new(&mesh).ok()?;
+        Some((row.head.times.modified, ProxyKey { mesh, name: dataplane.into() }))
+    })
+    .collect()
+}
+
+/// Forgets what is written down about a proxy.
+pub(super) fn removal(reader: &Reader, kind: KindId, proxy: &ProxyKey) -> Option<Item> {
+    let key = key(&proxy.mesh, &proxy.name);
+    let expected = Expected::Version(reader.get(kind, &key)?.head.version);
+    Some(Item { kind, expected, edit: Edit::Delete(key) })
 }
 
 /// Writes a record, unless somebody else did since it was read.

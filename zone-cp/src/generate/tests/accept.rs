@@ -11,7 +11,7 @@ use std::{
     process::Command,
     time::Duration,
 };
-use xds::bootstrap::{Bootstrap, ControlPlane};
+use xds::bootstrap::{Bootstrap, ControlPlane, Token};
 
 #[test]
 fn envoy_accepts_every_golden() {
@@ -39,16 +39,19 @@ fn envoy_accepts_the_bootstrap_of_a_name_and_of_an_address() {
             workload: Some("web".into()),
             zone: "west".parse().unwrap(),
             dataplane: r#"{"type":"Dataplane","mesh":"shop","name":"web-1"}"#.into(),
-            binds_vips: false,
             control_plane: ControlPlane {
                 host: host.into(),
+                server_name: host.into(),
                 port: 5678,
                 ca_pem: authority("west").certificate_pem().into(),
             },
-            readiness: "127.1.0.5:29902".parse().unwrap(),
+            readiness: Some("127.1.0.5:29902".parse().unwrap()),
+            features: Vec::new(),
+            metadata: Default::default(),
+            admin_socket: None,
             version: "0.1.0".into(),
             max_heap_mib: 512,
-            token: "a.b.c".to_owned().into(),
+            token: Token::File("a.b.c".to_owned().into()),
         };
         let rendered = bootstrap.render();
         let folder = tempfile::tempdir().unwrap();

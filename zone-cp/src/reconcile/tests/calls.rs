@@ -8,7 +8,8 @@ use crate::{
 use Type::{Cluster, Endpoint as Assignment, Listener, Route};
 use kinds::mesh_service;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use store::view::Edit;
 use xds::{Protocol, Type, draft::OutboundDraft, item, names::Sni};
 
 const EAST_CART: &str = "kri_msvc_shop_east__cart_http";
@@ -209,7 +210,7 @@ fn of_several_services_that_labels_select_the_oldest_is_meant() {
     let mut zone = Zone::of(&[
         web_with(json!([{ "port": 3001, "backendRef": by_labels }])),
         remote("east", "cart").created(20),
-        remote("south", "cart").created(30),
+        remote("a-south", "cart").created(30),
     ]);
     zone.certified.issued.lock().insert("web-1".into(), issued("web-1", 1));
     let mut stream = zone.connect_as("web-1", Traits::default()).unwrap();
@@ -292,6 +293,20 @@ fn a_policy_for_some_proxies_divides_them() {
 }
 
 #[test]
+fn what_is_lost_from_the_history_is_looked_at_as_a_whole() {
+    let mut zone = Zone::of(&[web(), remote("east", "cart"), remote("east", "pay")]);
+    let mut stream = zone.connect("web-1");
+    let many = (0..200).map(|n| remote("south", &format!("s-{n}")));
+    let puts = many.map(|row| (row.kind, Edit::Put(Arc::new(row.resource()))));
+    let gone = (mesh_service::KIND, Edit::Delete(remote("east", "pay").key()));
+    zone.batch(puts.chain([gone]).collect());
+    assert_eq!(stream.names(Cluster).len(), 201);
+    assert!(stream.marks().contains(&(Cluster, "kri_msvc_shop_east__pay_http".into())));
+    zone.put(&remote("east", "pay"));
+    assert_eq!(stream.names(Cluster).len(), 202);
+}
+
+#[test]
 fn a_service_that_cannot_be_read_stays_as_it_was() {
     let mut zone = Zone::of(&[web(), remote("east", "cart")]);
     let mut stream = zone.connect("web-1");
@@ -299,7 +314,7 @@ fn a_service_that_cannot_be_read_stays_as_it_was() {
     let resource = remote("east", "cart").resource();
     let head = resource.head.clone();
     let broken = resource::Resource { head, spec: "{".into(), ..resource };
-    let edit = store::view::Edit::Put(std::sync::Arc::new(broken));
+    let edit = Edit::Put(Arc::new(broken));
     zone.batch(vec![(mesh_service::KIND, edit)]);
     assert_eq!((stream.marks(), stream.everything()), (BTreeSet::new(), before));
     let names: Vec<String> = zone.problems().into_iter().map(|(name, _)| name).collect();

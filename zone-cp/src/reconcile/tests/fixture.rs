@@ -236,6 +236,7 @@ pub(super) fn permission(name: &str, allow: &[&str]) -> Row {
 pub(super) struct Zone {
     pub(super) meshes: Meshes,
     pub(super) certified: Arc<Certified>,
+    pub(super) time: Arc<Mutex<Timestamp>>,
     feed: Feed,
     writer: Writer,
     reader: Reader,
@@ -244,23 +245,24 @@ pub(super) struct Zone {
 impl Zone {
     pub(super) fn empty() -> Self {
         let (writer, reader) = store::view::view(kinds().iter().map(|_| Loaded::default()), 64);
-        Self::on(writer, reader)
+        Self::on(writer, reader, Arc::new(Mutex::new(start())))
     }
 
-    fn on(writer: Writer, reader: Reader) -> Self {
+    fn on(writer: Writer, reader: Reader, time: Arc<Mutex<Timestamp>>) -> Self {
         let certified = Arc::new(Certified::default());
         *certified.trust.lock() = trust(&["west"]);
         let config = kinds().id_of(config::KIND.name).unwrap();
+        let shown = time.clone();
         let meshes = Meshes::new(
             ZoneName::new("west").unwrap(),
             certified.clone(),
-            Clock::of(start),
+            Clock::of(move || *shown.lock()),
             reader.clone(),
             config,
         );
         let mut feed = Feed::new(meshes.clone(), inputs(&kinds()).unwrap());
         feed.everything();
-        Self { meshes, certified, feed, writer, reader }
+        Self { meshes, certified, time, feed, writer, reader }
     }
 
     /// A zone whose view is complete, with a mesh and these.
@@ -274,8 +276,8 @@ impl Zone {
 
     /// The process starts again on the same store.
     pub(super) fn restarted(self) -> Self {
-        let Self { writer, reader, .. } = self;
-        let zone = Self::on(writer, reader);
+        let Self { writer, reader, time, .. } = self;
+        let zone = Self::on(writer, reader, time);
         zone.meshes.open();
         zone
     }
@@ -307,9 +309,20 @@ impl Zone {
         for (key, record) in self.meshes.unwritten() {
             let (config, zone) = (self.meshes.config(), self.meshes.zone());
             let item = written::item(&self.reader, config, zone, &key, &record).unwrap();
-            self.writer.apply([(item.kind, item.edit)]);
+            let Edit::Put(row) = item.edit else { panic!("a record is put") };
+            let now = *self.time.lock();
+            let row = Arc::unwrap_or_clone(row).written(Times { created: now, modified: now });
+            self.writer.apply([(item.kind, Edit::Put(Arc::new(row)))]);
             self.meshes.written(&key, record);
         }
+        for item in self.feed.outlived() {
+            self.writer.apply([(item.kind, item.edit)]);
+        }
+    }
+
+    /// How many proxies something is written down about.
+    pub(super) fn written(&self) -> usize {
+        written::all(&self.reader, self.meshes.config()).len()
     }
 
     pub(super) fn put(&mut self, row: &Row) {

@@ -199,7 +199,10 @@ impl Tcp {
     }
 }
 
-const CHANGED: [(Type, &str); 3] = [(Secret, TCP), (Extension, TCP), (Runtime, RUNTIME)];
+/// Somebody more may connect.
+const WIDENED: [(Type, &str); 2] = [(Secret, TCP), (Extension, TCP)];
+/// Somebody may not connect any more.
+const NARROWED: [(Type, &str); 3] = [(Secret, TCP), (Extension, TCP), (Runtime, RUNTIME)];
 
 #[test]
 fn who_may_connect_is_a_generation_and_one_that_admitted_more_is_withdrawn() {
@@ -208,12 +211,12 @@ fn who_may_connect_is_a_generation_and_one_that_admitted_more_is_withdrawn() {
     tcp.assert_withdrawn(&[]);
 
     tcp.zone.put(&permission("p", &[WEB, ADMIN]));
-    assert_eq!(tcp.stream.marks(), marks(&CHANGED));
+    assert_eq!(tcp.stream.marks(), marks(&WIDENED));
     let second = tcp.admits(&allowed("p", &[WEB, ADMIN]));
     tcp.assert_withdrawn(&[]);
 
     tcp.zone.put(&permission("p", &[WEB]));
-    assert_eq!(tcp.stream.marks(), marks(&CHANGED));
+    assert_eq!(tcp.stream.marks(), marks(&NARROWED));
     let third = tcp.admits(&allowed("p", &[WEB]));
     tcp.assert_withdrawn(&[first, second]);
 
@@ -256,6 +259,61 @@ fn generations_survive_the_process() {
 }
 
 #[test]
+fn permissions_that_changed_while_the_process_was_away_close_nothing() {
+    let mut tcp = Tcp::new();
+    drop(tcp.stream);
+    tcp.zone.put(&permission("p", &[WEB, ADMIN]));
+    let zone = tcp.zone.restarted();
+    zone.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
+    let key = ProxyKey { mesh: shop(), name: "cart-1".into() };
+    let (source, changes) = zone.meshes.connect(&key, Traits::default()).unwrap();
+    let mut tcp = Tcp { zone, stream: Stream { source, changes } };
+    tcp.stream.marks();
+    tcp.admits(&allowed("p", &[WEB]));
+    tcp.zone.settle();
+    assert_eq!(tcp.stream.marks(), marks(&WIDENED));
+    tcp.admits(&allowed("p", &[WEB, ADMIN]));
+    tcp.assert_withdrawn(&[]);
+}
+
+#[test]
+fn what_is_written_down_about_a_proxy_outlives_it_by_a_day() {
+    let tcp = Tcp::new();
+    let first = tcp.admits(&allowed("p", &[WEB]));
+    let mut zone = tcp.zone;
+    let day = jiff::SignedDuration::from_hours(24);
+    zone.delete(&cart(json!([])));
+    let mut zone = zone.restarted();
+    *zone.time.lock() = start() + day - jiff::SignedDuration::from_secs(1);
+    zone.settle();
+    assert_eq!(zone.written(), 1);
+    *zone.time.lock() = start() + day;
+    zone.settle();
+    assert_eq!(zone.written(), 0);
+
+    zone.put(&cart(json!([super::tcp(9000)])));
+    let stream = zone.connect("cart-1");
+    let again = Tcp { zone, stream }.admits(&allowed("p", &[WEB]));
+    assert!(again > first, "a number is not used again");
+}
+
+#[test]
+fn a_withdrawn_generation_is_forgotten_when_its_last_connection_is_gone() {
+    let mut tcp = Tcp::new();
+    let first = tcp.admits(&allowed("p", &[WEB]));
+    tcp.zone.put(&permission("p", &[ADMIN]));
+    let second = tcp.admits(&allowed("p", &[ADMIN]));
+    // As long as a connection may be silent, unless a policy says otherwise.
+    *tcp.zone.time.lock() = start() + jiff::SignedDuration::from_secs(7199);
+    tcp.zone.put(&permission("p", &[ADMIN, WEB]));
+    let third = tcp.admits(&allowed("p", &[ADMIN, WEB]));
+    tcp.assert_withdrawn(&[first]);
+    *tcp.zone.time.lock() = start() + jiff::SignedDuration::from_secs(7200);
+    tcp.zone.delete(&permission("p", &[WEB]));
+    tcp.assert_withdrawn(&[second, third]);
+}
+
+#[test]
 fn permissions_hold_when_they_are_written_down_and_the_old_ones_until_then() {
     let mut zone = Zone::of(&[cart(json!([tcp(9000)]))]);
     zone.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
@@ -266,15 +324,14 @@ fn permissions_hold_when_they_are_written_down_and_the_old_ones_until_then() {
     assert_eq!((stream.names(Listener), stream.get(Listener, TCP)), (vec![], None));
     let (written, record) = zone.meshes.unwritten().remove(0);
     zone.meshes.written(&written, record);
-    let opened =
-        [(Cluster, TCP), (Listener, TCP), (Secret, TCP), (Extension, TCP), (Runtime, RUNTIME)];
+    let opened = [(Cluster, TCP), (Listener, TCP), (Secret, TCP), (Extension, TCP)];
     assert_eq!(stream.marks(), marks(&opened));
 
     let before = stream.everything();
     zone.put_unwritten(&permission("p", &[WEB]));
     assert_eq!((stream.marks(), stream.everything()), (BTreeSet::new(), before));
     zone.settle();
-    assert_eq!(stream.marks(), marks(&CHANGED));
+    assert_eq!(stream.marks(), marks(&WIDENED));
 }
 
 #[test]
@@ -332,7 +389,7 @@ fn a_proxy_serves_what_its_dataplane_says_now() {
     let mut zone = Zone::of(&[cart(json!([http(8080)]))]);
     let mut stream = zone.connect("cart-1");
     zone.put(&cart(json!([http(8081)])));
-    assert_eq!(stream.marks(), marks(&[(Cluster, HTTP), (Listener, HTTP), (Route, HTTP)]));
+    assert_eq!(stream.marks(), marks(&[(Cluster, HTTP), (Listener, HTTP)]));
     assert_eq!(zone.problems(), []);
     zone.put(&cart(json!([http(8081)])).with("/networking/address", "cart.example".into()));
     let why = r#"networking.address: "cart.example" is not an IP address"#;

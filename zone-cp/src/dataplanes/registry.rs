@@ -1,0 +1,437 @@
+//! All proxies of the zone, and what of them is not written yet.
+
+use super::{
+    insight::{Certificate, Versions},
+    limits,
+    place::{Shelf, is_ours},
+    presence::{Held, Presence},
+    proxy::{ConnectionId, Ping, Proxy, Question, Sent, Session, Taken},
+};
+use crate::identities::Issuer;
+use daemon::Clock;
+use delta::{Name, Update};
+use kinds::dataplane_insight::DataplaneInsight;
+use parking_lot::Mutex;
+use proto::atoll::proxy::v1::{Address, State};
+use resource::{Labels, ResourceKey};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use store::Item;
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use xds::{Type, ads::Event};
+
+/// See the module. Nothing is told twice: who changes something marks the proxy, and the one task
+/// that writes asks what is so then.
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) shelf: Shelf,
+    pub(super) clock: Clock,
+    pub(super) instance: String,
+    issuer: Issuer,
+    state: Mutex<Inner>,
+    pub(super) dirty: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    presence: Presence,
+    proxies: BTreeMap<ResourceKey, Proxy>,
+    dirty: BTreeSet<ResourceKey>,
+    last: u64,
+}
+
+/// A session that is about to begin.
+#[derive(Clone, Debug)]
+pub(super) struct Beginning {
+    pub(super) sent: Option<Sent>,
+    pub(super) instance: String,
+    pub(super) state: State,
+    pub(super) advertised: Option<Address>,
+    pub(super) versions: Versions,
+}
+
+/// The session's ends of what others reach it by.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) id: ConnectionId,
+    pub(super) pings: mpsc::Receiver<Ping>,
+    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) problems: watch::Receiver<Vec<String>>,
+    pub(super) replaced: CancellationToken,
+    /// Comes when the proxy is in the store.
+    pub(super) written: oneshot::Receiver<()>,
+}
+
+/// Another process has a session for the same Dataplane.
+#[derive(Debug)]
+pub(super) struct Rival {
+    pub(super) id: ConnectionId,
+    pub(super) pings: mpsc::Sender<Ping>,
+}
+
+/// What is to be written, and for whom.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) items: Vec<Item>,
+    pub(super) waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Registry {
+    pub(super) fn new(shelf: Shelf, clock: Clock, instance: String, issuer: Issuer) -> Self {
+        let state = Mutex::new(Inner {
+            presence: Presence::new(Instant::now()),
+            proxies: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            last: 0,
+        });
+        Self { shelf, clock, instance, issuer, state, dirty: Notify::new() }
+    }
+
+    /// Proxies that were there when a control plane of this zone ran last. They have their time to
+    /// come back.
+    pub(super) fn remember(&self) {
+        let ids = self.shelf.ids;
+        let mut inner = self.state.lock();
+        let (_, dataplanes) = self.shelf.reader.rows(ids.dataplane);
+        for row in dataplanes.iter().filter(|row| is_ours(row)) {
+            inner.presence.remembered(row.head.key.clone());
+        }
+        let (_, insights) = self.shelf.reader.rows(ids.insight);
+        for row in insights.iter() {
+            let online = kinds::read::<DataplaneInsight>(row).is_ok_and(|it| it.is_online());
+            // Those of other zones are not ours to end.
+            if online && self.shelf.place.is_origin_of(&row.head.labels) {
+                inner.presence.remembered(row.head.key.clone());
+            }
+        }
+    }
+
+    /// Proxies are let in from now on.
+    pub(super) fn opened(&self) {
+        self.state.lock().presence.opened(Instant::now());
+    }
+
+    /// Begins a session, unless another process has one that is not `over`.
+    pub(super) fn begin_session(
+        &self,
+        key: &ResourceKey,
+        beginning: &Beginning,
+        over: Option<ConnectionId>,
+    ) -> Result<Ends, Rival> {
+        let mut inner = self.state.lock();
+        let inner = &mut *inner;
+        let now = self.clock.now();
+        let proxy = inner.proxies.entry(key.clone()).or_insert_with(|| Proxy::new(now));
+        if let Some(there) = &proxy.session
+            && there.instance != beginning.instance
+            && Some(there.id) != over
+        {
+            return Err(Rival { id: there.id, pings: there.pings.clone() });
+        }
+        inner.last += 1;
+        let id = ConnectionId(inner.last);
+        let (pings, pinged) = mpsc::channel(limits::QUESTIONS);
+        let (questions, asked) = mpsc::channel(limits::QUESTIONS);
+        let (problems, told) = watch::channel(Vec::new());
+        let (writes, written) = oneshot::channel();
+        let replaced = CancellationToken::new();
+        let Beginning { sent, instance, state, advertised, versions } = beginning.clone();
+        proxy.arrives(now);
+        proxy.sent = sent;
+        proxy.state = Some(state);
+        proxy.advertised = advertised;
+        proxy.versions = versions;
+        proxy.waiting.push(writes);
+        let session =
+            Session { id, instance, pings, questions, problems, replaced: replaced.clone() };
+        match proxy.session.replace(session) {
+            // The place in the count is the new one's.
+            Some(old) => old.replaced.cancel(),
+            None => inner.presence.arrived(key, Instant::now()),
+        }
+        inner.dirty.insert(key.clone());
+        self.dirty.notify_one();
+        Ok(Ends { id, pings: pinged, questions: asked, problems: told, replaced, written })
+    }
+
+    /// What the proxy says now.
+    pub(super) fn set_state(&self, key: &ResourceKey, id: ConnectionId, state: State) {
+        let mut inner = self.state.lock();
+        let Some(proxy) = inner.of_session(key, id) else { return };
+        if proxy.state.as_ref() != Some(&state) {
+            proxy.state = Some(state);
+            inner.mark(key);
+            self.dirty.notify_one();
+        }
+    }
+
+    /// The session is over; nothing is said about the proxy.
+    pub(super) fn end_session(&self, key: &ResourceKey, id: ConnectionId) {
+        let mut inner = self.state.lock();
+        let now = self.clock.now();
+        let Some(proxy) = inner.of_session(key, id) else { return };
+        proxy.session = None;
+        inner.departed(key, now);
+        self.dirty.notify_one();
+    }
+
+    /// The proxy will not come back. The answer comes when it is withdrawn.
+    pub(super) fn leave(
+        &self,
+        key: &ResourceKey,
+        id: ConnectionId,
+    ) -> Option<oneshot::Receiver<()>> {
+        let mut inner = self.state.lock();
+        let now = self.clock.now();
+        let proxy = inner.of_session(key, id)?;
+        let (writes, written) = oneshot::channel();
+        proxy.session = None;
+        proxy.withdrawn = true;
+        proxy.disconnected = Some(now);
+        proxy.waiting.push(writes);
+        inner.presence.forget(key, Instant::now());
+        inner.mark(key);
+        self.dirty.notify_one();
+        Some(written)
+    }
+
+    /// Begins a stream of an Envoy. One without a session brings its Dataplane along.
+    pub(super) fn begin_stream(
+        self: &Arc<Self>,
+        key: &ResourceKey,
+        alone: Option<(Option<Sent>, Versions)>,
+    ) -> Option<(Stream, Option<oneshot::Receiver<()>>)> {
+        let mut inner = self.state.lock();
+        let inner = &mut *inner;
+        let now = self.clock.now();
+        let proxy = inner.proxies.entry(key.clone()).or_insert_with(|| Proxy::new(now));
+        if proxy.streams.len() >= limits::STREAMS {
+            return None;
+        }
+        inner.last += 1;
+        let id = ConnectionId(inner.last);
+        let taken = Arc::<Mutex<Taken>>::default();
+        proxy.streams.insert(id, taken.clone());
+        let counts = alone.is_some();
+        let written = alone.map(|(sent, versions)| {
+            let (writes, written) = oneshot::channel();
+            proxy.arrives(now);
+            proxy.sent = sent;
+            proxy.versions = versions;
+            proxy.waiting.push(writes);
+            written
+        });
+        if counts {
+            inner.presence.arrived(key, Instant::now());
+            inner.dirty.insert(key.clone());
+            self.dirty.notify_one();
+        }
+        let stream = Stream { registry: self.clone(), key: key.clone(), id, taken, counts };
+        Some((stream, written))
+    }
+
+    fn end_stream(&self, stream: &Stream) {
+        let mut inner = self.state.lock();
+        let now = self.clock.now();
+        let Some(proxy) = inner.proxies.get_mut(&stream.key) else { return };
+        if let Some(taken) = proxy.streams.remove(&stream.id) {
+            let taken = taken.lock();
+            proxy.past.add(&taken.counts);
+            if !taken.refused.is_empty() {
+                inner.mark(&stream.key);
+            }
+        }
+        if stream.counts {
+            inner.departed(&stream.key, now);
+        } else {
+            inner.drop_if_unknown(&stream.key);
+        }
+        self.dirty.notify_one();
+    }
+
+    /// Somebody deleted a Dataplane: it comes back if its proxy is here.
+    pub(super) fn deleted(&self, key: &ResourceKey) {
+        let mut inner = self.state.lock();
+        if inner.proxies.get(key).is_some_and(|proxy| proxy.is_connected() && !proxy.withdrawn) {
+            inner.mark(key);
+            self.dirty.notify_one();
+        } else if !inner.presence.is_here(key) {
+            inner.presence.forget(key, Instant::now());
+        }
+    }
+
+    /// When to call [`look`](Self::look).
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.state.lock().presence.deadline()
+    }
+
+    /// Withdraws who was away for too long.
+    pub(super) fn look(&self) -> Option<Held> {
+        let mut inner = self.state.lock();
+        let now = self.clock.now();
+        let due = inner.presence.due(Instant::now());
+        for key in due.withdraw {
+            tracing::info!(dataplane = %key, "proxy was away for too long and is withdrawn");
+            let proxy = inner.proxies.entry(key.clone()).or_insert_with(|| Proxy::new(now));
+            proxy.withdrawn = true;
+            inner.mark(&key);
+        }
+        due.held
+    }
+
+    /// Takes what is to be written.
+    pub(super) fn work(&self) -> Work {
+        let now = self.clock.now();
+        let mut inner = self.state.lock();
+        let mut work = Work::default();
+        for key in std::mem::take(&mut inner.dirty) {
+            let Some(proxy) = inner.proxies.get_mut(&key) else { continue };
+            work.items.extend(proxy.items(&key, &self.shelf, &self.instance, now));
+            work.waiting.append(&mut proxy.waiting);
+            if let Some(session) = &proxy.session {
+                let problems = proxy.problems(&key, &self.shelf);
+                session.problems.send_if_modified(|told| {
+                    let changed = *told != problems;
+                    *told = problems;
+                    changed
+                });
+            }
+            if proxy.withdrawn && !proxy.is_connected() {
+                inner.proxies.remove(&key);
+            }
+        }
+        work
+    }
+
+    /// Where questions for the proxy go.
+    pub(super) fn questions(&self, key: &ResourceKey) -> Option<mpsc::Sender<Question>> {
+        let inner = self.state.lock();
+        Some(inner.proxies.get(key)?.session.as_ref()?.questions.clone())
+    }
+
+    /// How many proxies are here.
+    #[cfg(test)]
+    pub(super) fn connected(&self) -> usize {
+        self.state.lock().proxies.values().filter(|proxy| proxy.is_connected()).count()
+    }
+}
+
+impl Inner {
+    fn of_session(&mut self, key: &ResourceKey, id: ConnectionId) -> Option<&mut Proxy> {
+        let proxy = self.proxies.get_mut(key)?;
+        proxy.session.as_ref().is_some_and(|session| session.id == id).then_some(proxy)
+    }
+
+    fn mark(&mut self, key: &ResourceKey) {
+        self.dirty.insert(key.clone());
+    }
+
+    fn departed(&mut self, key: &ResourceKey, now: jiff::Timestamp) {
+        if self.presence.departed(key, Instant::now())
+            && let Some(proxy) = self.proxies.get_mut(key)
+        {
+            proxy.disconnected = Some(now);
+        }
+        self.mark(key);
+    }
+
+    /// An Envoy whose session never came leaves nothing behind.
+    fn drop_if_unknown(&mut self, key: &ResourceKey) {
+        if let Some(proxy) = self.proxies.get(key)
+            && !proxy.is_connected()
+            && proxy.state.is_none()
+            && proxy.sent.is_none()
+        {
+            self.proxies.remove(key);
+        }
+    }
+}
+
+/// One ADS stream. It ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Stream {
+    registry: Arc<Registry>,
+    key: ResourceKey,
+    id: ConnectionId,
+    taken: Arc<Mutex<Taken>>,
+    /// Whether the proxy is present by it.
+    counts: bool,
+}
+
+impl Stream {
+    /// Takes note of what was sent and what became of it. Only what is news is written down.
+    pub(super) fn report(&self, event: Event, labels: &Labels) {
+        let news = match event {
+            Event::Sent { kind, .. } => {
+                self.taken.lock().counts.of(kind).sent += 1;
+                false
+            }
+            Event::Acked { kind, update } => {
+                let mut taken = self.taken.lock();
+                taken.counts.of(kind).acked += 1;
+                let before = taken.refused.len();
+                for name in names(&update) {
+                    taken.refused.remove(&(kind, name.clone()));
+                }
+                let solved = before != taken.refused.len();
+                drop(taken);
+                // Not short-circuited: both are to be noted.
+                solved | (kind == Type::Secret && self.note_certificate(labels))
+            }
+            Event::Refused { kind, update, text } => {
+                tracing::warn!(dataplane = %self.key, ?kind, text, "Envoy refuses its configuration");
+                let mut taken = self.taken.lock();
+                taken.counts.of(kind).refused += 1;
+                let text: String = text.chars().take(limits::PROBLEM).collect();
+                let mut news = false;
+                for name in blamed(&update, &text) {
+                    news |=
+                        taken.refused.insert((kind, name), text.clone()).as_ref() != Some(&text);
+                }
+                news
+            }
+        };
+        if news {
+            self.registry.state.lock().mark(&self.key);
+            self.registry.dirty.notify_one();
+        }
+    }
+
+    /// Whether the proxy has another certificate now.
+    fn note_certificate(&self, labels: &Labels) -> bool {
+        let Ok(issued) = self.registry.issuer.svid(&self.key, labels) else { return false };
+        let certificate = Some(Certificate {
+            identity: issued.identity.to_string(),
+            issued: issued.svid.not_before,
+            expires: issued.svid.not_after,
+        });
+        let mut inner = self.registry.state.lock();
+        let Some(proxy) = inner.proxies.get_mut(&self.key) else { return false };
+        let changed = proxy.certificate != certificate;
+        proxy.certificate = certificate;
+        changed
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.registry.end_stream(self);
+    }
+}
+
+fn names(update: &Update) -> impl Iterator<Item = &Name> {
+    update.upserts.iter().map(|item| &item.name).chain(update.removals.iter())
+}
+
+/// The resources that Envoy means: those it names, or all of them if it names none.
+fn blamed(update: &Update, text: &str) -> Vec<Name> {
+    let all: Vec<Name> = names(update).cloned().collect();
+    let named: Vec<Name> = all.iter().filter(|name| text.contains(&***name)).cloned().collect();
+    if named.is_empty() { all } else { named }
+}

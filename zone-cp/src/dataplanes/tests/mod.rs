@@ -1,0 +1,7 @@
+//! Proxies of all sorts, over pipes in paused time.
+
+mod access;
+mod kuma;
+mod life;
+mod streams;
+mod world;

@@ -1,0 +1,145 @@
+//! What Envoys get, and what becomes of it.
+
+use super::world::*;
+use kinds::{dataplane_insight, mesh_zone_address};
+use prost_types::{ListValue, Struct, Value, value::Kind};
+use proto::{
+    envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
+    google::rpc::Status,
+};
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::Code;
+use xds::Type;
+
+fn text(text: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(text.into())) }
+}
+
+fn fields<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Value { kind: Some(Kind::StructValue(Struct { fields })) }
+}
+
+fn node(id: &str, metadata: Value) -> Node {
+    let Some(Kind::StructValue(metadata)) = metadata.kind else { panic!("fields") };
+    Node { id: id.into(), metadata: Some(metadata), ..Node::default() }
+}
+
+/// The Envoy of one of our programs.
+fn ours(id: &str) -> Node {
+    let version = fields([("atoll", fields([("version", text("0.1.0"))]))]);
+    let features = vec![text("feature-bind-outbounds")];
+    let features = Value { kind: Some(Kind::ListValue(ListValue { values: features })) };
+    node(id, fields([("version", version), ("features", features)]))
+}
+
+fn kumas(dataplane: &serde_json::Value) -> Node {
+    let kuma = fields([("version", text("3.0.0"))]);
+    let envoy = fields([("version", text("1.39.0"))]);
+    let version = fields([("kumaDp", kuma), ("envoy", envoy)]);
+    let id = format!("shop.{}", dataplane["name"].as_str().unwrap());
+    let resource = text(&dataplane.to_string());
+    node(&id, fields([("version", version), ("dataplane.resource", resource)]))
+}
+
+fn ask(node: Option<Node>, kind: Type) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest { node, type_url: kind.url().into(), ..DeltaDiscoveryRequest::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_envoy_gets_what_its_token_is_for() {
+    let world = World::new().await;
+    let token = token(&claims());
+    let _session = world.session(&token, hello(&web("web-1"))).await.unwrap();
+    let first = ask(Some(ours("shop.web-1")), Type::Cluster);
+    let mut envoy = world.envoy(&token, first).await.unwrap();
+    let response = envoy.next().await.unwrap();
+    assert_eq!(response.type_url, Type::Cluster.url());
+
+    let refused = async |id: &str| {
+        let first = ask(Some(ours(id)), Type::Cluster);
+        let mut envoy = world.envoy(&token, first).await?;
+        envoy.next().await
+    };
+    for (id, code) in [
+        ("shop.web-2", Code::NotFound),
+        ("bank.web-1", Code::PermissionDenied),
+        ("shop", Code::InvalidArgument),
+        ("", Code::InvalidArgument),
+    ] {
+        assert_eq!(refused(id).await.unwrap_err().code(), code, "{id:?}");
+    }
+    envoy.to_zone.send(ask(Some(ours("shop.web-2")), Type::Listener)).await.unwrap();
+    let ended = loop {
+        if let Err(ended) = envoy.next().await {
+            break ended;
+        }
+    };
+    assert_eq!(ended.code(), Code::PermissionDenied, "a node stays who it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_envoy_refuses_is_told_and_shown_and_not_advertised() {
+    let world = World::new().await;
+    let token = token(&ingress_claims());
+    let mut session = world.session(&token, ingress_hello()).await.unwrap();
+    let first = ask(Some(ours("shop.ingress-1")), Type::Listener);
+    let mut envoy = world.envoy(&token, first).await.unwrap();
+    let response = envoy.next().await.unwrap();
+    assert_eq!((response.type_url.as_str(), response.resources.len()), (Type::Listener.url(), 1));
+    let advertised = |world: &World| world.row(mesh_zone_address::KIND, "ingress-1").is_some();
+    assert!(advertised(&world));
+
+    let detail = "cannot bind '127.1.0.9:10001': Address already in use";
+    let refusal = DeltaDiscoveryRequest {
+        type_url: response.type_url,
+        response_nonce: response.nonce,
+        error_detail: Some(Status { message: detail.into(), ..Status::default() }),
+        ..DeltaDiscoveryRequest::default()
+    };
+    envoy.to_zone.send(refusal).await.unwrap();
+    let name = &response.resources[0].name;
+    let problem = format!("Envoy refuses Listener {name}: {detail}");
+    assert_eq!(session.problems().await, [problem.as_str()]);
+    let insight = |world: &World| world.spec(dataplane_insight::KIND, "ingress-1").unwrap();
+    let stats = &insight(&world)["subscriptions"][0]["status"]["lds"];
+    assert_eq!(*stats, json!({ "responsesSent": "1", "responsesRejected": "1" }));
+    assert_eq!(insight(&world)["metadata"], json!({ "problems": [problem] }));
+    assert!(!advertised(&world), "nobody can come in there");
+
+    drop(envoy);
+    assert_eq!(session.problems().await, [""; 0], "another Envoy may be luckier");
+    world.until(advertised).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_without_a_session_is_there_while_its_stream_is() {
+    let world = World::new().await;
+    tokio::time::advance(super::super::presence::START).await;
+    let first = ask(Some(kumas(&web("web-1"))), Type::Cluster);
+    let mut envoy = world.envoy(&token(&claims()), first).await.unwrap();
+    envoy.next().await.unwrap();
+    assert_eq!(world.dataplanes(), ["web-1"]);
+    let insight = world.spec(dataplane_insight::KIND, "web-1").unwrap();
+    assert_eq!(insight["subscriptions"][0]["version"]["envoy"]["version"], "1.39.0");
+    drop(envoy);
+    let early = timeout(Duration::from_secs(4), world.until(|world| world.dataplanes().is_empty()));
+    assert!(early.await.is_err(), "it may come back");
+    world.until(|world| world.dataplanes().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_envoy_of_ours_does_not_keep_its_dataplane_alone() {
+    let world = World::new().await;
+    tokio::time::advance(super::super::presence::START).await;
+    let token = token(&claims());
+    let session = world.session(&token, hello(&web("web-1"))).await.unwrap();
+    let first = ask(Some(ours("shop.web-1")), Type::Cluster);
+    let mut envoy = world.envoy(&token, first).await.unwrap();
+    envoy.next().await.unwrap();
+    drop(session);
+    world.until(|world| world.dataplanes().is_empty()).await;
+    assert_eq!(world.dataplanes.desk.registry.connected(), 1, "its stream is still there");
+}
