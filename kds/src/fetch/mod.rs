@@ -111,7 +111,7 @@ impl Asking {
         let asked = all.iter().map(|(id, kind)| (*id, Asked::new(start(kind.name)))).collect();
         let gate = Gate::new(facts, memory.clone(), confirmed, all);
         let sender = Sender { who: Who::Global, dialect: Dialect::Plain };
-        let own = Some(Own { gate, facts, stored: memory.clone(), memory });
+        let own = Some(Own { gate, facts, of_this_stream: false, stored: memory.clone(), memory });
         let newer = CancellationToken::new();
         Self { zone: zone.clone(), sender, asked, own, newer, kinds }
     }

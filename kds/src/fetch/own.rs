@@ -20,6 +20,8 @@ pub(super) struct Own {
     pub(super) facts: Facts,
     /// What is remembered.
     pub(super) memory: Option<Memory>,
+    /// Whether that is of this stream's global: its revision is past the one that the stream began at.
+    pub(super) of_this_stream: bool,
     /// What of that is in the store.
     pub(super) stored: Option<Memory>,
 }
@@ -37,8 +39,9 @@ impl Own {
     pub(super) fn remember(&mut self, kind: &str, incoming: &Incoming, place: &Place) {
         let Some(presented) = self.gate.presented() else { return };
         // One that was set back, and confirmed, is remembered anew.
+        let goes_on = self.of_this_stream;
         let same = self.memory.take().filter(|memory| {
-            memory.identity == presented.identity && memory.accept(presented).is_ok()
+            goes_on || memory.identity == presented.identity && memory.accept(presented).is_ok()
         });
         let mut memory = same.unwrap_or_else(|| Memory {
             identity: presented.identity.clone(),
@@ -58,6 +61,7 @@ impl Own {
             memory.places.insert(kind.into(), Place::default());
         }
         self.memory = Some(memory);
+        self.of_this_stream = true;
     }
 
     /// Whether the store does not know all that is remembered.

@@ -39,6 +39,24 @@ async fn a_zone_that_comes_back_gets_the_differences_only() {
     assert_eq!(sent, [("MeshTimeout", 1)].into(), "what is known is not sent again");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_changed_on_a_stream_does_not_make_a_zone_forget_the_rest() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    east.until_complete().await;
+    for (kind, name) in [(TIMEOUT, "a"), (MESH, "shop"), (TIMEOUT, "b")] {
+        global.plane.put(kind, name, ONE).await;
+    }
+    let names = ["a", "b"].map(|name| away(TIMEOUT, name, None));
+    east.plane.until(TIMEOUT, &names).await;
+    east.stop.cancel();
+    east.until(|state| state.connected_since.is_none()).await;
+    let east = Zone::run(&mut tasks, "east", &address, east.plane);
+    assert!(east.handle.state().borrow().complete_once, "it has all it needs without global");
+}
+
 /// What a newer global might have: a zone that does not know it yet refuses it.
 async fn put_odd(global: &Global) -> String {
     global.plane.put_unchecked(TIMEOUT, "odd", r#"{"minutes":1}"#).await;
