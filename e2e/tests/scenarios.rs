@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         trial("what_was_acknowledged_survives_kill_9", what_was_acknowledged_survives_kill_9),
         trial("what_cannot_start_says_why", what_cannot_start_says_why),
         trial("nobody_is_anonymous", nobody_is_anonymous),
+        trial("a_zone_starts_while_global_is_away", a_zone_starts_while_global_is_away),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -78,6 +79,7 @@ impl Global {
         let at = |port: u16| format!("{address}:{port}");
         let settings = json!({
             "dataDir": folder.join("data"),
+            "tls": { "names": [address] },
             "api": {
                 "http": { "address": at(5681) },
                 "https": { "address": at(5682) },
@@ -219,4 +221,109 @@ fn nobody_is_anonymous() -> Result<()> {
         bail!("{seen:?}");
     }
     Ok(())
+}
+
+/// The control plane of zone `east`, of the global in the same folder.
+struct East {
+    folder: PathBuf,
+    address: &'static str,
+    process: Process,
+    client: Client,
+}
+
+impl East {
+    fn start(global: &Path, (global_address, address): (&str, &'static str)) -> Result<Self> {
+        let folder = global.join("east");
+        fs::create_dir_all(&folder)?;
+        let at = |port: u16| format!("{address}:{port}");
+        let settings = json!({
+            "zone": { "name": "east" },
+            "global": {
+                "address": format!("https://{global_address}:5685"),
+                "caFile": global.join("data/tls/ca.crt"),
+                "tokenFile": global.join("east.token"),
+            },
+            "dataDir": folder.join("data"),
+            "tls": { "names": [address] },
+            "api": {
+                "http": { "address": at(5681) },
+                "https": { "address": at(5682) },
+                "hosts": [address],
+            },
+            "proxies": { "listen": at(5678) },
+            "dns": { "listen": at(5653) },
+            "admin": { "listen": at(5680) },
+        });
+        let file = folder.join("zone.yaml");
+        fs::write(&file, serde_saphyr::to_string(&settings)?)?;
+        let program = programs()?.join("zone-cp").display().to_string();
+        let command = [&program, "--config", &file.display().to_string()];
+        let process = Process::start("east", &folder, None, &command)?;
+        let client = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let mut east = Self { folder, address, process, client };
+        let url = format!("http://{address}:5680/ready");
+        wait::until("the zone is ready", PATIENCE, || {
+            east.process.check()?;
+            let answer = east.client.get(&url).send()?;
+            let status = answer.status();
+            if status.is_success() {
+                Ok(())
+            } else {
+                bail!("{status}: {}{}", answer.text()?, east.process.tail())
+            }
+        })?;
+        Ok(east)
+    }
+
+    /// Waits until it has a MeshTimeout that global calls `name`.
+    fn wait_for(&self, name: &str) -> Result<()> {
+        let token = fs::read_to_string(self.folder.join("data/admin-token"))?;
+        let url = format!("http://{}:5681/meshes/default/meshtimeouts", self.address);
+        wait::until(name, PATIENCE, || {
+            let answer = self.client.get(&url).bearer_auth(token.trim()).send()?;
+            let list: serde_json::Value = answer.error_for_status()?.json()?;
+            let found = list["items"].as_array().context("items")?.iter().any(|item| {
+                item["labels"]["kuma.io/display-name"] == json!(name)
+                    && item["labels"]["kuma.io/origin"] == json!("global")
+            });
+            if found { Ok(()) } else { bail!("not among {list}") }
+        })
+    }
+}
+
+fn put_timeout(global: &Global, name: &str) -> Result<()> {
+    let body = json!({
+        "type": "MeshTimeout", "mesh": "default", "name": name,
+        "spec": { "to": [{
+            "targetRef": { "kind": "Mesh" },
+            "default": { "connectionTimeout": "1s" },
+        }] },
+    });
+    let put = global.client.put(global.url(&format!("/meshes/default/meshtimeouts/{name}")));
+    put.bearer_auth(global.token()?).json(&body).send()?.error_for_status()?;
+    Ok(())
+}
+
+/// A zone that was complete once starts, ready for proxies and names, while global is away; what
+/// changes on global arrives when that is back.
+fn a_zone_starts_while_global_is_away() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let addresses = ("127.77.0.4", "127.77.0.5");
+    let global = Global::start(folder, addresses.0)?;
+    let asked = global.client.post(global.url("/tokens/zone")).bearer_auth(global.token()?);
+    let asked = asked.json(&json!({ "zone": "east", "scope": ["cp"], "validFor": "24h" }));
+    fs::write(folder.join("east.token"), asked.send()?.error_for_status()?.text()?)?;
+    let east = East::start(folder, addresses)?;
+    put_timeout(&global, "before")?;
+    east.wait_for("before")?;
+
+    global.process.stop(PATIENCE)?;
+    east.process.stop(PATIENCE)?;
+    let east = East::start(folder, addresses)?;
+    east.wait_for("before")?;
+
+    let global = Global::start(folder, addresses.0)?;
+    put_timeout(&global, "after")?;
+    east.wait_for("after")
 }
