@@ -282,9 +282,12 @@ impl East {
         wait::until(name, PATIENCE, || {
             let answer = self.client.get(&url).bearer_auth(token.trim()).send()?;
             let list: serde_json::Value = answer.error_for_status()?.json()?;
-            let found = list["items"].as_array().context("items")?.iter().any(|item| {
-                item["labels"]["kuma.io/display-name"] == json!(name)
-                    && item["labels"]["kuma.io/origin"] == json!("global")
+            let items = list.get("items").and_then(serde_json::Value::as_array).context("items")?;
+            let wanted = json!({ "kuma.io/display-name": name, "kuma.io/origin": "global" });
+            let found = items.iter().filter_map(|item| item.get("labels")).any(|labels| {
+                ["kuma.io/display-name", "kuma.io/origin"]
+                    .iter()
+                    .all(|label| labels.get(label) == wanted.get(label))
             });
             if found { Ok(()) } else { bail!("not among {list}") }
         })
@@ -315,8 +318,10 @@ fn a_zone_starts_while_global_is_away() -> Result<()> {
     let asked = asked.json(&json!({ "zone": "east", "scope": ["cp"], "validFor": "24h" }));
     fs::write(folder.join("east.token"), asked.send()?.error_for_status()?.text()?)?;
     let east = East::start(folder, addresses)?;
-    put_timeout(&global, "before")?;
-    east.wait_for("before")?;
+    for name in ["first", "before"] {
+        put_timeout(&global, name)?;
+        east.wait_for(name)?;
+    }
 
     global.process.stop(PATIENCE)?;
     east.process.stop(PATIENCE)?;
