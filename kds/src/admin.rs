@@ -3,6 +3,7 @@
 //! A zone opens three calls and waits; global asks on them and the zone answers each question once.
 //! Both ends bound how long a question takes, and forget it with the stream.
 
+use crate::limit;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -21,20 +22,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 use uuid::Uuid;
-
-/// How long a zone may take to answer.
-pub const PATIENCE: Duration = Duration::from_secs(12);
-/// How long a zone waits for a proxy.
-pub const PROXY_PATIENCE: Duration = Duration::from_secs(10);
-/// So many questions wait for an answer on one stream at most.
-pub const QUESTIONS: usize = 32;
 
 /// How statistics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +227,7 @@ impl Registry {
     ) -> (Connection<W>, mpsc::Receiver<W::Request>) {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let (questions, asked) = mpsc::channel::<W::Request>(QUESTIONS);
+        let (questions, asked) = mpsc::channel::<W::Request>(limit::QUESTIONS);
         let waiting = Arc::<Mutex<Waiting>>::default();
         let at = (zone.clone(), sort::<W>());
         let stream = Stream { number, questions: Box::new(questions), waiting: waiting.clone() };
@@ -258,7 +251,7 @@ impl Registry {
     ) -> Result<Bytes, Unanswered> {
         let id = Uuid::new_v4().to_string();
         let (waiting, answered) = self.send::<W>(zone, &id, question)?;
-        let answer = timeout(PATIENCE, answered).await;
+        let answer = timeout(limit::QUESTION, answered).await;
         waiting.lock().remove(&id);
         match answer {
             Ok(Ok(answer)) => answer.map_err(Unanswered::Failed),

@@ -19,6 +19,9 @@ pub enum StreamEnded {
     /// The peer fell too far behind; it gets everything on its next stream.
     #[error("the peer fell behind")]
     Behind,
+    /// The peer owes an answer.
+    #[error("the peer did not answer in time")]
+    Silent,
     /// Others write the same resources all the time.
     #[error("what the peer sent conflicts with other writers")]
     Contended,
@@ -54,6 +57,7 @@ impl StreamEnded {
             Self::ByPeer => Status::cancelled("stream closed by the zone"),
             Self::Failed(status) => status.clone(),
             Self::Broken(broken) => Status::invalid_argument(broken.to_string()),
+            Self::Silent => Status::deadline_exceeded(self.to_string()),
             Self::Behind | Self::Contended | Self::Superseded | Self::Unidentified => {
                 Status::aborted(self.to_string())
             }

@@ -1,5 +1,6 @@
 //! Which resources were refused, and why: for people as text, for our own peers as a list.
 
+use crate::limit::{REASON, REASONS};
 use delta::Name;
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};
@@ -33,16 +34,12 @@ pub struct Refusals {
     pub list: Vec<Refusal>,
 }
 
-// A reason is for a person to read; a NACK must stay smaller than what it answers.
-const LONGEST: usize = 1024;
-const LINES: usize = 32;
-
 impl Refusals {
     /// Says all of `refused`, each on a line of its own.
     #[must_use]
     pub fn of(refused: &[Refusal]) -> Self {
         let cut = |reason: &str| {
-            let end = reason.floor_char_boundary(LONGEST);
+            let end = reason.floor_char_boundary(REASON);
             let line = reason.get(..end).unwrap_or_default();
             line.replace(['\r', '\n'], " ")
         };
@@ -50,9 +47,9 @@ impl Refusals {
             .iter()
             .map(|refusal| Refusal { name: refusal.name.clone(), reason: cut(&refusal.reason) })
             .collect();
-        let mut lines: Vec<String> = list.iter().take(LINES).map(Refusal::to_string).collect();
-        if list.len() > LINES {
-            lines.push(format!("and {} more", list.len() - LINES));
+        let mut lines: Vec<String> = list.iter().take(REASONS).map(Refusal::to_string).collect();
+        if list.len() > REASONS {
+            lines.push(format!("and {} more", list.len() - REASONS));
         }
         Self { text: lines.join("\n"), list }
     }

@@ -15,6 +15,7 @@ use crate::{
     ended::StreamEnded,
     gate::Gate,
     incoming::Incoming,
+    limit,
     memory::{Facts, Held, Identity, Memory, Place, Presented},
     observe::{Event, Report},
     refusal::Refusal,
@@ -28,7 +29,11 @@ use store::{
     Backend, Item, Kinds, Outcome,
     view::{KindId, Reader, Revision},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// What is asked for on one stream. Nothing of it outlives the stream.
@@ -40,6 +45,8 @@ pub struct Asking {
     sender: Sender,
     asked: BTreeMap<KindId, Asked>,
     own: Option<Own>,
+    /// Cancelled when another stream takes over.
+    newer: CancellationToken,
 }
 
 /// A global that could resume cannot any more, so the answers to what it was asked mean something
@@ -82,7 +89,8 @@ impl Asking {
         };
         let asked = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_global());
         let asked = asked.map(|(id, _)| (id, Asked::new(start(id)))).collect();
-        Self { zone: zone.clone(), sender, asked, own: None, kinds }
+        let newer = CancellationToken::new();
+        Self { zone: zone.clone(), sender, asked, own: None, newer, kinds }
     }
 
     /// The zone `zone` asks its global. What it remembers says where it begins; a global that an
@@ -103,8 +111,9 @@ impl Asking {
         let asked = all.iter().map(|(id, kind)| (*id, Asked::new(start(kind.name)))).collect();
         let gate = Gate::new(facts, memory.clone(), confirmed, all);
         let sender = Sender { who: Who::Global, dialect: Dialect::Plain };
-        let own = Some(Own { gate, facts, memory, unsaved: false });
-        Self { zone: zone.clone(), sender, asked, own, kinds }
+        let own = Some(Own { gate, facts, stored: memory.clone(), memory });
+        let newer = CancellationToken::new();
+        Self { zone: zone.clone(), sender, asked, own, newer, kinds }
     }
 
     /// Takes note of how the peer speaks, and of which global it is if that is one of ours. Both
@@ -119,6 +128,12 @@ impl Asking {
             own.gate.met(presented);
         }
         Ok(())
+    }
+
+    /// Ends, between two responses, when `newer` is cancelled.
+    #[must_use]
+    pub fn until(self, newer: CancellationToken) -> Self {
+        Self { newer, ..self }
     }
 
     /// The first requests, one for each kind.
@@ -178,16 +193,22 @@ impl Asking {
             let ended = |_| if requests.is_closed() { StreamEnded::ByPeer } else { FLOOD };
             sent.map_err(ended)
         };
+        let begun = Instant::now();
         loop {
-            let unsaved = self.own.as_ref().is_some_and(|own| own.unsaved);
+            let late = self.awaits_first().then_some(begun + limit::SILENCE);
+            let unsaved = self.own.as_ref().is_some_and(Own::unsaved);
             let response = tokio::select! {
                 biased;
                 () = requests.closed() => return Err(StreamEnded::ByPeer),
+                () = self.newer.cancelled() => return Err(StreamEnded::Superseded),
                 response = responses.next() => response,
                 // Nothing else to do now: many responses are remembered at once.
                 () = std::future::ready(()), if unsaved => {
                     self.save(store, report).await?;
                     continue;
+                }
+                () = sleep_until(late.unwrap_or(begun)), if late.is_some() => {
+                    return Err(StreamEnded::Silent);
                 }
             };
             let response = response.ok_or(StreamEnded::ByPeer)?.map_err(StreamEnded::Failed)?;
@@ -208,6 +229,13 @@ impl Asking {
                 }
             }
         }
+    }
+
+    /// Whether one of ours owes an answer to a first request. A plain one may have nothing at all,
+    /// and is silent then.
+    fn awaits_first(&self) -> bool {
+        let first = |asked: &Asked| matches!(asked.progress, Progress::First);
+        self.sender.dialect != Dialect::Plain && self.asked.values().any(first)
     }
 
     /// Unwraps a response.
@@ -247,8 +275,7 @@ impl Asking {
         report: &Report,
     ) -> Result<DeltaDiscoveryRequest, StreamEnded> {
         // Others write too: what was decided on rows that changed since is decided anew.
-        const ATTEMPTS: usize = 8;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..limit::ATTEMPTS {
             let reader = store.reader();
             let mut revision = reader.revision();
             let mut judged = self.judge(&reader, &incoming);
@@ -256,6 +283,7 @@ impl Asking {
             if !batch.is_empty() {
                 let committed = store.commit(batch).await?;
                 revision = committed.revision;
+                self.committed(incoming.kind);
                 store.wait_for(revision).await?;
                 let conflict = |outcome: &Outcome| matches!(outcome, Outcome::Conflict { .. });
                 if committed.outcomes.iter().any(conflict) {
@@ -283,11 +311,26 @@ impl Asking {
             removals: &incoming.removals,
             complete: (incoming.extent == Extent::Complete).then_some(&named),
         };
-        let Applied { batch, refused, named: now } =
-            apply((id, &self.kind(id)), &self.sender, &rows, response);
+        let kind = self.kind(id);
+        let Applied { mut batch, refused, named: now } =
+            apply((id, &kind), &self.sender, &rows, response);
+        if let Some(own) = self.own.as_ref().filter(|_| !batch.is_empty()) {
+            let memory = own.without_place(kind.name);
+            batch.extend(memory.and_then(|memory| own.facts.remember(&memory)));
+        }
         named.unknown |= now.unknown;
         named.keys.extend(now.keys);
         Judged { batch, refused, named }
+    }
+
+    /// Something of `kind` was changed in the store, so that knows no place any more.
+    pub(crate) fn committed(&mut self, kind: KindId) {
+        let kind = self.kind(kind).name;
+        if let Some(own) = &mut self.own
+            && let Some(memory) = own.without_place(kind)
+        {
+            own.stored = Some(memory);
+        }
     }
 
     /// Takes note of a response that was applied, and answers it.
@@ -320,9 +363,7 @@ impl Asking {
 
     /// What is remembered and not yet in the store.
     pub(crate) fn unsaved(&mut self) -> Option<Item> {
-        let own = self.own.as_mut().filter(|own| own.unsaved)?;
-        own.unsaved = false;
-        own.facts.remember(own.memory.as_ref()?)
+        self.own.as_mut()?.save()
     }
 
     async fn save<B: Backend>(&mut self, store: &B, report: &Report) -> Result<(), StreamEnded> {

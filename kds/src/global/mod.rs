@@ -18,6 +18,7 @@ use crate::{
     apply::{Names, Who},
     dialect::{Dialect, Introduction, own_features},
     ended::StreamEnded,
+    limit,
     memory::{self, Facts, Identity},
     metadata::{AUTHORIZATION, HASH_SUFFIX, announce, has, present},
     observe::{Call, Event, Observer, Report},
@@ -45,17 +46,6 @@ use tonic::{
     transport::server::{Connected, Server as Transport},
 };
 
-/// The largest message of a plain peer, in both directions.
-pub const PLAIN_LIMIT: usize = 10 * 1024 * 1024;
-/// The largest message between two of ours.
-pub const OWN_LIMIT: usize = 64 * 1024 * 1024;
-/// So many calls of one zone are open at most: two connections that overlap have twelve.
-const CALLS: usize = 48;
-/// So many calls are open on one connection at most.
-const CALLS_OF_CONNECTION: u32 = 64;
-/// When a connection is looked at that says nothing, and for how long.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
 /// What the server is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -75,7 +65,7 @@ impl Default for Settings {
             instance: "global".into(),
             version: KumaCpVersion::default(),
             health_interval: Duration::from_secs(30),
-            plain_limit: PLAIN_LIMIT,
+            plain_limit: limit::PLAIN_MESSAGE,
         }
     }
 }
@@ -157,13 +147,13 @@ impl<B: Backend + 'static> Server<B> {
         let calls = GlobalKdsServiceServer::new(Calls { shared: self.shared.clone() })
             .accept_compressed(CompressionEncoding::Gzip)
             // An answer of a proxy is bounded by what its zone may send.
-            .max_decoding_message_size(OWN_LIMIT);
+            .max_decoding_message_size(limit::OWN_MESSAGE);
         let sync = Sync { shared: self.shared.clone() };
         let stop = self.shared.stop.clone();
         Transport::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .max_concurrent_streams(CALLS_OF_CONNECTION)
+            .http2_keepalive_interval(Some(limit::KEEPALIVE))
+            .http2_keepalive_timeout(Some(limit::KEEPALIVE))
+            .max_concurrent_streams(limit::CALLS_OF_CONNECTION)
             .add_service(guarded.around(calls))
             .add_service(guarded.around(sync))
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
@@ -190,7 +180,7 @@ impl<B: Backend + 'static> Shared<B> {
     const fn limit(&self, dialect: Dialect) -> usize {
         match dialect {
             Dialect::Plain => self.settings.plain_limit,
-            Dialect::Ours(_) => OWN_LIMIT,
+            Dialect::Ours(_) => limit::OWN_MESSAGE,
         }
     }
 
@@ -279,7 +269,7 @@ impl<B> Counted<B> {
     fn new(shared: &Arc<Shared<B>>, zone: &ZoneName) -> Result<Self, Status> {
         let mut calls = shared.calls.lock();
         let open = calls.entry(zone.clone()).or_default();
-        if *open >= CALLS {
+        if *open >= limit::CALLS_OF_ZONE {
             return Err(Status::resource_exhausted("too many open calls of this zone"));
         }
         *open += 1;

@@ -49,9 +49,6 @@ pub(crate) const GLOBAL_TO_ZONE: &str = "/kuma.mesh.v1alpha1.KDSSyncService/Glob
 /// The path of the call by which resources go up.
 pub(crate) const ZONE_TO_GLOBAL: &str = "/kuma.mesh.v1alpha1.KDSSyncService/ZoneToGlobalSync";
 
-/// So many requests wait to be sent to a zone at most: first ones and answers, one of each kind.
-const REQUESTS: usize = 160;
-
 type Outgoing<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
 impl<B: Backend + 'static> Service<http::Request<Body>> for Sync<B> {
@@ -117,7 +114,7 @@ impl<B: Backend + 'static> Shared<B> {
             (&guest.admitted.zone, guest.dialect),
             self.limit(guest.dialect),
         );
-        let (sender, responses) = mpsc::channel(offering.capacity());
+        let (sender, responses) = mpsc::channel(Offering::capacity(&self.kinds));
         let call = (guest, &metadata, Call::GlobalToZone);
         let stream = self.start(call, responses, |_, report| async move {
             offering.run(requests, sender, &report).await
@@ -135,25 +132,22 @@ impl<B: Backend + 'static> Shared<B> {
         let zone = guest.admitted.zone.clone();
         let sender = Sender { who: self.zone(guest, &metadata), dialect: guest.dialect };
         let upload = self.uploads.begin(&zone);
-        let (requests, outgoing) = mpsc::channel(REQUESTS);
+        let (requests, outgoing) = mpsc::channel(crate::limit::REQUESTS);
         let call = (guest, &metadata, Call::ZoneToGlobal);
         let stream = self.start(call, outgoing, |shared, report| async move {
             let mut places = upload.turn().await;
             check(&mut places, &zone, &shared.store);
             // What it was is taken: a stream that ends unexpectedly leaves nothing to go on from.
             let known = std::mem::take(&mut *places);
-            let mut asking = Asking::of_zone(shared.kinds.clone(), sender, &zone, &known);
+            let asking = Asking::of_zone(shared.kinds.clone(), sender, &zone, &known);
+            let mut asking = asking.until(upload.newer.clone());
             for request in asking.requests(&shared.introduction()) {
                 if requests.send(request).await.is_err() {
                     return StreamEnded::ByPeer;
                 }
             }
             let visibility = || shared.admission.visibility(&zone);
-            let ended = tokio::select! {
-                biased;
-                () = upload.newer.cancelled() => StreamEnded::Superseded,
-                ended = asking.run(&shared.store, responses, requests, &report, visibility) => ended,
-            };
+            let ended = asking.run(&shared.store, responses, requests, &report, visibility).await;
             *places = asking.places();
             ended
         })?;

@@ -1,6 +1,7 @@
 //! The law for both ends as they are, with the bytes between them: whatever happens, a zone ends
 //! with exactly what it may see, less what it refuses, and nothing of its own is touched.
 
+use super::histories;
 use crate::{
     dialect::{Dialect, Introduction, own_features},
     fetch::{Asking, Taken},
@@ -265,6 +266,7 @@ impl World {
         let mut revision = self.zone.reader.revision();
         if !edits.is_empty() {
             revision = self.zone.writer.apply(edits);
+            self.asking.committed(incoming.kind);
         }
         let answer = self.asking.applied(incoming, judged, revision, &report());
         self.requests.push_back(answer);
@@ -367,7 +369,7 @@ fn live(ours: bool, steps: impl IntoIterator<Item = Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(histories(2000))]
 
     #[test]
     fn a_zone_ends_with_what_it_may_see(
@@ -379,7 +381,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60_000))]
+    #![proptest_config(histories(60_000))]
 
     #[test]
     #[ignore = "takes minutes: make soak"]
@@ -405,6 +407,22 @@ fn what_was_refused_and_is_gone_is_not_refused_any_more() {
     delete(&world, 0);
     world.settle();
     world.save();
+    world.connect(true, false);
+    world.settle();
+    world.check();
+}
+
+/// What a zone remembers must neither lag behind what it holds nor run ahead.
+#[test]
+fn what_came_and_went_before_anything_was_saved_does_not_stay() {
+    let mut world = World::new(true);
+    world.settle();
+    world.save();
+    world.put(2, 0, 0);
+    world.send();
+    world.receive();
+    // To the zone this is a removal.
+    world.put(2, 0, 1);
     world.connect(true, false);
     world.settle();
     world.check();

@@ -32,12 +32,13 @@ impl Stream {
         let (writer, reader) = view(kinds.list.iter().map(|_| Loaded::default()), 4);
         let kind = kinds.id_of(TIMEOUT.name).unwrap();
         let peer = (&zone("east"), dialect);
+        let capacity = Offering::capacity(&kinds);
         let offering = Offering::new((reader, 1), kinds, Hop::Down, peer, limit);
         let counts = Arc::<Counts>::default();
         let observer: Arc<dyn Observer> = counts.clone();
         let report = Report::new(observer, zone("east"));
         let (requests, asked) = mpsc::channel(100);
-        let (sender, responses) = mpsc::channel(offering.capacity());
+        let (sender, responses) = mpsc::channel(capacity);
         let mut serving = JoinSet::new();
         serving
             .spawn(async move { offering.run(ReceiverStream::new(asked), sender, &report).await });
@@ -153,4 +154,21 @@ async fn who_does_not_listen_any_more_is_left() {
     let mut stream = Stream::open(Dialect::Plain, usize::MAX);
     stream.responses.close();
     assert!(matches!(stream.end().await, StreamEnded::ByPeer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_answer_in_time_starts_over() {
+    let mut stream = Stream::open(Dialect::Plain, usize::MAX);
+    stream.ask(TIMEOUT.name).await;
+    stream.next().await;
+    let ended = timeout(limit::SILENCE * 2, stream.serving.join_next()).await;
+    let ended = ended.unwrap().unwrap().unwrap();
+    assert!(matches!(ended, StreamEnded::Silent), "{ended:?}");
+
+    let mut stream = Stream::open(Dialect::Plain, usize::MAX);
+    stream.ask(TIMEOUT.name).await;
+    stream.next().await;
+    stream.ack("1").await;
+    let early = timeout(limit::SILENCE * 2, stream.serving.join_next()).await;
+    assert!(early.is_err(), "{early:?} though nothing was to be answered");
 }

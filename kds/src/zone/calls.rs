@@ -2,12 +2,12 @@
 
 use super::{Settings, chain, state::Watcher};
 use crate::{
-    admin::{Answerer, PROXY_PATIENCE, QUESTIONS, Wire},
+    admin::{Answerer, Wire},
     apply::Visibility,
     dialect::Dialect,
     ended::StreamEnded,
     fetch::Asking,
-    global::{OWN_LIMIT, PLAIN_LIMIT},
+    limit,
     memory::{Facts, Identity, Memory},
     metadata::{dialect, of_zone, presented},
     observe::{Call, Event, Observer, Report, StreamId},
@@ -50,11 +50,6 @@ const CONFIGS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamXDSConfigs";
 const STATS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamStats";
 const CLUSTERS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamClusters";
 const HEALTH: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/HealthCheck";
-
-/// How often the zone asks whether global is there, as long as that does not say.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
-/// How long global may take to say that it is there.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A connection with global.
 pub(super) struct Connection<B> {
@@ -180,8 +175,7 @@ impl<B: Backend + 'static> Connection<B> {
     async fn zone_to_global(self, metadata: MetadataMap) -> Over {
         let (reader, epoch) = (self.store.reader(), self.store.epoch());
         let zone = &self.settings.zone;
-        let capacity = self.kinds.list.len() + 64;
-        let (sender, outgoing) = mpsc::channel(capacity);
+        let (sender, outgoing) = mpsc::channel(Offering::capacity(&self.kinds));
         let codec = FrameCodec::<DeltaDiscoveryRequest>::default();
         let outgoing = ReceiverStream::new(outgoing);
         let opened = open(&self.channel, ZONE_TO_GLOBAL, metadata, outgoing, codec).await;
@@ -191,8 +185,8 @@ impl<B: Backend + 'static> Connection<B> {
         };
         let dialect = dialect(&headers);
         let limit = match dialect {
-            Dialect::Plain => PLAIN_LIMIT,
-            Dialect::Ours(_) => OWN_LIMIT,
+            Dialect::Plain => limit::PLAIN_MESSAGE,
+            Dialect::Ours(_) => limit::OWN_MESSAGE,
         };
         let hop = Hop::Up(zone.clone());
         let of = (zone, dialect);
@@ -207,7 +201,7 @@ impl<B: Backend + 'static> Connection<B> {
 
     /// Questions of global about proxies.
     async fn questions<W: Wire>(self, path: &'static str, metadata: MetadataMap) -> Over {
-        let (answers, outgoing) = mpsc::channel::<W>(QUESTIONS);
+        let (answers, outgoing) = mpsc::channel::<W>(limit::QUESTIONS);
         let codec = ProstCodec::<W, W::Request>::default();
         let outgoing = ReceiverStream::new(outgoing);
         let mut asked = match open(&self.channel, path, metadata, outgoing, codec).await {
@@ -224,14 +218,14 @@ impl<B: Backend + 'static> Connection<B> {
                     }
                     continue;
                 }
-                question = asked.next(), if running.len() < QUESTIONS => question,
+                question = asked.next(), if running.len() < limit::QUESTIONS => question,
             };
             match question {
                 Some(Ok(question)) => {
                     let (id, question) = W::question(question);
                     let (answerer, answers) = (self.answerer.clone(), answers.clone());
                     running.spawn(async move {
-                        let answer = timeout(PROXY_PATIENCE, answerer.answer(question)).await;
+                        let answer = timeout(limit::PROXY, answerer.answer(question)).await;
                         let late = |_| Err("the proxy did not answer in time".into());
                         let answer = W::answer(id, answer.unwrap_or_else(late));
                         // Global has gone: nobody waits.
@@ -246,7 +240,7 @@ impl<B: Backend + 'static> Connection<B> {
 
     /// Asks again and again whether global is there.
     async fn health(self, metadata: MetadataMap) -> Over {
-        let mut interval = HEALTH_INTERVAL;
+        let mut interval = limit::HEALTH_INTERVAL;
         let report = self.report();
         loop {
             let codec = ProstCodec::<ZoneHealthCheckRequest, ZoneHealthCheckResponse>::default();
@@ -257,7 +251,7 @@ impl<B: Backend + 'static> Connection<B> {
                 grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
                 grpc.unary(request, http::uri::PathAndQuery::from_static(HEALTH), codec).await
             };
-            match timeout(HEALTH_PATIENCE, asked).await {
+            match timeout(limit::HEALTH, asked).await {
                 Ok(Ok(response)) => {
                     let said = response.into_inner().interval;
                     let said = said.and_then(|said| Duration::try_from(said).ok());
@@ -296,7 +290,7 @@ impl Observer for Progress {
 fn grpc(channel: &Channel) -> Grpc<Channel> {
     Grpc::new(channel.clone())
         .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(OWN_LIMIT)
+        .max_decoding_message_size(limit::OWN_MESSAGE)
 }
 
 async fn open<C: Codec>(

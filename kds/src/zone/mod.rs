@@ -10,6 +10,7 @@ use crate::{
     admin::Answerer,
     dialect::Introduction,
     global::NoFacts,
+    limit,
     memory::{Facts, Identity},
 };
 use daemon::{Backoff, Clock};
@@ -147,11 +148,6 @@ impl<B> fmt::Debug for Client<B> {
     }
 }
 
-// Pings closer together than 15 s make a plain global close the connection.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(15);
-const DIALING: Duration = Duration::from_secs(10);
-
 impl<B: Backend + 'static> Client<B> {
     /// A client that keeps `store` in step with the global that `dial` reaches.
     pub fn new(
@@ -215,7 +211,7 @@ impl<B: Backend + 'static> Client<B> {
 
     /// One connection, from its beginning to its end.
     async fn connect(&self, progress: &Arc<AtomicBool>) -> Ended {
-        let channel = match timeout(DIALING, self.channel()).await {
+        let channel = match timeout(limit::DIALING, self.channel()).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Ended::Failed(chain(&error)),
             Err(_) => return Ended::Failed("global did not answer in time".into()),
@@ -257,8 +253,8 @@ impl<B: Backend + 'static> Client<B> {
         });
         // The address is only shown to the server: the connection is made by `dial`.
         Endpoint::from_static("http://global")
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE_PATIENCE)
+            .http2_keep_alive_interval(limit::ZONE_KEEPALIVE)
+            .keep_alive_timeout(limit::KEEPALIVE)
             .keep_alive_while_idle(true)
             .http2_adaptive_window(false)
             .connect_with_connector(connector)

@@ -113,6 +113,8 @@ struct Shared {
     reader: Reader,
     /// The kind in which is kept what must survive.
     config: KindId,
+    /// The kinds that reach the tables.
+    inputs: RwLock<Vec<KindId>>,
     meshes: RwLock<BTreeMap<MeshName, Arc<Mutex<Mesh>>>>,
     last: AtomicU64,
     progress: watch::Sender<Progress>,
@@ -149,6 +151,7 @@ impl Meshes {
             clock,
             reader,
             config,
+            inputs: RwLock::default(),
             meshes: RwLock::default(),
             last: AtomicU64::default(),
             progress: watch::Sender::default(),
@@ -176,12 +179,22 @@ impl Meshes {
         opened.expect("the sender is held here");
     }
 
-    /// Waits until what was committed at `revision` is in the tables.
+    /// Waits until what was committed at `revision` is in the tables, as far as it concerns them.
     pub async fn wait_for(&self, revision: Revision) {
         let mut progress = self.0.progress.subscribe();
-        let there = |progress: &Progress| progress.applied.is_some_and(|it| it >= revision);
         // Cannot fail: we hold the sender.
+        drop(progress.wait_for(|progress| progress.applied.is_some()).await);
+        // Most of what is committed is of kinds that never reach the tables.
+        let last = |kind: &KindId| self.0.reader.rows(*kind).0;
+        let touched = self.0.inputs.read().iter().map(last).max().unwrap_or_default();
+        let due = revision.min(touched);
+        let there = |progress: &Progress| progress.applied.is_some_and(|it| it >= due);
         drop(progress.wait_for(there).await);
+    }
+
+    /// These kinds reach the tables.
+    pub(super) fn feed_on(&self, kinds: Vec<KindId>) {
+        *self.0.inputs.write() = kinds;
     }
 
     /// A proxy connected: what it gets, and how it hears of changes. It counts as connected until

@@ -139,6 +139,7 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn new(meshes: Meshes, inputs: Vec<(KindId, Input)>) -> Self {
+        meshes.feed_on(inputs.iter().map(|(id, _)| *id).collect());
         Self { meshes, inputs, cursors: BTreeMap::new(), gone: BTreeSet::new() }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     reconcile::{Meshes, NotServed, ProxyKey, Traits},
 };
 use daemon::{Clock, Ready};
-use kinds::{config, mesh};
+use kinds::{config, mesh, zone_insight};
 use resource::ZoneName;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -78,6 +78,9 @@ async fn what_is_written_reaches_the_proxies_that_it_concerns() {
     program.meshes.open();
     tokio::time::timeout(PATIENCE, program.ready.wait()).await.unwrap();
 
+    // Of a kind that is nothing to the tables.
+    let revision = program.put(&row(zone_insight::KIND, "west", json!({}))).await;
+    program.reached(revision).await;
     let mut stream = program.connect("cart-1").unwrap();
     stream.marks();
     program.put(&remote("east", "pay")).await;

@@ -1,0 +1,45 @@
+//! How much a peer may ask of us, and how long we wait for it.
+
+use std::time::Duration;
+
+/// The largest message of a plain peer, in both directions, in bytes.
+pub const PLAIN_MESSAGE: usize = 10 * 1024 * 1024;
+/// The largest message between two of ours, in bytes.
+pub const OWN_MESSAGE: usize = 64 * 1024 * 1024;
+/// About so many bytes has a part of a state.
+pub(crate) const PART: usize = 128 * 1024;
+/// The longest reason of a refusal, in bytes: it is read by people.
+pub(crate) const REASON: usize = 1024;
+/// So many refusals a NACK spells out for people.
+pub(crate) const REASONS: usize = 32;
+
+/// So many calls of one zone are open at most: two connections that overlap have twelve.
+pub(crate) const CALLS_OF_ZONE: usize = 48;
+/// So many calls are open on one connection at most.
+pub(crate) const CALLS_OF_CONNECTION: u32 = 64;
+/// So many requests wait to be sent to a zone at most: first ones and answers, one of each kind.
+pub(crate) const REQUESTS: usize = 160;
+/// So many answers to requests for unknown kinds wait to be sent at most.
+pub(crate) const UNKNOWN_KINDS: usize = 64;
+/// So many questions about proxies wait for an answer on one stream at most.
+pub(crate) const QUESTIONS: usize = 32;
+/// So often a response is judged anew because others wrote what it is about.
+pub(crate) const ATTEMPTS: usize = 8;
+
+/// When global looks at a connection that says nothing, and how long it waits then.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
+/// When a zone does. Pings closer together than 15 s make a plain global close the connection.
+pub(crate) const ZONE_KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long it takes to connect at most.
+pub(crate) const DIALING: Duration = Duration::from_secs(10);
+/// How long a response may be unanswered, and a first request of one of ours, before the stream is
+/// opened anew.
+pub(crate) const SILENCE: Duration = Duration::from_secs(300);
+/// How often a zone asks whether global is there, as long as that does not say.
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
+/// How long global may take to say that it is there.
+pub(crate) const HEALTH: Duration = Duration::from_secs(15);
+/// How long a zone may take to answer a question about a proxy.
+pub(crate) const QUESTION: Duration = Duration::from_secs(12);
+/// How long a zone waits for the proxy.
+pub(crate) const PROXY: Duration = Duration::from_secs(10);
