@@ -6,7 +6,7 @@ use super::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use daemon::Clock;
-use identity::token::{self, Claims, KeySet, Refused, Revocations, UserClaims};
+use identity::token::{self, Accepted, Claims, KeySet, Refused, Revocations, UserClaims};
 use parking_lot::Mutex;
 use resource::{Kind, MeshName, Resource, ResourceKey};
 use std::sync::Arc;
@@ -25,6 +25,9 @@ pub const USER_KEYS: &str = "user-token-signing-key-";
 pub const USER_REVOCATIONS: &str = "user-token-revocations";
 /// What the names of the keys of zone tokens begin with.
 pub const ZONE_KEYS: &str = "zone-token-signing-key-";
+
+/// What the names of all secrets about dataplane tokens begin with.
+pub const DATAPLANE_TOKENS: &str = "dataplane-token-";
 
 /// What the names of the keys of a mesh's dataplane tokens begin with.
 #[must_use]
@@ -126,15 +129,25 @@ impl TokenKeys {
         loaded
     }
 
-    /// Accepts a token, or says why not.
+    /// Accepts a token and says what it claims, or why not.
     pub fn verify<C: Claims>(
         &self,
         reader: &Reader,
         clock: &Clock,
         token: &str,
     ) -> Result<C, Refused> {
+        self.accept(reader, clock, token).map(|accepted| accepted.claims)
+    }
+
+    /// Accepts a token and says all about it, or why not.
+    pub fn accept<C: Claims>(
+        &self,
+        reader: &Reader,
+        clock: &Clock,
+        token: &str,
+    ) -> Result<Accepted<C>, Refused> {
         let loaded = self.now(reader);
-        token::verify(&loaded.keys, token, clock.now(), &loaded.revoked).map(|ok| ok.claims)
+        token::verify(&loaded.keys, token, clock.now(), &loaded.revoked)
     }
 }
 

@@ -3,17 +3,18 @@
 use crate::{
     config::Settings,
     dataplane::Dataplane,
-    envoy::{Envoy, Launch, Socket, System},
+    envoy::{Envoy, Socket, System},
+    numbers::Numbers,
     probe,
     session::{LARGEST_ANSWER, Session, Tls},
-    version,
+    state, version,
     workdir::Workdir,
 };
 use anyhow::{Context, Result, bail};
 use daemon::{Metrics, Ready, Tasks};
-use proto::atoll::proxy::v1::{Address, ControlPlane, Hello, State};
+use proto::atoll::proxy::v1::State;
 use std::{
-    collections::BTreeMap,
+    future::IntoFuture,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,12 +26,13 @@ use tracing::info;
 /// A proxy that is about to run.
 #[derive(Debug)]
 pub struct Bound {
-    settings: Settings,
-    dataplane: Dataplane,
-    workdir: Workdir,
+    pub(crate) settings: Settings,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) workdir: Workdir,
     readiness: TcpListener,
-    dial: Tls,
-    envoy_version: String,
+    pub(crate) dial: Tls,
+    pub(crate) envoy_version: String,
+    pub(crate) names: Option<(dns::Bound, Arc<dns::Records>)>,
 }
 
 /// Reads the Dataplane, takes the working directory and opens the port.
@@ -56,8 +58,16 @@ pub async fn bind(mut settings: Settings) -> Result<Bound> {
     );
     let workdir = Workdir::open(&folder).context("workdir")?;
     let readiness = daemon::listen(settings.readiness.address, "readiness.address").await?;
+    let names = match settings.dns.enabled {
+        true => {
+            let records = Arc::<dns::Records>::default();
+            let config = settings.dns.of_mesh(&dataplane.mesh);
+            Some((dns::bind(&config, records.clone()).await?, records))
+        }
+        false => None,
+    };
     workdir.end_stale().await.context("workdir")?;
-    Ok(Bound { settings, dataplane, workdir, readiness, dial, envoy_version })
+    Ok(Bound { settings, dataplane, workdir, readiness, dial, envoy_version, names })
 }
 
 fn read(settings: &Settings) -> Result<Dataplane> {
@@ -91,8 +101,9 @@ impl Bound {
             readiness = %self.readiness()?,
             "proxy starting"
         );
-        let mut tasks = Tasks::default();
-        let (ready, metrics) = (Ready::new(shutdown.clone()), Metrics::default());
+        let (mut tasks, stop) = (Tasks::default(), || shutdown.clone());
+        let (ready, metrics) = (Ready::new(stop()), Metrics::default());
+        let numbers = Numbers::new(&metrics);
         let (configures, configured) = watch::channel(false);
         let (connects, connected) = watch::channel(false);
         let (serves, serving) = watch::channel(false);
@@ -111,8 +122,9 @@ impl Bound {
             configured: configures,
             connected: connects,
             admin: Arc::new(admin.clone()),
+            records: self.names.as_ref().map(|(_, records)| records.clone()),
         };
-        let (leave, left) = (shutdown.clone(), gone.clone());
+        let (leave, left) = (stop(), gone.clone());
         tasks.spawn("proxy.session", async move {
             session.run(leave).await;
             // Not before the control plane knows: nobody shall be sent to an Envoy that drains.
@@ -125,145 +137,28 @@ impl Bound {
             launch: self.launch(),
             workdir: self.workdir.clone(),
             drain: self.settings.envoy.drain_time,
+            starts: numbers.starts.clone(),
         };
         tasks.spawn("proxy.envoy", async move { Ok(envoy.run(configured, serves, gone).await?) });
-        let until = shutdown.clone();
-        let told = serving.clone();
-        tasks.spawn("proxy.state", async move {
-            until.run_until_cancelled_owned(tell(told, inbounds, tells)).await;
-            Ok(())
-        });
-        let probes = self.dataplane.probes.clone();
-        let until = shutdown.clone();
-        tasks.spawn("proxy.probes", async move {
-            let all = probes.iter().map(|(name, probe)| {
-                let alive = |alive| probe::set(&probed, name, alive);
-                probe::run(name, probe, &probe::Network, alive)
-            });
-            let all = async {
-                futures::future::join_all(all).await;
-                // There may be none.
-                std::future::pending::<()>().await;
-            };
-            until.run_until_cancelled(all).await;
-            Ok(())
-        });
-        let until = shutdown.clone();
-        let guarded = guard(ready.clone(), connected, serving);
-        tasks.spawn("proxy.ready", async move {
-            until.run_until_cancelled_owned(guarded).await;
-            Ok(())
-        });
+        tasks.spawn("proxy.state", until(stop(), state::tell(serving.clone(), inbounds, tells)));
+        tasks.spawn("proxy.probes", until(stop(), probe::all(self.dataplane.probes, probed)));
+        let shown = state::show(ready.clone(), numbers, connected, serving);
+        tasks.spawn("proxy.ready", until(stop(), shown));
+        if let Some((names, _)) = self.names {
+            let stop = stop();
+            tasks.spawn("proxy.dns", async move { Ok(names.run(stop).await?) });
+        }
         let router = daemon::admin::router(ready, metrics);
-        let until = shutdown.clone();
-        let listener = self.readiness;
-        tasks.spawn("proxy.readiness", async move {
-            let serve = axum::serve(listener, router);
-            Ok(serve.with_graceful_shutdown(until.cancelled_owned()).await?)
-        });
+        let serve = axum::serve(self.readiness, router)
+            .with_graceful_shutdown(stop().cancelled_owned())
+            .into_future();
+        tasks.spawn("proxy.readiness", async move { Ok(serve.await?) });
         Ok(tasks.run(shutdown).await?)
     }
-
-    /// Applications are dead until they answered.
-    fn unprobed(&self) -> BTreeMap<String, bool> {
-        self.dataplane.probes.keys().map(|name| (name.clone(), false)).collect()
-    }
-
-    fn hello(&self) -> Hello {
-        let target = &self.dial.target;
-        Hello {
-            mesh: self.dataplane.mesh.clone(),
-            name: self.dataplane.name.clone(),
-            dataplane: self.dataplane.json.clone(),
-            binds_vips: self.settings.bind_vips,
-            advertised: self.settings.advertised.as_ref().map(|advertised| Address {
-                host: advertised.address.clone(),
-                port: advertised.port.into(),
-            }),
-            version: env!("CARGO_PKG_VERSION").into(),
-            envoy_version: self.envoy_version.clone(),
-            wants_records: false,
-            state: None,
-            instance: uuid::Uuid::new_v4().to_string(),
-            control_plane: Some(ControlPlane {
-                address: Some(Address { host: target.host.clone(), port: target.port.into() }),
-                server_name: target.server_name.clone(),
-                ca: self.dial.ca.clone(),
-            }),
-        }
-    }
-
-    fn launch(&self) -> Launch {
-        let envoy = &self.settings.envoy;
-        let mut arguments = vec![
-            "-c".into(),
-            self.workdir.bootstrap().to_string_lossy().into_owned(),
-            "--disable-hot-restart".into(),
-            "--drain-strategy".into(),
-            "immediate".into(),
-            "--drain-time-s".into(),
-            envoy.drain_time.as_secs().max(1).to_string(),
-            "--log-level".into(),
-            envoy.log_level.clone(),
-        ];
-        if let Some(concurrency) = envoy.concurrency {
-            arguments.extend(["--concurrency".into(), concurrency.to_string()]);
-        }
-        Launch {
-            program: envoy.path.clone(),
-            arguments,
-            folder: self.workdir.path().to_owned(),
-            log: envoy.log_file.as_ref().map(PathBuf::from),
-        }
-    }
 }
 
-/// Puts together what the control plane is told.
-async fn tell(
-    mut serving: watch::Receiver<bool>,
-    mut inbounds: watch::Receiver<BTreeMap<String, bool>>,
-    state: watch::Sender<State>,
-) {
-    loop {
-        let now = State {
-            ready: *serving.borrow_and_update(),
-            inbounds: inbounds.borrow_and_update().clone(),
-        };
-        state.send_if_modified(|state| {
-            let changed = *state != now;
-            *state = now;
-            changed
-        });
-        let changed = tokio::select! {
-            biased;
-            changed = serving.changed() => changed,
-            changed = inbounds.changed() => changed,
-        };
-        // The process ends.
-        if changed.is_err() {
-            return;
-        }
-    }
-}
-
-/// Ready while Envoy serves, and had a session once: a control plane that is away takes nothing
-/// away from the application.
-async fn guard(
-    ready: Ready,
-    mut connected: watch::Receiver<bool>,
-    mut serving: watch::Receiver<bool>,
-) {
-    let mut envoy = Some(ready.guard("envoy"));
-    let session = ready.guard("session");
-    if connected.wait_for(|connected| *connected).await.is_err() {
-        return;
-    }
-    drop(session);
-    loop {
-        let serves = *serving.borrow_and_update();
-        envoy = if serves { None } else { envoy.or_else(|| Some(ready.guard("envoy"))) };
-        if serving.changed().await.is_err() {
-            return;
-        }
-    }
+/// Runs a part that has no end of its own.
+async fn until(stop: CancellationToken, part: impl Future<Output = ()>) -> Result<()> {
+    stop.run_until_cancelled(part).await;
+    Ok(())
 }

@@ -127,6 +127,49 @@ impl Default for Readiness {
     }
 }
 
+/// How the names of the mesh are answered beside the application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Dns {
+    /// Whether they are.
+    pub enabled: bool,
+    /// Where queries come in, by UDP and TCP.
+    pub listen: SocketAddr,
+    /// The names below these are answered here, and nowhere else.
+    pub apexes: Vec<String>,
+    /// Who is asked about all other names. If there is nobody, those whom the system asks.
+    pub upstreams: Vec<String>,
+    /// How long one of them may take.
+    #[serde(with = "daemon::duration")]
+    pub upstream_timeout: Duration,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        let dns::Config { listen, apexes, upstreams, upstream_timeout, .. } =
+            dns::Config::default();
+        Self { enabled: false, listen, apexes, upstreams, upstream_timeout }
+    }
+}
+
+impl Dns {
+    /// As the server of names has it.
+    pub(crate) fn of_mesh(&self, mesh: &str) -> dns::Config {
+        dns::Config {
+            listen: self.listen,
+            mesh: mesh.to_owned(),
+            apexes: self.apexes.clone(),
+            upstreams: self.upstreams.clone(),
+            upstream_timeout: self.upstream_timeout,
+        }
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        // The Dataplane says which mesh it is.
+        self.of_mesh("default").check(problems);
+    }
+}
+
 /// Where other zones reach a zone ingress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -158,6 +201,8 @@ pub struct Settings {
     pub workdir: Option<String>,
     /// Where it says whether it is ready.
     pub readiness: Readiness,
+    /// Its server of names.
+    pub dns: Dns,
 }
 
 impl Settings {
@@ -180,6 +225,7 @@ impl Settings {
             problems.add("advertised.address", "must be set");
         }
         problems.at("envoy", |problems| self.envoy.check(problems));
+        problems.at("dns", |problems| self.dns.check(problems));
     }
 
     /// How long the process may take to stop.

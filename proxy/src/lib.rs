@@ -1,11 +1,15 @@
 //! Runs one Envoy: session with its zone, bootstrap, supervision, drain, probes.
 
 mod app;
+mod begin;
 pub mod config;
 mod dataplane;
 pub mod envoy;
+mod numbers;
 mod probe;
+mod records;
 mod session;
+mod state;
 mod version;
 mod workdir;
 

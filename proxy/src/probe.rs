@@ -1,6 +1,6 @@
 //! Asks the application behind an inbound whether it is there.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, time::Duration};
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -52,6 +52,9 @@ impl Health {
     }
 }
 
+/// By the name of an inbound: whether the application behind it lives.
+pub(crate) type Believed = BTreeMap<String, bool>;
+
 /// Opens connections to applications.
 pub(crate) trait Connect: Send + Sync {
     /// Whether `address` accepts a connection.
@@ -90,15 +93,19 @@ pub(crate) async fn run(
     }
 }
 
-/// Sets one inbound in what is told to the control plane.
-pub(crate) fn set(
-    inbounds: &watch::Sender<std::collections::BTreeMap<String, bool>>,
-    name: &str,
-    alive: bool,
-) {
-    inbounds.send_modify(|inbounds| {
-        inbounds.insert(name.to_owned(), alive);
+/// Asks behind all inbounds, forever, and keeps what is believed in `believed`.
+pub(crate) async fn all(probes: BTreeMap<String, Probe>, believed: watch::Sender<Believed>) {
+    let each = probes.iter().map(|(name, probe)| {
+        let alive = |alive| {
+            believed.send_modify(|believed| {
+                believed.insert(name.clone(), alive);
+            });
+        };
+        run(name, probe, &Network, alive)
     });
+    futures::future::join_all(each).await;
+    // There may be none.
+    std::future::pending().await
 }
 
 #[cfg(test)]

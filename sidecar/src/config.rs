@@ -3,7 +3,7 @@
 use daemon::{Log, config::Problems};
 use proxy::{
     Settings,
-    config::{EnvoySettings, Readiness, Zone},
+    config::{Dns, EnvoySettings, Readiness, Zone},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub struct Config {
     pub workdir: Option<String>,
     /// Where it says whether it is ready.
     pub readiness: Readiness,
+    /// The names of the mesh, answered beside the application.
+    pub dns: Dns,
 }
 
 impl Config {
@@ -45,6 +47,7 @@ impl Config {
             envoy: self.envoy.clone(),
             workdir: self.workdir.clone(),
             readiness: self.readiness.clone(),
+            dns: self.dns.clone(),
         }
     }
 }

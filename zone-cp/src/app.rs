@@ -87,7 +87,7 @@ impl Bound {
         drop(store_guard);
         let (issuer, renewed) = Issuer::new(parts.clock.clone());
         let (meshes, names) = (parts.meshes(&issuer)?, Arc::new(Names::default()));
-        let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names)?;
+        let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names, &metrics)?;
         let known = parts.join(&mut tasks, dataplanes.questions(), kds_guard)?;
 
         tasks.spawn("identities", parts.identities(&issuer)?);

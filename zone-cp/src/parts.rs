@@ -127,6 +127,7 @@ impl Parts {
         meshes: reconcile::Meshes,
         issuer: Issuer,
         names: &Arc<Names>,
+        metrics: &Metrics,
     ) -> Result<Dataplanes<Local>> {
         let parts = dataplanes::Parts {
             store: self.store.clone(),
@@ -136,6 +137,7 @@ impl Parts {
             meshes,
             issuer,
             names: names.clone(),
+            metrics: metrics.clone(),
             clock: self.clock.clone(),
         };
         Ok(Dataplanes::new(parts, self.stop.clone())?)

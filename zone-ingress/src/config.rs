@@ -3,7 +3,7 @@
 use daemon::{Log, config::Problems};
 use proxy::{
     Settings,
-    config::{Advertised, EnvoySettings, Readiness, Zone},
+    config::{Advertised, Dns, EnvoySettings, Readiness, Zone},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,6 +45,7 @@ impl Config {
             envoy: self.envoy.clone(),
             workdir: self.workdir.clone(),
             readiness: self.readiness.clone(),
+            dns: Dns::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) use self::process::send;
 
 use self::supervisor::{Action, Event, Supervisor};
 use crate::workdir::{Workdir, WorkdirError};
+use prometheus_client::metrics::counter::Counter;
 use std::time::Duration;
 use tokio::{
     sync::watch,
@@ -31,6 +32,8 @@ pub(crate) struct Envoy<R, A> {
     pub(crate) workdir: Workdir,
     /// What it has to lose its connections.
     pub(crate) drain: Duration,
+    /// Counts its starts.
+    pub(crate) starts: Counter,
 }
 
 impl<R: Runner, A: Admin> Envoy<R, A> {
@@ -87,6 +90,7 @@ impl<R: Runner, A: Admin> Envoy<R, A> {
             Action::Start => match self.runner.start(&self.launch) {
                 Ok(started) => {
                     info!(pid = started.id(), "envoy started");
+                    self.starts.inc();
                     self.workdir.remember_process(started.id())?;
                     *process = Some(started);
                     None

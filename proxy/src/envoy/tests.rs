@@ -107,6 +107,7 @@ impl Running {
             launch,
             workdir,
             drain: Duration::from_secs(10),
+            starts: Counter::default(),
         };
         let (configured, is_configured) = watch::channel(false);
         let (shows, ready) = watch::channel(false);

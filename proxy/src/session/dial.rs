@@ -51,3 +51,70 @@ impl Dial for Tls {
         Ok(endpoint.connect_with_connector(connector).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::Clock;
+    use identity::tls::{ServerTls, TlsConfig, TlsListener};
+    use std::time::Duration;
+    use tokio::{net::TcpListener, time::timeout};
+
+    /// A control plane that proves the name `localhost` by an authority of its own.
+    async fn control_plane(folder: &Path) -> (TlsListener, Zone) {
+        let tls = ServerTls::open("tls", &TlsConfig::default(), folder, Clock::system()).unwrap();
+        let ca_file = tls.ca_file().unwrap().to_string_lossy().into_owned();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let address = format!("https://127.0.0.1:{port}");
+        let zone = Zone { address, ca_file, server_name: Some("localhost".into()) };
+        (TlsListener::new(tcp, Arc::new(tls), Alpn::Http), zone)
+    }
+
+    async fn dial(listener: &mut TlsListener, zone: &Zone) -> Result<Channel, String> {
+        let dialler = Tls::new(zone).unwrap();
+        let dial = async { dialler.dial().await.map_err(|error| error.to_string()) };
+        // Accepts until the client has made up its mind.
+        let accept = async {
+            let mut accepted = Vec::new();
+            loop {
+                accepted.push(listener.accept().await);
+            }
+        };
+        let both = Box::pin(async {
+            tokio::select! {
+                biased;
+                dialled = dial => dialled,
+                endless = accept => endless,
+            }
+        });
+        timeout(Duration::from_secs(20), both).await.expect("in time")
+    }
+
+    #[tokio::test]
+    async fn a_control_plane_must_prove_its_name() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut listener, zone) = control_plane(one.path()).await;
+        let (_, other) = control_plane(two.path()).await;
+        assert!(dial(&mut listener, &zone).await.is_ok());
+
+        let stranger = Zone { ca_file: other.ca_file, ..zone.clone() };
+        let refused = dial(&mut listener, &stranger).await.unwrap_err();
+        assert!(refused.contains("invalid peer certificate"), "{refused}");
+        let misnamed = Zone { server_name: Some("zone.example".into()), ..zone };
+        let refused = dial(&mut listener, &misnamed).await.unwrap_err();
+        assert!(refused.contains("not valid for name"), "{refused}");
+    }
+
+    #[test]
+    fn without_an_authority_there_is_no_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("ca.crt");
+        std::fs::write(&empty, "").unwrap();
+        for ca_file in [empty.to_string_lossy().into_owned(), "/nowhere/ca.crt".into()] {
+            let error =
+                Tls::new(&Zone { ca_file: ca_file.clone(), ..Zone::default() }).unwrap_err();
+            assert_eq!(error.to_string(), format!("zone.caFile: {ca_file}"));
+        }
+    }
+}

@@ -8,12 +8,14 @@ pub(crate) use self::dial::Tls;
 
 use crate::{
     envoy::{Admin, What},
+    records,
     workdir::{Workdir, WorkdirError},
 };
 use daemon::Backoff;
 use proto::atoll::proxy::v1::{
-    AdminAnswer, AdminRequest, FromProxy, Hello, Leaving, Pong, State, ToProxy, Token, Welcome,
-    admin_answer, admin_request, from_proxy, proxies_client::ProxiesClient, to_proxy,
+    AdminAnswer, AdminRequest, FromProxy, Hello, Leaving, Pong, RecordsTaken, State, ToProxy,
+    Token, Welcome, admin_answer, admin_request, from_proxy, proxies_client::ProxiesClient,
+    to_proxy,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -102,6 +104,8 @@ pub(crate) struct Session<D, A> {
     /// Whether there is a session.
     pub(crate) connected: watch::Sender<bool>,
     pub(crate) admin: Arc<A>,
+    /// Set if names are answered here.
+    pub(crate) records: Option<Arc<dns::Records>>,
 }
 
 impl<D: Dial, A: Admin> Session<D, A> {
@@ -233,7 +237,13 @@ impl<D: Dial, A: Admin> Session<D, A> {
                         let admin = self.admin.clone();
                         answers.spawn(async move { ask(&*admin, request).await });
                     }
-                    to_proxy::Message::Records(records) => debug!(records.nonce, "records not asked for"),
+                    to_proxy::Message::Records(message) => {
+                        let nonce = message.nonce;
+                        if let Some(records) = &self.records {
+                            records::apply(records, message);
+                        }
+                        put(&to_peer, from_proxy::Message::RecordsTaken(RecordsTaken { nonce }))?;
+                    }
                 },
                 // One that panicked has no answer.
                 Some(answer) = answers.join_next(), if !answers.is_empty() => {

@@ -5,7 +5,7 @@ use crate::envoy::AdminError;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use proto::atoll::proxy::v1::{
-    Ping, Problems, Token,
+    Ping, Problems, Record, Records, RecordsTaken, Token,
     proxies_server::{Proxies, ProxiesServer},
 };
 use std::{collections::BTreeMap, pin::Pin};
@@ -111,6 +111,7 @@ struct World {
     configured: watch::Receiver<bool>,
     connected: watch::Receiver<bool>,
     leave: CancellationToken,
+    records: Arc<dns::Records>,
     folder: tempfile::TempDir,
     tasks: JoinSet<&'static str>,
 }
@@ -124,6 +125,7 @@ impl World {
         let (state, states) = watch::channel(State::default());
         let (configures, configured) = watch::channel(false);
         let (connects, connected) = watch::channel(false);
+        let records = Arc::<dns::Records>::default();
         let session = Session {
             dial: Pipes(dialled),
             hello: Hello { mesh: "shop".into(), name: "web-1".into(), ..Hello::default() },
@@ -134,6 +136,7 @@ impl World {
             configured: configures,
             connected: connects,
             admin: Arc::new(Echo),
+            records: Some(records.clone()),
         };
         let leave = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -150,7 +153,7 @@ impl World {
             server.serve_with_incoming(incoming).await.unwrap();
             "server"
         });
-        Self { sessions, state, configured, connected, leave, folder, tasks }
+        Self { sessions, state, configured, connected, leave, records, folder, tasks }
     }
 
     async fn session(&mut self) -> Seen {
@@ -280,4 +283,20 @@ async fn a_welcome_that_names_a_file_elsewhere_is_refused() {
     assert!(!*world.configured.borrow());
     again.welcome().await;
     world.connected(true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_are_taken_and_outlive_the_session() {
+    let mut world = World::new();
+    let mut session = world.session().await;
+    session.welcome().await;
+    let cart = Record { name: "cart.svc.mesh.local.".into(), addresses: vec!["241.0.0.1".into()] };
+    let records = Records { nonce: 7, complete: true, upserts: vec![cart], removals: Vec::new() };
+    session.send(to_proxy::Message::Records(records)).await;
+    let taken = from_proxy::Message::RecordsTaken(RecordsTaken { nonce: 7 });
+    assert_eq!(session.next().await, Some(taken));
+    assert_eq!(world.records.len(), 1);
+    drop(session);
+    world.connected(false).await;
+    assert_eq!(world.records.len(), 1, "a control plane that is away takes no name away");
 }

@@ -61,6 +61,7 @@ pub(super) async fn serve(
     tokio::select! {
         biased;
         () = desk.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
+        error = desk.tokens.end_of(&bearer) => Err(Status::unauthenticated(error.to_string())),
         ended = served => Ok(ended?),
     }
 }

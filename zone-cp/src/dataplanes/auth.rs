@@ -4,6 +4,7 @@ use api::keys::TokenKeys;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use daemon::Clock;
 use identity::token::{DataplaneClaims, DataplaneFacts, Refused};
+use jiff::Timestamp;
 use kinds::dataplane::Dataplane;
 use parking_lot::Mutex;
 use proto::kuma::mesh::v1alpha1::dataplane::networking::listener;
@@ -11,6 +12,7 @@ use resource::{Labels, MeshName, ResourceKey, label};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 use store::{Kinds, view::Reader};
+use tokio::sync::watch;
 
 /// A longer credential is none.
 const LONGEST: usize = 16 << 10;
@@ -50,6 +52,8 @@ pub(super) struct Bearer {
     pub(super) claims: DataplaneClaims,
     /// As it came.
     pub(super) token: Arc<str>,
+    /// It is none from then on.
+    pub(super) expires: Timestamp,
 }
 
 /// The tokens of all meshes.
@@ -60,11 +64,34 @@ pub(super) struct Tokens {
     clock: Clock,
     /// Reading a key takes longer than verifying with it.
     keys: Mutex<BTreeMap<MeshName, Arc<TokenKeys>>>,
+    /// Keys or lists of revoked tokens are others now.
+    changed: watch::Sender<()>,
 }
 
 impl Tokens {
     pub(super) fn new(kinds: Arc<Kinds>, reader: Reader, clock: Clock) -> Self {
-        Self { kinds, reader, clock, keys: Mutex::default() }
+        let (keys, changed) = (Mutex::default(), watch::Sender::new(()));
+        Self { kinds, reader, clock, keys, changed }
+    }
+
+    /// Every token that is in use is looked at again.
+    pub(super) fn look_again(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Waits until the token of `bearer` is good no more, and says why. Cancel safe.
+    pub(super) async fn end_of(&self, bearer: &Bearer) -> Unauthenticated {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let Err(error) = self.accept(bearer.token.as_bytes()) {
+                return error;
+            }
+            tokio::select! {
+                biased;
+                () = self.clock.sleep_until(bearer.expires) => {}
+                changed = changed.changed() => changed.expect("the sender is held here"),
+            }
+        }
     }
 
     /// Accepts what stands in `authorization`: a token, with `Bearer` before it or without.
@@ -77,8 +104,9 @@ impl Tokens {
         // Only to know whose keys to ask. It counts once they have signed it.
         let mesh = claimed_mesh(token).ok_or(Unauthenticated::NoMesh)?;
         let keys = self.of(&mesh).ok_or_else(|| Unauthenticated::NoKeys(mesh.clone()))?;
-        let claims = keys.verify::<DataplaneClaims>(&self.reader, &self.clock, token)?;
-        Ok(Bearer { mesh, claims, token: token.into() })
+        let accepted = keys.accept::<DataplaneClaims>(&self.reader, &self.clock, token)?;
+        let (claims, expires) = (accepted.claims, accepted.expires);
+        Ok(Bearer { mesh, claims, token: token.into(), expires })
     }
 
     /// `None` if the mesh has no keys: it may be a name that somebody made up.

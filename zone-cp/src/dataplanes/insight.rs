@@ -163,7 +163,7 @@ fn mtls(before: Option<&Mtls>, certificate: &Certificate) -> Mtls {
             (None, before) => before.map_or(0, |b| b.certificate_regenerations).saturating_add(1),
         },
         issued_backend: certificate.identity.clone(),
-        supported_backends: vec![certificate.identity.clone()],
+        supported_backends: Vec::new(),
     }
 }
 

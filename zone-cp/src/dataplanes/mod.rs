@@ -27,11 +27,12 @@ pub use self::{place::NoKind, questions::Questions};
 use self::{
     auth::Tokens,
     desk::Desk,
+    life::Numbers,
     place::{Ids, Shelf},
     registry::Registry,
 };
 use crate::{identities::Issuer, names::Names, reconcile::Meshes};
-use daemon::Clock;
+use daemon::{Clock, Metrics};
 use identity::tls::TlsListener;
 use kinds::labels::Place;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct Parts<B> {
     pub issuer: Issuer,
     /// What their DNS answers.
     pub names: Arc<Names>,
+    /// Where their numbers are published.
+    pub metrics: Metrics,
     /// The time.
     pub clock: Clock,
 }
@@ -64,18 +67,19 @@ pub struct Parts<B> {
 pub struct Dataplanes<B> {
     store: B,
     desk: Arc<Desk>,
+    numbers: Numbers,
 }
 
 impl<B: Backend + Clone + 'static> Dataplanes<B> {
     /// None are connected yet. `stop` ends all of it.
     pub fn new(parts: Parts<B>, stop: CancellationToken) -> Result<Self, NoKind> {
-        let Parts { store, kinds, place, instance, meshes, issuer, names, clock } = parts;
+        let Parts { store, kinds, place, instance, meshes, issuer, names, metrics, clock } = parts;
         let (reader, ids) = (store.reader(), Ids::of(&kinds)?);
         let tokens = Tokens::new(kinds.clone(), reader.clone(), clock.clone());
         let shelf = Shelf { reader, ids, place, peer: kinds.peer };
         let registry = Arc::new(Registry::new(shelf, clock, instance, issuer.clone()));
         let desk = Arc::new(Desk { registry, tokens, meshes, issuer, names, stop });
-        Ok(Self { store, desk })
+        Ok(Self { store, desk, numbers: Numbers::new(&metrics) })
     }
 
     /// Answers questions about their Envoys.
@@ -91,8 +95,6 @@ impl<B: Backend + Clone + 'static> Dataplanes<B> {
 
     /// Writes down what becomes of them, until the stop. Holds the store no longer.
     pub async fn keep(self) -> anyhow::Result<()> {
-        let Self { store, desk } = self;
-        let (registry, meshes) = (desk.registry.clone(), desk.meshes.clone());
-        Ok(life::run(registry, meshes, store, desk.stop.clone()).await?)
+        Ok(life::run(self.desk, self.store, self.numbers).await?)
     }
 }

@@ -1,6 +1,8 @@
 //! The zone's store as this part uses it.
 
-use kinds::{dataplane, dataplane_insight, labels::Place, mesh, mesh_zone_address};
+use kinds::{
+    dataplane, dataplane_insight, global_secret, labels::Place, mesh, mesh_zone_address, secret,
+};
 use resource::{Kind, Labels, RejectedSpec, Resource, ResourceKey, Spec, label};
 use std::sync::Arc;
 use store::{
@@ -18,6 +20,8 @@ pub(super) struct Ids {
     pub(super) dataplane: KindId,
     pub(super) insight: KindId,
     pub(super) address: KindId,
+    pub(super) secret: KindId,
+    pub(super) global_secret: KindId,
 }
 
 /// A kind that is needed is not kept in the store.
@@ -33,6 +37,8 @@ impl Ids {
             dataplane: id(dataplane::KIND)?,
             insight: id(dataplane_insight::KIND)?,
             address: id(mesh_zone_address::KIND)?,
+            secret: id(secret::KIND)?,
+            global_secret: id(global_secret::KIND)?,
         })
     }
 }

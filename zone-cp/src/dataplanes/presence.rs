@@ -39,6 +39,15 @@ pub(super) struct Due {
     pub(super) held: Option<Held>,
 }
 
+/// How many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Crowd {
+    pub(super) here: usize,
+    pub(super) away: usize,
+    /// Nobody is withdrawn for now.
+    pub(super) held: bool,
+}
+
 /// Most proxies are away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
@@ -136,6 +145,11 @@ impl Presence {
         }
         self.away -= withdraw.len();
         Due { withdraw, held: None }
+    }
+
+    pub(super) fn crowd(&self) -> Crowd {
+        let (away, held) = (self.away, self.held);
+        Crowd { here: self.proxies.len() - away, away, held }
     }
 
     fn due_at(&self, place: &Place) -> Option<Instant> {

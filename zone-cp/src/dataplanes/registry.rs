@@ -4,7 +4,7 @@ use super::{
     insight::{Certificate, Versions},
     limits,
     place::{Shelf, is_ours},
-    presence::{Held, Presence},
+    presence::{Crowd, Held, Presence},
     proxy::{ConnectionId, Ping, Proxy, Question, Sent, Session, Taken},
 };
 use crate::identities::Issuer;
@@ -313,6 +313,11 @@ impl Registry {
     pub(super) fn questions(&self, key: &ResourceKey) -> Option<mpsc::Sender<Question>> {
         let inner = self.state.lock();
         Some(inner.proxies.get(key)?.session.as_ref()?.questions.clone())
+    }
+
+    /// How many proxies there are.
+    pub(super) fn crowd(&self) -> Crowd {
+        self.state.lock().presence.crowd()
     }
 
     /// How many proxies are here.

@@ -83,6 +83,7 @@ pub(super) async fn serve(
         biased;
         () = desk.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
         () = replaced.cancelled() => Err(Status::aborted("another session of this Dataplane began")),
+        error = desk.tokens.end_of(&bearer) => Err(Status::unauthenticated(error.to_string())),
         ended = talk.run(&mut messages) => ended,
     }
 }

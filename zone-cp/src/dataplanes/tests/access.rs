@@ -5,13 +5,18 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use http_body_util::BodyExt;
 use identity::token::DataplaneClaims;
 use kinds::{dataplane, global_secret, secret};
 use proto::atoll::proxy::v1::{Address, Hello, Leaving, from_proxy};
 use resource::{AnySpec, Kind, Labels, Peer, ResourceKey};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 use tower::ServiceExt;
 
@@ -123,27 +128,45 @@ async fn a_dataplane_is_not_taken_over_by_claiming_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revoked_token_is_refused_wherever_the_list_is() {
+async fn a_token_that_is_revoked_ends_what_it_began_wherever_the_list_is() {
     for (kind, of_mesh) in [(secret::KIND, true), (global_secret::KIND, false)] {
         let world = World::new().await;
-        let token = token(&claims());
-        let accepted = world.dataplanes.desk.tokens.accept(token.as_bytes());
-        assert!(accepted.is_ok(), "{accepted:?}");
-        let body = token.split('.').nth(1).unwrap();
-        let body = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, body);
-        let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
-        let list = format!("other, {} ,third", body["jti"].as_str().unwrap());
+        let (revoked, good) = (token(&claims()), token(&claims()));
+        let mut ended = world.session(&revoked, hello(&web("web-1"))).await.unwrap();
+        let mut stays = world.session(&good, hello(&web("web-2"))).await.unwrap();
+
+        let list = format!("other, {} ,third", jti(&revoked));
         let name = "dataplane-token-revocations-shop";
         let key = if of_mesh { key(name) } else { ResourceKey::global(name) };
         world.put(kind, secret_row(kind, key, &list)).await;
-        let (code, text) = world.refusal(&token, hello(&web("web-1"))).await;
-        assert_eq!(code, Code::Unauthenticated);
-        assert!(text.ends_with("is revoked"), "{text}");
+        let why = ended.next().await.unwrap_err();
+        assert_eq!(why.code(), Code::Unauthenticated);
+        assert!(why.message().ends_with("is revoked"), "{why}");
+        let (code, text) = world.refusal(&revoked, hello(&web("web-1"))).await;
+        assert_eq!((code, text.as_str()), (Code::Unauthenticated, why.message()));
+        let other = timeout(Duration::from_secs(60), stays.stream.message()).await;
+        assert!(other.is_err(), "the token of another proxy is still good: {other:?}");
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_is_good_until_it_expires() {
+    let world = World::new().await;
+    let began = Instant::now();
+    let mut session = world.session(&token(&claims()), hello(&web("web-1"))).await.unwrap();
+    let ended = timeout(Duration::from_secs(7200), session.stream.message()).await.unwrap();
+    assert_eq!(ended.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(began.elapsed().as_secs() / 60, 59);
+}
+
+fn jti(token: &str) -> String {
+    let body = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    body["jti"].as_str().unwrap().to_owned()
+}
+
 fn secret_row(kind: Kind, key: ResourceKey, text: &str) -> resource::Resource {
-    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    let encoded = STANDARD.encode(text);
     let spec: AnySpec = kind.from_json(json!({ "data": encoded })).unwrap();
     let bytes = kind.encode(&spec).unwrap();
     kind.resource(key, Labels::default(), bytes, "".into(), Peer::Global).unwrap()
@@ -230,6 +253,7 @@ fn who_shows_a_workload_must_be_bound_to_it() {
         mesh: "shop".parse().unwrap(),
         claims,
         token: "".into(),
+        expires: jiff::Timestamp::MAX,
     };
     let wanted = Wanted { key: &key, labels: &labels, spec: &spec };
     let unbound = bearer(DataplaneClaims { workload: String::new(), ..claims() });
@@ -238,5 +262,4 @@ fn who_shows_a_workload_must_be_bound_to_it() {
     assert_eq!(bearer(claims()).may_be(&wanted, None, true), Ok(()));
     let unnamed = Wanted { labels: &none, ..wanted };
     assert_eq!(unbound.may_be(&unnamed, None, true), Err(Forbidden::NoWorkload(key.clone())));
-    let _shared = Arc::new(bearer(claims()));
 }

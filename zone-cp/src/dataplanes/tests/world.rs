@@ -2,7 +2,7 @@
 
 use super::super::{Dataplanes, Parts, server};
 use crate::{identities::Issuer, names::Names, reconcile::Meshes};
-use daemon::{Clock, Ready};
+use daemon::{Clock, Metrics, Ready};
 use hyper_util::rt::TokioIo;
 use identity::token::{self, DataplaneClaims, KeySet, SigningKey};
 use jiff::Timestamp;
@@ -144,6 +144,7 @@ impl World {
             meshes: meshes.clone(),
             issuer,
             names: Arc::new(Names::default()),
+            metrics: Metrics::default(),
             clock: clock.clone(),
         };
         let dataplanes = Dataplanes::new(parts, stop.clone()).unwrap();
