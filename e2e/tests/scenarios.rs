@@ -124,6 +124,16 @@ impl Global {
     }
 }
 
+fn timeout(name: &str) -> serde_json::Value {
+    json!({
+        "type": "MeshTimeout", "mesh": "default", "name": name,
+        "spec": { "to": [{
+            "targetRef": { "kind": "Mesh" },
+            "default": { "connectionTimeout": "1s" },
+        }] },
+    })
+}
+
 /// Every write that was answered is there after the process was killed in the middle of others.
 fn what_was_acknowledged_survives_kill_9() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -136,14 +146,8 @@ fn what_was_acknowledged_survives_kill_9() -> Result<()> {
             let mut acknowledged = Vec::new();
             for n in 0.. {
                 let name = format!("t-{n}");
-                let body = json!({
-                    "type": "MeshTimeout", "mesh": "default", "name": name,
-                    "spec": { "to": [{
-                        "targetRef": { "kind": "Mesh" },
-                        "default": { "connectionTimeout": "1s" },
-                    }] },
-                });
-                let put = client.put(format!("{url}/{name}")).bearer_auth(&token).json(&body);
+                let put =
+                    client.put(format!("{url}/{name}")).bearer_auth(&token).json(&timeout(&name));
                 match put.send() {
                     Ok(answer) if answer.status().is_success() => acknowledged.push(name),
                     Ok(answer) => return Err(anyhow::anyhow!("{}", answer.status())),
@@ -295,15 +299,8 @@ impl East {
 }
 
 fn put_timeout(global: &Global, name: &str) -> Result<()> {
-    let body = json!({
-        "type": "MeshTimeout", "mesh": "default", "name": name,
-        "spec": { "to": [{
-            "targetRef": { "kind": "Mesh" },
-            "default": { "connectionTimeout": "1s" },
-        }] },
-    });
     let put = global.client.put(global.url(&format!("/meshes/default/meshtimeouts/{name}")));
-    put.bearer_auth(global.token()?).json(&body).send()?.error_for_status()?;
+    put.bearer_auth(global.token()?).json(&timeout(name)).send()?.error_for_status()?;
     Ok(())
 }
 
