@@ -1,8 +1,13 @@
-//! The parts of end-to-end tests: network namespaces, processes, peers.
+//! The parts of end-to-end tests: network namespaces, processes, control planes, peers.
 //!
 //! Here, and only here, a test waits for the outside world by looking again ([`wait`]).
 
+pub mod control_plane;
+pub mod lab;
 pub mod namespace;
 pub mod peer;
 pub mod process;
 pub mod wait;
+
+/// How long anything may take.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

@@ -6,7 +6,9 @@
 use crate::process::run;
 use anyhow::{Context, Result};
 use std::{
+    fs,
     net::Ipv4Addr,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU16, Ordering},
 };
 
@@ -37,6 +39,21 @@ pub struct Host {
     pub address: Ipv4Addr,
 }
 
+impl Host {
+    /// Lets the resolver of programs that are started here ask `server`.
+    pub fn resolve_at(&self, server: Ipv4Addr) -> Result<()> {
+        let folder = resolver(&self.namespace);
+        fs::create_dir_all(&folder)?;
+        let text = format!("nameserver {server}\noptions timeout:1 attempts:2\n");
+        Ok(fs::write(folder.join("resolv.conf"), text)?)
+    }
+}
+
+/// Where `ip netns exec` finds the files that it mounts over those of `/etc`.
+fn resolver(namespace: &str) -> PathBuf {
+    Path::new("/etc/netns").join(namespace)
+}
+
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
 impl Network {
@@ -53,13 +70,15 @@ impl Network {
     fn make(&self, zones: u8) -> Result<()> {
         let (router, link) = (self.router(), format!("at{}", self.id));
         run(&["ip", "netns", "add", &router])?;
-        run(&["ip", "link", "add", &link, "type", "veth", "peer", "up", "netns", &router])?;
+        run(&[
+            "ip", "link", "add", &link, "type", "veth", "peer", "name", "uplink", "netns", &router,
+        ])?;
         let here = format!("{}/30", self.place(255, 1));
         let there = format!("{}/30", self.place(255, 2));
         run(&["ip", "address", "add", &here, "dev", &link])?;
         run(&["ip", "link", "set", &link, "up"])?;
-        self.in_router(&["ip", "address", "add", &there, "dev", "up"])?;
-        self.in_router(&["ip", "link", "set", "up", "up"])?;
+        self.in_router(&["ip", "address", "add", &there, "dev", "uplink"])?;
+        self.in_router(&["ip", "link", "set", "uplink", "up"])?;
         self.in_router(&["ip", "link", "set", "lo", "up"])?;
         self.in_router(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
         for zone in 0..zones {
@@ -82,7 +101,7 @@ impl Network {
         run(&["ip", "netns", "add", &namespace])?;
         self.hosts.push(namespace.clone());
         self.in_router(&[
-            "ip", "link", "add", &link, "type", "veth", "peer", "eth0", "netns", &namespace,
+            "ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
         ])?;
         self.in_router(&["ip", "link", "set", &link, "master", &format!("zone{zone}"), "up"])?;
         let inside = |command: &[&str]| run(&[&["ip", "-n", &namespace], command].concat());
@@ -121,7 +140,12 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for host in &self.hosts {
+            // Whoever lost its parent, such as the Envoy of a program that was killed.
+            for pid in run(&["ip", "netns", "pids", host]).unwrap_or_default().lines() {
+                run(&["kill", "-9", pid]).ok();
+            }
             run(&["ip", "netns", "delete", host]).ok();
+            fs::remove_dir_all(resolver(host)).ok();
         }
         // The link to here goes with its other end.
         run(&["ip", "netns", "delete", &self.router()]).ok();

@@ -100,6 +100,9 @@ impl<'a, 'o> Steps<'a, 'o> {
     /// Global and two zones.
     pub(crate) async fn start_control_planes(&mut self) -> Result<()> {
         self.step("Global and two zones, west and east, each a process of its own")?;
+        // Another one would answer in place of ours.
+        let free = TcpListener::bind("127.0.0.1:5680").await;
+        drop(free.context("127.0.0.1:5680 is taken; does another control plane run?")?);
         self.processes.start("global-cp", "global", &self.places.global())?;
         let took = self.ready("global", "127.0.0.1:5680").await?;
         self.say(format!("global is ready after {took:.0?}; its API is {GLOBAL}"))?;

@@ -1,0 +1,111 @@
+//! A global control plane by itself.
+
+use super::Scenario;
+use anyhow::{Context, Result, bail};
+use e2e::{PATIENCE, control_plane::ControlPlane, wait};
+use serde_json::{Value, json};
+use std::{fs, net::Ipv4Addr, path::Path};
+
+pub(crate) const ALL: &[Scenario] = &[
+    ("what_was_acknowledged_survives_kill_9", what_was_acknowledged_survives_kill_9),
+    ("what_cannot_start_says_why", what_cannot_start_says_why),
+    ("nobody_is_anonymous", nobody_is_anonymous),
+];
+
+/// A MeshTimeout that changes nothing else.
+pub(crate) fn timeout(name: &str) -> Value {
+    json!({
+        "type": "MeshTimeout", "mesh": "default", "name": name,
+        "spec": { "to": [{
+            "targetRef": { "kind": "Mesh" },
+            "default": { "connectionTimeout": "1s" },
+        }] },
+    })
+}
+
+fn global(folder: &Path, last: u8) -> Result<ControlPlane> {
+    ControlPlane::global(folder, Ipv4Addr::new(127, 77, 0, last))
+}
+
+/// Every write that was answered is there after the process was killed in the middle of others.
+fn what_was_acknowledged_survives_kill_9() -> Result<()> {
+    const TIMEOUTS: &str = "/meshes/default/meshtimeouts";
+    let folder = tempfile::tempdir()?;
+    let mut global = global(folder.path(), 1)?;
+    global.start()?;
+    let (url, token) = (global.url(TIMEOUTS), global.token()?);
+    let writer = std::thread::spawn(move || {
+        let client = reqwest::blocking::Client::builder().no_proxy().build()?;
+        let mut acknowledged = Vec::new();
+        for n in 0.. {
+            let name = format!("t-{n}");
+            let put = client.put(format!("{url}/{name}")).bearer_auth(&token).json(&timeout(&name));
+            match put.send() {
+                Ok(answer) if answer.status().is_success() => acknowledged.push(name),
+                Ok(answer) => bail!("{}", answer.status()),
+                // Killed.
+                Err(_) => break,
+            }
+        }
+        Ok(acknowledged)
+    });
+    wait::until("some writes", PATIENCE, || {
+        let list = global.get(&format!("{TIMEOUTS}?size=1"))?;
+        let total = list.get("total").and_then(Value::as_u64);
+        if total > Some(100) { Ok(()) } else { bail!("{total:?} written") }
+    })?;
+    global.kill()?;
+    let Ok(acknowledged) = writer.join() else { bail!("the writer panicked") };
+    let acknowledged = acknowledged?;
+    global.start()?;
+    for name in &acknowledged {
+        let get = global.get(&format!("{TIMEOUTS}/{name}"));
+        get.with_context(|| format!("{name} was acknowledged"))?;
+    }
+    if acknowledged.len() < 50 {
+        bail!("only {} writes were acknowledged", acknowledged.len());
+    }
+    Ok(())
+}
+
+/// What is wrong is named, the exit code is 1, and nothing is changed.
+fn what_cannot_start_says_why() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let taken = std::net::TcpListener::bind("127.77.0.2:5681")?;
+    let mut process = global(folder.path(), 2)?.launch()?;
+    let status = process.ended(PATIENCE)?;
+    if status.code() != Some(1) || !process.said("api.http.address") {
+        bail!("{status}: {}", process.tail());
+    }
+    drop(taken);
+    // A file where the folder should be.
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("data"), "mine")?;
+    let mut process = global(folder.path(), 2)?.launch()?;
+    let status = process.ended(PATIENCE)?;
+    if status.code() != Some(1) || !process.said("dataDir") {
+        bail!("{status}: {}", process.tail());
+    }
+    if fs::read_to_string(folder.path().join("data"))? != "mine" {
+        bail!("the file was changed");
+    }
+    Ok(())
+}
+
+/// Without a token there is nothing but `/` and readiness.
+fn nobody_is_anonymous() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut global = global(folder.path(), 3)?;
+    global.start()?;
+    let token = global.token()?;
+    let asked =
+        [("/", None), ("/meshes", None), ("/meshes", Some("x.y.z")), ("/meshes", Some(&*token))];
+    let mut seen = Vec::new();
+    for (path, token) in asked {
+        seen.push(global.status(path, token)?.as_u16());
+    }
+    if seen != [200, 401, 401, 200] {
+        bail!("{seen:?}");
+    }
+    Ok(())
+}

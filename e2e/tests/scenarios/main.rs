@@ -1,0 +1,66 @@
+//! End-to-end scenarios: real programs, real Envoys.
+
+mod alone;
+mod away;
+mod calls;
+
+use anyhow::{Result, bail};
+use e2e::{lab::envoy, namespace, process::programs};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    // Set already when several clients are made.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let mut arguments = Arguments::from_args();
+    // They share the machine's ports.
+    arguments.test_threads = Some(1);
+    let mut trials = vec![trial("the_demo_does_what_it_shows", the_demo_does_what_it_shows)];
+    trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
+    let missing = namespace::missing();
+    let in_namespaces = calls::ALL;
+    trials.extend(
+        in_namespaces.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())),
+    );
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A scenario and its name, which is a sentence.
+type Scenario = (&'static str, fn() -> Result<()>);
+
+fn trial(name: &str, run: fn() -> Result<()>) -> Trial {
+    Trial::test(name, move || run().map_err(|error| Failed::from(format!("{error:#}"))))
+}
+
+/// A trial that needs network namespaces: ignored, with the reason beside its name, where they
+/// cannot be made. A run that must be complete fails instead.
+#[expect(clippy::disallowed_methods, reason = "CI is how runners say that a run must be complete")]
+fn apart(trial: Trial, missing: Option<&str>) -> Trial {
+    let Some(reason) = missing else { return trial };
+    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+        let reason = reason.to_owned();
+        let name = trial.name().to_owned();
+        return Trial::test(name, move || Err(Failed::from(reason)));
+    }
+    trial.with_kind(reason).with_ignored_flag(true)
+}
+
+/// Two zones, real Envoys: the cross-zone call, permissions by change on an open connection, global
+/// away and back. The demo fails where a step does not do what it shows.
+#[expect(clippy::print_stdout, reason = "the steps are the report")]
+fn the_demo_does_what_it_shows() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let demo = Command::new(programs()?.join("atoll"))
+        .args(["demo", "--check", "--envoy-path"])
+        .arg(envoy()?)
+        .arg("--dir")
+        .arg(folder.path().join("demo"))
+        .output()?;
+    let said = String::from_utf8_lossy(&demo.stdout);
+    println!("{said}");
+    if !demo.status.success() {
+        bail!("{said}\n{}", String::from_utf8_lossy(&demo.stderr));
+    }
+    Ok(())
+}
