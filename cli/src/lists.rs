@@ -78,24 +78,18 @@ pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
             let sent = text(&last, &["status", "total", field]);
             if sent.is_empty() { "0".to_owned() } else { sent }
         };
-        let (connected, ended) = (text(&last, &["connectTime"]), text(&last, &["disconnectTime"]));
-        let (status, since) = match (connected.is_empty(), ended.is_empty()) {
-            (true, _) => ("never seen", String::new()),
-            (false, true) => ("online", age(&connected, now)),
-            (false, false) => ("offline", age(&ended, now)),
-        };
-        let enabled = item.pointer("/zone/enabled").and_then(Value::as_bool).unwrap_or(true);
         [
             text(item, &["name"]),
-            if enabled { status.to_owned() } else { format!("{status}, disabled") },
-            since,
+            state(item),
+            age(&text(item, &["status", "since"]), now),
             text(&last, &["version", "kumaCp", "version"]),
             count("responsesSent"),
             count("responsesAcknowledged"),
             count("responsesRejected"),
+            reasons(item),
         ]
     };
-    let header = ["NAME", "STATUS", "SINCE", "VERSION", "SENT", "TAKEN", "REFUSED"];
+    let header = ["NAME", "STATUS", "SINCE", "VERSION", "SENT", "TAKEN", "REFUSED", "REASON"];
     out.table(header, items.iter().map(row).collect())
 }
 
@@ -120,14 +114,34 @@ pub(crate) async fn dataplanes(
             if display.is_empty() { text(item, &["name"]) } else { display },
             label("kuma.io/zone"),
             label("kuma.io/workload"),
-            text(item, &["status"]),
+            state(item),
             text(item, &["dataplane", "networking", "address"]),
             ports(item),
             expiry.parse().map_or_else(|_| String::new(), |at: Timestamp| span(now, at)),
+            reasons(item),
         ]
     };
-    let header = ["MESH", "NAME", "ZONE", "WORKLOAD", "STATUS", "ADDRESS", "PORTS", "CERTIFICATE"];
+    let header =
+        ["MESH", "NAME", "ZONE", "WORKLOAD", "STATUS", "ADDRESS", "PORTS", "CERTIFICATE", "REASON"];
     out.table(header, items.iter().map(row).collect())
+}
+
+/// The state of an overview as a person writes it: `PartiallyDegraded` is `partially degraded`.
+fn state(item: &Value) -> String {
+    let mut words = String::new();
+    for c in text(item, &["status", "state"]).chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
+}
+
+/// Why it is not better.
+fn reasons(item: &Value) -> String {
+    let reasons = list(item, &["status", "reasons"]);
+    reasons.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
 }
 
 /// The ports of inbounds and listeners that are ready, and in brackets those that are not.
@@ -185,6 +199,16 @@ mod tests {
         let after = |seconds| span(start, start + jiff::Span::new().seconds(seconds));
         assert_eq!([after(5), after(65), after(3_700)], ["5s", "1m 5s", "1h 2m"]);
         assert_eq!(age("not a time", start), "");
+    }
+
+    #[test]
+    fn a_state_and_its_reasons_are_for_people() {
+        let reasons = ["inbound http is not ready", "Envoy refuses Listener x"];
+        let item = serde_json::json!({ "status": { "state": "NotReady", "reasons": reasons } });
+        let expected = "inbound http is not ready; Envoy refuses Listener x";
+        assert_eq!((&*state(&item), &*super::reasons(&item)), ("not ready", expected));
+        let unknown = serde_json::json!({});
+        assert_eq!((&*state(&unknown), &*super::reasons(&unknown)), ("", ""));
     }
 
     #[test]

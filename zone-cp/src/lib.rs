@@ -4,6 +4,7 @@ mod app;
 mod config;
 pub mod dataplanes;
 mod defaults;
+mod following;
 pub mod generate;
 pub mod identities;
 mod join;

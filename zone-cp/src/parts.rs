@@ -4,13 +4,17 @@ use crate::{
     Config,
     dataplanes::{self, Dataplanes, Questions},
     defaults,
+    following::Global,
     identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
     reconcile, services,
 };
 use anyhow::{Context, Result};
-use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults};
+use api::{
+    About, ApiState, NoHooks, admin_token, author::Author, following::Follow,
+    mesh_defaults::MeshDefaults,
+};
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
 use dns::Records;
@@ -159,7 +163,7 @@ impl Parts {
     }
 
     /// The REST API.
-    pub(crate) fn api(&self, about: About) -> Result<Router> {
+    pub(crate) fn api(&self, about: About, global: Option<Handle>) -> Result<Router> {
         Ok(api::router(ApiState {
             backend: self.store.clone(),
             kinds: self.kinds.clone(),
@@ -173,6 +177,7 @@ impl Parts {
             } else {
                 Arc::new(NoHooks)
             },
+            global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
             shutdown: self.stop.clone(),
         }))
     }

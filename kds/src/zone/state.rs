@@ -93,7 +93,7 @@ impl Observer for Watcher {
             Event::TooLarge { kind, bytes } => {
                 tracing::error!(%zone, kind, bytes, "a state is too large to be sent");
             }
-            Event::HealthChecked => self.heard(|_| {}),
+            Event::HealthChecked { .. } => self.heard(|_| {}),
             Event::Acked { kind } => self.heard(|state| drop(state.refused_by_global.remove(kind))),
             Event::Refused { kind, refusals } => {
                 tracing::warn!(%zone, kind, text = ?refusals.text, "global refused resources");
