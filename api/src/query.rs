@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn filters_are_for_labels_only() {
         let filter = |text: &str| {
-            Filter::of(&query(text), "/meshtimeouts", &mesh_timeout::KIND)
+            Filter::of(&query(text), "/meshtimeouts", &mesh_timeout::KIND.kind)
                 .map_err(|p| p.to_string())
         };
         assert_eq!(
