@@ -31,7 +31,7 @@ pub enum Ask {
     Get {
         /// The path, with its query.
         path: String,
-        /// Headers besides `host`.
+        /// Headers; without a `host`, that is where it was connected to.
         #[serde(default)]
         headers: BTreeMap<String, String>,
     },

@@ -27,7 +27,8 @@ pub fn client(hello: &Hello) -> Result<Arc<ClientConfig>> {
     let mut config = match &hello.identity {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>()?;
+            let chain =
+                CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>()?;
             builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?)?
         }
     };

@@ -158,7 +158,10 @@ async fn get(
     headers: &Headers,
 ) -> Result<Told> {
     http.ready().await?;
-    let mut request = Request::get(path).header("host", to);
+    let mut request = Request::get(path);
+    if !headers.contains_key("host") {
+        request = request.header("host", to);
+    }
     for (key, value) in headers {
         request = request.header(key, value);
     }

@@ -79,7 +79,11 @@ impl Scene {
 }
 
 fn short(what: &str, told: &Told) -> Result<()> {
-    if u128::from(told.gap) > OUTAGE.as_micros() { bail!("{what}: {}", summary(told)) } else { Ok(()) }
+    if u128::from(told.gap) > OUTAGE.as_micros() {
+        bail!("{what}: {}", summary(told))
+    } else {
+        Ok(())
+    }
 }
 
 fn none_failed(what: &str, told: &Told) -> Result<()> {

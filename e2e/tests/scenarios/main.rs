@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
-    let in_namespaces = [calls::ALL, permissions::ALL, replicas::ALL, ingresses::ALL, hostile::ALL].concat();
+    let in_namespaces =
+        [calls::ALL, permissions::ALL, replicas::ALL, ingresses::ALL, hostile::ALL].concat();
     trials.extend(
         in_namespaces.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())),
     );
@@ -59,7 +60,9 @@ pub(crate) fn summary(told: &Told) -> String {
     let Told { good, bad, by, .. } = told;
     let (slowest, gap) = (told.slowest / 1000, told.gap / 1000);
     let first = if *bad > 0 { format!("; one: {}", told.body) } else { String::new() };
-    format!("{good} answered {by:?}, {bad} failed, slowest {slowest} ms, longest gap {gap} ms{first}")
+    format!(
+        "{good} answered {by:?}, {bad} failed, slowest {slowest} ms, longest gap {gap} ms{first}"
+    )
 }
 
 /// A trial that needs network namespaces: ignored, with the reason beside its name, where they
