@@ -80,9 +80,9 @@ mod tests {
 
     /// What a command prints or fails with at a zone that says `state`, and what it posts.
     async fn run(state: Value, command: ZoneCommand) -> (String, Vec<Value>) {
-        let (noted, mut noting) = mpsc::unbounded_channel();
+        let (noted, mut noting) = mpsc::channel(1);
         let adopt = move |Json(body): Json<Value>| {
-            noted.send(body).unwrap();
+            noted.try_send(body).unwrap();
             std::future::ready(Json(json!({})))
         };
         let router = Router::new()

@@ -68,9 +68,9 @@ impl DataplaneInsight {
         let metadata = self.0.metadata.as_ref();
         let list = metadata.and_then(|metadata| metadata.fields.get(PROBLEMS)?.kind.as_ref());
         let Some(Value::ListValue(list)) = list else { return Vec::new() };
-        let texts = list.values.iter().filter_map(|value| match value.kind.as_ref()? {
-            Value::StringValue(text) => Some(&**text),
-            _ => None,
+        let texts = list.values.iter().filter_map(|value| {
+            let Some(Value::StringValue(text)) = &value.kind else { return None };
+            Some(&**text)
         });
         texts.collect()
     }
