@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
@@ -63,6 +64,8 @@ pub enum App {
 pub struct Plan {
     /// Its zone.
     pub zone: &'static str,
+    /// Its mesh.
+    pub mesh: &'static str,
     /// Its service; the label `kuma.io/workload`.
     pub workload: &'static str,
     /// The name of its Dataplane.
@@ -78,13 +81,26 @@ impl Plan {
     #[must_use]
     pub fn new(zone: &'static str, workload: &'static str, number: u8) -> Self {
         let name = format!("{workload}-{number}");
-        Self { zone, workload, name, app: App::Http, settings: json!({}) }
+        let settings = json!({});
+        Self { zone, mesh: "default", workload, name, app: App::Http, settings }
     }
 
     /// The same, with a TCP application.
     #[must_use]
     pub fn tcp(self) -> Self {
         Self { app: App::Tcp, ..self }
+    }
+
+    /// The same, in a mesh that must exist.
+    #[must_use]
+    pub fn of(self, mesh: &'static str) -> Self {
+        Self { mesh, ..self }
+    }
+
+    /// What a token for it says.
+    #[must_use]
+    pub fn claims(&self) -> Value {
+        json!({ "mesh": self.mesh, "workload": self.workload })
     }
 }
 
@@ -106,26 +122,30 @@ impl Lab {
     /// Starts a global control plane and one for each of `zones`, and waits until they are ready.
     pub fn start(zones: &[&'static str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let count = u8::try_from(zones.len())?;
-        let network = Network::new(count)?;
+        let network = Network::new()?;
         let at = folder.path().join("global");
         fs::create_dir_all(&at)?;
         let mut global = ControlPlane::global(&at, network.here())?;
         global.start()?;
         let mut lab = Self { global, zones: Vec::new(), network, folder, envoy: envoy()? };
-        for (number, name) in (0..count).zip(zones) {
-            let host = lab.network.host(number, 2)?;
-            let zone = control_plane::Zone {
-                name,
-                address: host.address,
-                namespace: Some(&host.namespace),
-            };
-            let folder = lab.folder.path().join(name);
-            let mut control_plane = ControlPlane::zone(&folder, zone, &lab.global)?;
-            control_plane.start()?;
-            lab.zones.push(Zone { name, control_plane, next: 3 });
+        for name in zones {
+            lab.join(name)?;
         }
         Ok(lab)
+    }
+
+    /// Starts the control plane of one more zone, and waits until it is ready.
+    pub fn join(&mut self, name: &'static str) -> Result<()> {
+        let number = u8::try_from(self.zones.len())?;
+        self.network.subnet(number)?;
+        let host = self.network.host(number, 2)?;
+        let zone =
+            control_plane::Zone { name, address: host.address, namespace: Some(&host.namespace) };
+        let folder = self.folder.path().join(name);
+        let mut control_plane = ControlPlane::zone(&folder, zone, &self.global)?;
+        control_plane.start()?;
+        self.zones.push(Zone { name, control_plane, next: 3 });
+        Ok(())
     }
 
     /// The control plane of a zone.
@@ -155,7 +175,7 @@ impl Lab {
     /// Starts a workload and does not wait.
     pub fn launch(&mut self, plan: &Plan) -> Result<Proxy> {
         let host = self.host(plan.zone)?;
-        let token = self.global.dataplane_token(&json!({ "workload": plan.workload }))?;
+        let token = self.global.dataplane_token(&plan.claims())?;
         self.launch_at(host, plan, &token)
     }
 
@@ -167,7 +187,7 @@ impl Lab {
         };
         let resource = json!({
             "type": "Dataplane",
-            "mesh": "default",
+            "mesh": plan.mesh,
             "name": plan.name,
             "labels": { "kuma.io/workload": plan.workload },
             "networking": {
@@ -182,7 +202,7 @@ impl Lab {
         for (key, value) in plan.settings.as_object().into_iter().flatten() {
             set(&mut own, key, value.clone());
         }
-        let mut proxy = self.proxy(host, plan.zone, &plan.name, token)?;
+        let mut proxy = self.proxy(host, plan.zone, plan.mesh, &plan.name, token)?;
         proxy.program = "sidecar";
         proxy.write(own)?;
         proxy.serve(protocol)?;
@@ -190,15 +210,53 @@ impl Lab {
         Ok(proxy)
     }
 
+    /// Starts a workload whose sidecar answers the names of the mesh and asks the zone's control
+    /// plane about others, and waits until it is ready.
+    pub fn resolving(&mut self, plan: &Plan) -> Result<Proxy> {
+        let host = self.host(plan.zone)?;
+        host.resolve_at(Ipv4Addr::LOCALHOST)?;
+        let mut plan = plan.clone();
+        if plan.settings.get("dns").is_none() {
+            let upstreams = [self.zone(plan.zone)?.address.to_string()];
+            set(&mut plan.settings, "dns", json!({ "upstreams": upstreams }));
+        }
+        if let Some(dns) = plan.settings.get_mut("dns") {
+            set(dns, "enabled", true.into());
+            set(dns, "listen", "127.0.0.1:53".into());
+        }
+        let token = self.global.dataplane_token(&plan.claims())?;
+        let proxy = self.launch_at(host, &plan, &token)?;
+        proxy.wait()?;
+        Ok(proxy)
+    }
+
     /// Starts a zone ingress and waits until it is ready.
     pub fn ingress(&mut self, zone: &str, name: &str) -> Result<Proxy> {
-        let host = self.host(zone)?;
-        let claims = json!({ "workload": "ingress", "type": "ingress" });
+        self.ingress_of(zone, "default", name)
+    }
+
+    /// Starts an ingress for the services of a mesh and waits until it is ready.
+    pub fn ingress_of(&mut self, zone: &str, mesh: &str, name: &str) -> Result<Proxy> {
+        let claims = json!({ "mesh": mesh, "workload": "ingress", "type": "ingress" });
         let token = self.global.dataplane_token(&claims)?;
+        let host = self.host(zone)?;
+        let proxy = self.launch_ingress_at(host, (zone, mesh, name), &token)?;
+        proxy.wait()?;
+        Ok(proxy)
+    }
+
+    /// Starts a zone ingress on a host, with a token, and does not wait. Its zone, its mesh, and
+    /// its own name are said in this order.
+    pub fn launch_ingress_at(
+        &mut self,
+        host: Host,
+        (zone, mesh, name): (&str, &str, &str),
+        token: &str,
+    ) -> Result<Proxy> {
         let address = host.address.to_string();
         let resource = json!({
             "type": "Dataplane",
-            "mesh": "default",
+            "mesh": mesh,
             "name": name,
             "labels": { "kuma.io/workload": "ingress" },
             "networking": {
@@ -209,16 +267,22 @@ impl Lab {
             },
         });
         let advertised = json!({ "address": address, "port": 10001 });
-        let mut proxy = self.proxy(host, zone, name, &token)?;
+        let mut proxy = self.proxy(host, zone, mesh, name, token)?;
         proxy.program = "zone-ingress";
         proxy.write(json!({ "resource": resource, "advertised": advertised }))?;
         proxy.start()?;
-        proxy.wait()?;
         Ok(proxy)
     }
 
-    fn proxy(&mut self, host: Host, zone: &str, name: &str, token: &str) -> Result<Proxy> {
-        let folder = self.folder.path().join(name);
+    fn proxy(
+        &mut self,
+        host: Host,
+        zone: &str,
+        mesh: &str,
+        name: &str,
+        token: &str,
+    ) -> Result<Proxy> {
+        let folder = self.folder.path().join(format!("proxies/{zone}/{mesh}/{name}"));
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("token"), token)?;
         let control_plane = self.zone(zone)?;
@@ -297,6 +361,19 @@ impl Proxy {
         let file = self.folder.join("envoy/envoy.pid");
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         Ok(text.trim().parse()?)
+    }
+
+    /// What its Envoy's admin interface says at `path`.
+    pub fn admin(&self, path: &str) -> Result<String> {
+        self.asker(path)?()
+    }
+
+    /// Asks its Envoy's admin interface for `path`, whenever it is called, elsewhere too.
+    pub fn asker(&self, path: &str) -> Result<impl Fn() -> Result<String> + Send + use<>> {
+        let socket = self.folder.join("envoy/envoy-admin.sock");
+        let client = reqwest::blocking::Client::builder().no_proxy().unix_socket(socket);
+        let (client, url) = (client.build()?, format!("http://envoy{path}"));
+        Ok(move || Ok(client.get(&url).send()?.error_for_status()?.text()?))
     }
 
     /// The end of its log.

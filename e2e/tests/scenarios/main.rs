@@ -3,6 +3,7 @@
 mod alone;
 mod away;
 mod calls;
+mod outages;
 
 use anyhow::{Result, bail};
 use e2e::{lab::envoy, namespace, process::programs};
@@ -19,10 +20,9 @@ fn main() -> ExitCode {
     trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
-    let in_namespaces = calls::ALL;
-    trials.extend(
-        in_namespaces.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())),
-    );
+    for list in [calls::ALL, outages::ALL] {
+        trials.extend(list.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
