@@ -11,7 +11,7 @@ use crate::{
     process::{Process, programs},
     wait,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -22,6 +22,9 @@ use tempfile::TempDir;
 
 /// The port of services.
 pub const PORT: u16 = 8080;
+
+/// Where the first proxy of a host says whether it is ready.
+const READINESS: u16 = 9902;
 
 /// The Envoy on PATH, which `make` put there.
 pub fn envoy() -> Result<PathBuf> {
@@ -72,6 +75,8 @@ pub struct Plan {
     pub name: String,
     /// Its application.
     pub app: App,
+    /// Where its inbound is; another one for each workload of a host.
+    pub port: u16,
     /// What the program's settings have besides; see its configuration.
     pub settings: Value,
 }
@@ -82,13 +87,19 @@ impl Plan {
     pub fn new(zone: &'static str, workload: &'static str, number: u8) -> Self {
         let name = format!("{workload}-{number}");
         let settings = json!({});
-        Self { zone, mesh: "default", workload, name, app: App::Http, settings }
+        Self { zone, mesh: "default", workload, name, app: App::Http, port: PORT, settings }
     }
 
     /// The same, with a TCP application.
     #[must_use]
     pub fn tcp(self) -> Self {
         Self { app: App::Tcp, ..self }
+    }
+
+    /// The same, at another port.
+    #[must_use]
+    pub fn at(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 
     /// The same, in a mesh that must exist.
@@ -114,6 +125,7 @@ pub struct Proxy {
     name: String,
     folder: PathBuf,
     program: &'static str,
+    readiness: u16,
     /// The application beside it.
     pub app: Option<Process>,
 }
@@ -193,8 +205,8 @@ impl Lab {
             "networking": {
                 "address": host.address.to_string(),
                 "inbound": [{
-                    "name": protocol, "port": PORT, "protocol": protocol,
-                    "serviceAddress": "127.0.0.1", "servicePort": 19080,
+                    "name": protocol, "port": plan.port, "protocol": protocol,
+                    "serviceAddress": "127.0.0.1", "servicePort": plan.port + 11_000,
                 }],
             },
         });
@@ -204,8 +216,11 @@ impl Lab {
         }
         let mut proxy = self.proxy(host, plan.zone, plan.mesh, &plan.name, token)?;
         proxy.program = "sidecar";
+        proxy.readiness += plan.port - PORT;
+        let readiness = format!("{}:{}", proxy.host.address, proxy.readiness);
+        set(&mut own, "readiness", json!({ "address": readiness }));
         proxy.write(own)?;
-        proxy.serve(protocol)?;
+        proxy.serve(protocol, plan.port + 11_000)?;
         proxy.start()?;
         Ok(proxy)
     }
@@ -294,11 +309,12 @@ impl Lab {
             "tokenFile": folder.join("token"),
             "envoy": { "path": self.envoy, "concurrency": 1, "drainTime": "2s" },
             "workdir": folder.join("envoy"),
-            "readiness": { "address": format!("{}:9902", host.address) },
+            "readiness": { "address": format!("{}:{READINESS}", host.address) },
         });
         fs::write(folder.join("settings.json"), settings.to_string())?;
         let name = name.to_owned();
-        Ok(Proxy { host, process: None, name, folder, program: "", app: None })
+        let (process, app, readiness) = (None, None, READINESS);
+        Ok(Proxy { host, process, name, folder, program: "", readiness, app })
     }
 }
 
@@ -320,9 +336,9 @@ impl Proxy {
         self.folder.join("settings.json")
     }
 
-    fn serve(&mut self, protocol: &str) -> Result<()> {
+    fn serve(&mut self, protocol: &str, port: u16) -> Result<()> {
         let peer = programs()?.join("peer").display().to_string();
-        let command = [&*peer, protocol, "127.0.0.1:19080", &self.name];
+        let command = [&*peer, protocol, &format!("127.0.0.1:{port}"), &self.name];
         let name = format!("{}-app", self.name);
         self.app = Some(Process::start(&name, &self.folder, self.namespace(), &command)?);
         Ok(())
@@ -344,11 +360,22 @@ impl Proxy {
 
     /// Waits until it is ready.
     pub fn wait(&self) -> Result<()> {
-        let url = format!("http://{}:9902/ready", self.host.address);
         wait::until(&format!("{} is ready", self.name), PATIENCE, || {
-            let answer = reqwest::blocking::get(&url).and_then(|it| it.error_for_status());
-            answer.map(drop).with_context(|| self.log())
+            let (ready, text) = self.readiness().with_context(|| self.log())?;
+            if ready { Ok(()) } else { bail!("{text}\n{}", self.log()) }
         })
+    }
+
+    /// Whether it says that it is ready, and what else it says.
+    pub fn readiness(&self) -> Result<(bool, String)> {
+        let url = format!("http://{}:{}/ready", self.host.address, self.readiness);
+        let answer = reqwest::blocking::get(&url)?;
+        Ok((answer.status().is_success(), answer.text()?))
+    }
+
+    /// Gives it another token.
+    pub fn give(&self, token: &str) -> Result<()> {
+        Ok(fs::write(self.folder.join("token"), token)?)
     }
 
     /// Asks it to end, and waits: Envoy drains.

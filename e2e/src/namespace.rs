@@ -3,7 +3,10 @@
 //! A namespace of its own routes between the zones and to the test, so the machine's own network
 //! gets one link, and everything goes with the namespaces.
 
-use crate::process::run;
+use crate::{
+    lab::PORT,
+    process::{Process, programs, run},
+};
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -46,6 +49,17 @@ impl Host {
         fs::create_dir_all(&folder)?;
         let text = format!("nameserver {server}\noptions timeout:1 attempts:2\n");
         Ok(fs::write(folder.join("resolv.conf"), text)?)
+    }
+
+    /// Starts what is outside of the mesh: a server of names, which has one answer, this host; and
+    /// an application called `outside` at the port of services. Their logs are in `folder`.
+    pub fn serve_outside(&self, folder: &Path) -> Result<(Process, Process)> {
+        let peer = programs()?.join("peer").display().to_string();
+        let (address, namespace) = (self.address.to_string(), Some(&*self.namespace));
+        let names = [&*peer, "names", &format!("{address}:53"), &address];
+        let names = Process::start("names", folder, namespace, &names)?;
+        let http = [&*peer, "http", &format!("{address}:{PORT}"), "outside"];
+        Ok((names, Process::start("outside", folder, namespace, &http)?))
     }
 }
 

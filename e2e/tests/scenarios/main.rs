@@ -3,7 +3,11 @@
 mod alone;
 mod away;
 mod calls;
+mod identities;
+mod names;
 mod outages;
+mod refused;
+mod zones;
 
 use anyhow::{Result, bail};
 use e2e::{lab::envoy, namespace, process::programs};
@@ -20,7 +24,7 @@ fn main() -> ExitCode {
     trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
-    for list in [calls::ALL, outages::ALL] {
+    for list in [calls::ALL, outages::ALL, identities::ALL, refused::ALL, names::ALL, zones::ALL] {
         trials.extend(list.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
