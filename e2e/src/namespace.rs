@@ -61,6 +61,14 @@ impl Host {
         let http = [&*peer, "http", &format!("{address}:{PORT}"), "outside"];
         Ok((names, Process::start("outside", folder, namespace, &http)?))
     }
+
+    /// Ends all its processes at once, as if it lost its power.
+    pub fn end(&self) {
+        for pid in run(&["ip", "netns", "pids", &self.namespace]).unwrap_or_default().lines() {
+            // It may have ended already.
+            run(&["kill", "-9", pid]).ok();
+        }
+    }
 }
 
 /// Where `ip netns exec` finds the files that it mounts over those of `/etc`.

@@ -4,6 +4,9 @@ use super::limits;
 use delta::Name;
 use std::collections::BTreeMap;
 
+/// What comes before the first line.
+const OF_LISTENERS: &str = "Error adding/updating listener(s) ";
+
 /// What Envoy says of each of the resources that it means by `text`: of listeners it has a line for
 /// each, which begins with its name. Elsewhere those are meant that it names, or all of `sent` if it
 /// names none, and all is said of each.
@@ -12,7 +15,8 @@ pub(super) fn blamed<'a>(
     text: &str,
 ) -> BTreeMap<Name, String> {
     let sent: Vec<&Name> = sent.collect();
-    let lines: BTreeMap<&str, &str> = text.lines().filter_map(subject).collect();
+    let lines = text.strip_prefix(OF_LISTENERS).into_iter().flat_map(str::lines);
+    let lines: BTreeMap<&str, &str> = lines.filter_map(|line| line.split_once(": ")).collect();
     let line = |name: &Name| lines.get(&**name).map(|said| (name.clone(), short(said)));
     let each: BTreeMap<Name, String> = sent.iter().filter_map(|name| line(name)).collect();
     if !each.is_empty() {
@@ -22,13 +26,6 @@ pub(super) fn blamed<'a>(
     let means_all = !sent.iter().any(|name| named(&name));
     let meant = sent.iter().filter(|name| means_all || named(name));
     meant.map(|&name| (name.clone(), text.clone())).collect()
-}
-
-/// What a line is about, and what it says of that.
-fn subject(line: &str) -> Option<(&str, &str)> {
-    let (subject, said) = line.split_once(": ")?;
-    // Before the first one it says that it is about listeners.
-    Some((subject.rsplit(' ').next().unwrap_or(subject), said))
 }
 
 fn short(text: &str) -> String {
@@ -63,7 +60,8 @@ mod tests {
     #[test]
     fn who_is_far_down_is_blamed_too() {
         let line = |n: usize| format!("listener-{n:04}: cannot bind\n");
-        let text: String = (0..500).map(line).collect();
+        let text: String =
+            [OF_LISTENERS.to_owned()].into_iter().chain((0..500).map(line)).collect();
         let expected = all(&[("listener-0499", "cannot bind")]);
         assert_eq!(blamed_of(&["listener-0499", "web"], &text), expected);
     }
