@@ -146,8 +146,10 @@ fn a_second_sidecar_on_a_virtual_address_is_told_so_and_the_first_keeps_it() -> 
     })?;
     let atoll = programs()?.join("atoll").display().to_string();
     let token = lab.global.folder.join("data/admin-token").display().to_string();
-    let said =
-        run(&[&atoll, "--address", &lab.global.url(""), "--token-file", &token, "dataplanes"])?;
+    let address = format!("https://{}:5682", lab.global.address);
+    let ca = lab.global.ca().display().to_string();
+    let command = ["--address", &*address, "--ca-file", &*ca, "--token-file", &*token];
+    let said = run(&[&[&*atoll], &command[..], &["dataplanes"]].concat())?;
     let row = |name: &str| said.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
     let (first, other) = (row("web-1").context("web-1")?, row("shop-1").context("shop-1")?);
     if !first.contains(" online ")
