@@ -86,11 +86,11 @@ pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
             count("responsesSent"),
             count("responsesAcknowledged"),
             count("responsesRejected"),
-            reasons(item),
         ]
     };
-    let header = ["NAME", "STATUS", "SINCE", "VERSION", "SENT", "TAKEN", "REFUSED", "REASON"];
-    out.table(header, items.iter().map(row).collect())
+    let header = ["NAME", "STATUS", "SINCE", "VERSION", "SENT", "TAKEN", "REFUSED"];
+    out.table(header, items.iter().map(row).collect())?;
+    explain(&items, out)
 }
 
 /// Lists dataplanes.
@@ -118,12 +118,23 @@ pub(crate) async fn dataplanes(
             text(item, &["dataplane", "networking", "address"]),
             ports(item),
             expiry.parse().map_or_else(|_| String::new(), |at: Timestamp| span(now, at)),
-            reasons(item),
         ]
     };
-    let header =
-        ["MESH", "NAME", "ZONE", "WORKLOAD", "STATUS", "ADDRESS", "PORTS", "CERTIFICATE", "REASON"];
-    out.table(header, items.iter().map(row).collect())
+    let header = ["MESH", "NAME", "ZONE", "WORKLOAD", "STATUS", "ADDRESS", "PORTS", "CERTIFICATE"];
+    out.table(header, items.iter().map(row).collect())?;
+    explain(&items, out)
+}
+
+/// Says under a table why something in it is not better.
+fn explain(items: &[Value], out: &mut Output<'_>) -> Result<()> {
+    for item in items {
+        let (name, mesh) = (text(item, &["name"]), text(item, &["mesh"]));
+        let whose = if mesh.is_empty() { name } else { format!("{mesh}/{name}") };
+        for reason in list(item, &["status", "reasons"]).iter().filter_map(Value::as_str) {
+            out.line(format_args!("{whose}: {reason}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The state of an overview as a person writes it: `PartiallyDegraded` is `partially degraded`.
@@ -136,12 +147,6 @@ fn state(item: &Value) -> String {
         words.extend(c.to_lowercase());
     }
     words
-}
-
-/// Why it is not better.
-fn reasons(item: &Value) -> String {
-    let reasons = list(item, &["status", "reasons"]);
-    reasons.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
 }
 
 /// The ports of inbounds and listeners that are ready, and in brackets those that are not.
@@ -204,11 +209,17 @@ mod tests {
     #[test]
     fn a_state_and_its_reasons_are_for_people() {
         let reasons = ["inbound http is not ready", "Envoy refuses Listener x"];
-        let item = serde_json::json!({ "status": { "state": "NotReady", "reasons": reasons } });
-        let expected = "inbound http is not ready; Envoy refuses Listener x";
-        assert_eq!((&*state(&item), &*super::reasons(&item)), ("not ready", expected));
-        let unknown = serde_json::json!({});
-        assert_eq!((&*state(&unknown), &*super::reasons(&unknown)), ("", ""));
+        let item = serde_json::json!({
+            "mesh": "shop", "name": "web-1", "status": { "state": "NotReady", "reasons": reasons },
+        });
+        assert_eq!(state(&item), "not ready");
+        let unknown = serde_json::json!({ "name": "east" });
+        assert_eq!(state(&unknown), "");
+        let mut printed = Vec::new();
+        explain(&[item, unknown], &mut Output::new(&mut printed)).unwrap();
+        let expected =
+            "shop/web-1: inbound http is not ready\nshop/web-1: Envoy refuses Listener x\n";
+        assert_eq!(String::from_utf8(printed).unwrap(), expected);
     }
 
     #[test]

@@ -92,7 +92,7 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let mut tasks = JoinSet::new();
         tasks.spawn(async { axum::serve(listener, router).await.unwrap() });
-        let client = Client::of(Target { address, ca: None, token: None }).unwrap();
+        let client = Client::of(Target { address, ca: None, tokens: Vec::new() }).unwrap();
         let mut printed = Vec::new();
         let ran = command.run(&client, &mut Output::new(&mut printed)).await;
         let mut printed = String::from_utf8(printed).unwrap();

@@ -100,7 +100,7 @@ impl Observer for Numbers {
                 }
             }
             Event::Sent { kind, .. } => add(&self.sent, kind, 1),
-            Event::Acked { kind } => add(&self.acknowledged, kind, 1),
+            Event::Acked { kind, .. } => add(&self.acknowledged, kind, 1),
             Event::Refused { kind, .. } => add(&self.rejected, kind, 1),
             Event::Applied { kind, refused, .. } => {
                 add(&self.received, kind, 1);
@@ -189,7 +189,7 @@ mod tests {
         for event in [
             Event::Sent { kind, resources: 3 },
             Event::Sent { kind, resources: 0 },
-            Event::Acked { kind },
+            Event::Acked { kind, until: None },
             Event::Refused { kind, refusals: &Refusals::default() },
             Event::Applied { kind, resources: 2, complete: true, refused: &refused },
         ] {
