@@ -79,7 +79,7 @@ async fn bytes(body: Body) -> Result<Bytes, Problem> {
             .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         if too_large {
             let detail = format_args!("a body may have {} bytes", limits::BODY);
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", detail)
+            Problem::new(StatusCode::BAD_REQUEST, "Bad Request", detail)
         } else {
             Problem::new(StatusCode::BAD_REQUEST, "Bad Request", "the body ended early")
         }
