@@ -65,10 +65,15 @@ impl Atoll {
         if said.code == Some(0) { Ok(said.out) } else { bail!("{arguments:?}: {said:?}") }
     }
 
-    /// Why it failed; it must have failed.
+    /// What it printed, and why it failed; it must have failed.
     fn fails(&self, arguments: &[&str], input: &str) -> Result<String> {
         let said = self.run(arguments, input)?;
-        if said.code == Some(1) { Ok(said.error) } else { bail!("{arguments:?}: {said:?}") }
+        let Said { code, out, error } = &said;
+        if *code == Some(1) {
+            Ok(format!("{out}{error}"))
+        } else {
+            bail!("{arguments:?}: {said:?}")
+        }
     }
 }
 
