@@ -149,7 +149,7 @@ mod tests {
         assert!(read("application/json", large.clone()).await.is_ok());
         assert_eq!(
             read("application/json", large + " ").await.unwrap_err(),
-            "Payload Too Large: a body may have 1048576 bytes"
+            "Bad Request: a body may have 1048576 bytes"
         );
         let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert!(read("application/json", deep(limits::BODY_DEPTH)).await.is_ok());
