@@ -74,7 +74,7 @@ fn is_directive(text: &str) -> bool {
     let (target, level) = text.split_once('=').unwrap_or(("all", text));
     let is_path = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
     let names_target = !target.is_empty() && target.chars().all(is_path);
-    let names_level = level.chars().all(|c| c.is_ascii_alphabetic());
+    let names_level = !level.is_empty() && level.chars().all(|c| c.is_ascii_alphabetic());
     names_target && names_level && level.parse::<LevelFilter>().is_ok()
 }
 
