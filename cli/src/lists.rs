@@ -114,7 +114,7 @@ pub(crate) async fn dataplanes(
             if display.is_empty() { text(item, &["name"]) } else { display },
             label("kuma.io/zone"),
             label("kuma.io/workload"),
-            state(item),
+            status(item),
             text(item, &["dataplane", "networking", "address"]),
             ports(item),
             expiry.parse().map_or_else(|_| String::new(), |at: Timestamp| span(now, at)),
@@ -135,6 +135,13 @@ fn explain(items: &[Value], out: &mut Output<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How a proxy does, and whether anything is wrong although it does well.
+fn status(item: &Value) -> String {
+    let state = state(item);
+    let well = state != "online" || list(item, &["status", "reasons"]).is_empty();
+    if well { state } else { format!("{state}, problems") }
 }
 
 /// The state of an overview as a person writes it: `PartiallyDegraded` is `partially degraded`.
@@ -212,7 +219,10 @@ mod tests {
         let item = serde_json::json!({
             "mesh": "shop", "name": "web-1", "status": { "state": "NotReady", "reasons": reasons },
         });
-        assert_eq!(state(&item), "not ready");
+        assert_eq!(status(&item), "not ready");
+        let mut online = item.clone();
+        online["status"]["state"] = "Online".into();
+        assert_eq!((state(&online), status(&online)), ("online".into(), "online, problems".into()));
         let unknown = serde_json::json!({ "name": "east" });
         assert_eq!(state(&unknown), "");
         let mut printed = Vec::new();

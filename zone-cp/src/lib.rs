@@ -6,6 +6,7 @@ pub mod dataplanes;
 mod defaults;
 mod following;
 pub mod generate;
+mod hooks;
 pub mod identities;
 mod join;
 pub mod names;

@@ -5,6 +5,7 @@ use crate::{
     dataplanes::{self, Dataplanes, Questions},
     defaults,
     following::Global,
+    hooks::OwnZone,
     identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
@@ -12,7 +13,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use api::{
-    About, ApiState, NoHooks, admin_token, author::Author, following::Follow,
+    About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
     mesh_defaults::MeshDefaults,
 };
 use axum::Router;
@@ -164,6 +165,15 @@ impl Parts {
         })
     }
 
+    fn hooks(&self) -> Arc<dyn Hooks> {
+        let zone = self.zone.clone();
+        if self.alone {
+            Arc::new(OwnZone { zone, next: MeshDefaults { author: self.author() } })
+        } else {
+            Arc::new(OwnZone { zone, next: NoHooks })
+        }
+    }
+
     /// The REST API.
     pub(crate) fn api(&self, about: About, global: Option<Handle>) -> Result<Router> {
         Ok(api::router(ApiState {
@@ -174,11 +184,7 @@ impl Parts {
             entry: self.config.api.entry(&about.hostname),
             about,
             config: serde_json::to_value(&self.config)?,
-            hooks: if self.alone {
-                Arc::new(MeshDefaults { author: self.author() })
-            } else {
-                Arc::new(NoHooks)
-            },
+            hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
             shutdown: self.stop.clone(),
         }))
