@@ -378,6 +378,15 @@ impl Stream {
                 false
             }
             Event::Acked { kind, update } => {
+                // With it anybody can see how long a change takes to reach a proxy.
+                let resources =
+                    || update.upserts.iter().map(|item| &*item.name).collect::<Vec<_>>();
+                tracing::debug!(
+                    dataplane = %self.key,
+                    ?kind,
+                    resources = ?resources(),
+                    "Envoy took its configuration"
+                );
                 let mut taken = self.taken.lock();
                 taken.counts.of(kind).acked += 1;
                 let before = taken.refused.len();
