@@ -81,11 +81,13 @@ impl Parts {
     pub(crate) fn identities(
         &self,
         issuer: &Issuer,
+        global: Option<&Handle>,
     ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
         let (store, zone, clock) = (self.store.clone(), self.zone.clone(), self.clock.clone());
         let identities =
             Identities::new(store, &self.kinds, zone, Env::Universal, issuer.clone(), clock);
-        Ok(identities.context(MISSING)?.run(self.stop.clone()))
+        let global = global.map(Handle::state);
+        Ok(identities.context(MISSING)?.under(global).run(self.stop.clone()))
     }
 
     /// Makes services, addresses and names out of workloads.
