@@ -390,7 +390,16 @@ impl Stream {
                 self.taken.lock().counts.of(kind).sent += 1;
                 return;
             }
-            Event::Acked { kind, update } => (kind, update, None),
+            Event::Acked { kind, update } => {
+                // With it anybody can see how long a change takes to reach a proxy.
+                tracing::debug!(
+                    dataplane = %self.key,
+                    ?kind,
+                    resources = ?update.upserts.iter().map(|item| &*item.name).collect::<Vec<_>>(),
+                    "Envoy took its configuration"
+                );
+                (kind, update, None)
+            }
             Event::Refused { kind, update, text } => {
                 tracing::warn!(dataplane = %self.key, ?kind, text, "Envoy refuses its configuration");
                 (kind, update, Some(text))
