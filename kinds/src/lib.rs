@@ -1,38 +1,61 @@
 //! Every kind of resource, one folder each.
 
+mod backend_ref;
 mod condition;
 pub mod config;
+pub mod container_patch;
+mod data_source;
 pub mod dataplane;
 pub mod dataplane_insight;
+#[cfg(test)]
+mod fields;
+#[cfg(test)]
+mod flows;
 pub mod global_secret;
+mod header;
 pub mod hostname_generator;
 mod int_or_string;
+mod json_patch;
 mod label_selector;
 pub mod labels;
 pub mod mesh;
+pub mod mesh_external_service;
+pub mod mesh_http_route;
 pub mod mesh_identity;
+pub mod mesh_insight;
+pub mod mesh_multi_zone_service;
+pub mod mesh_open_telemetry_backend;
 pub mod mesh_service;
+pub mod mesh_tcp_route;
 pub mod mesh_timeout;
 pub mod mesh_traffic_permission;
 pub mod mesh_trust;
 pub mod mesh_zone_address;
 pub mod protobuf;
+mod protobuf_schema;
 pub mod role;
 mod rule;
 pub mod secret;
+pub mod service_insight;
 mod sni;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod tls_version;
 pub mod workload;
 pub mod zone;
 pub mod zone_insight;
 
 pub use self::{
-    condition::{Condition, ConditionStatus},
+    backend_ref::{BackendKind, BackendRef},
+    condition::{Condition, ConditionStatus, Conditions},
+    data_source::{DataSource, DataSourceType, EnvVar, File, Inline, SecretKind, SecretRef},
+    header::{Header, HeaderMatch, HeaderMatchType, HeaderModifier},
     int_or_string::IntOrString,
+    json_patch::PatchOp,
     label_selector::LabelSelector,
     sni::snis,
+    tls_version::{TlsVersion, TlsVersions},
 };
 
 pub use resource::{GoDuration, InvalidDuration};
@@ -46,6 +69,8 @@ pub const PLAIN: &[Kind] = &[
     mesh::KIND,
     zone::KIND,
     zone_insight::KIND,
+    mesh_insight::KIND,
+    service_insight::KIND,
     secret::KIND,
     global_secret::KIND,
     config::KIND,
@@ -53,18 +78,27 @@ pub const PLAIN: &[Kind] = &[
     dataplane_insight::KIND,
     hostname_generator::KIND,
     mesh_service::KIND,
+    mesh_external_service::KIND,
+    mesh_multi_zone_service::KIND,
     mesh_identity::KIND,
     mesh_trust::KIND,
+    mesh_open_telemetry_backend::KIND,
     mesh_zone_address::KIND,
     workload::KIND,
+    container_patch::KIND,
 ];
 
 /// The kinds that are policies, in the order they run.
 pub const POLICIES: &[PolicyKind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
 
+/// The policies that our proxies do not follow yet, by name. They are validated, stored and passed
+/// on like all others, so that proxies elsewhere can follow them.
+pub const NOT_FOLLOWED_YET: &[Kind] = &[mesh_http_route::KIND, mesh_tcp_route::KIND];
+
 /// Every kind.
 pub fn all() -> impl Iterator<Item = Kind> {
-    PLAIN.iter().copied().chain(POLICIES.iter().map(|policy| policy.kind))
+    let followed = POLICIES.iter().map(|policy| policy.kind);
+    PLAIN.iter().copied().chain(followed).chain(NOT_FOLLOWED_YET.iter().copied())
 }
 
 /// The spec of a resource of the kind of `S`.

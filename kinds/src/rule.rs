@@ -1,8 +1,8 @@
 //! Rules that several kinds share.
 
-use crate::GoDuration;
+use crate::{GoDuration, IntOrString};
 use resource::{NameRule, Violations};
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, ops::RangeInclusive};
 
 /// A port that can be dialled.
 pub(crate) fn port(path: impl fmt::Display, port: u32, violations: &mut Violations) {
@@ -36,7 +36,67 @@ pub(crate) fn positive(path: impl fmt::Display, value: GoDuration, violations: &
     }
 }
 
-fn is_dns_name(name: &str) -> bool {
+/// A number within a range.
+pub(crate) fn range(
+    path: impl fmt::Display,
+    number: impl Into<i64>,
+    range: RangeInclusive<i64>,
+    violations: &mut Violations,
+) {
+    let (number, least, most) = (number.into(), range.start(), range.end());
+    if number < *least {
+        let reason = format_args!("in body should be greater than or equal to {least}");
+        violations.add(path, reason);
+    } else if number > *most {
+        violations.add(path, format_args!("in body should be less than or equal to {most}"));
+    }
+}
+
+/// A text of some length.
+pub(crate) fn length(
+    path: impl fmt::Display,
+    text: &str,
+    range: RangeInclusive<usize>,
+    violations: &mut Violations,
+) {
+    let (length, least, most) = (text.chars().count(), range.start(), range.end());
+    if length < *least {
+        violations.add(path, format_args!("in body should be at least {least} chars long"));
+    } else if length > *most {
+        violations.add(path, format_args!("in body should be at most {most} chars long"));
+    }
+}
+
+/// A list with some number of items.
+pub(crate) fn items(
+    path: impl fmt::Display,
+    items: usize,
+    range: RangeInclusive<usize>,
+    violations: &mut Violations,
+) {
+    let (least, most) = (range.start(), range.end());
+    if items < *least {
+        violations.add(path, format_args!("in body should have at least {least} items"));
+    } else if items > *most {
+        violations.add(path, format_args!("in body should have at most {most} items"));
+    }
+}
+
+/// A share of a hundred.
+pub(crate) fn percentage(
+    path: impl fmt::Display,
+    value: &IntOrString,
+    violations: &mut Violations,
+) {
+    match value.to_f64() {
+        None => violations.add(path, "string must be a valid number"),
+        Some(share) if (0.0..=100.0).contains(&share) => {}
+        Some(_) => violations.add(path, "must be in inclusive range [0.0, 100.0]"),
+    }
+}
+
+/// What can be a DNS name.
+pub(crate) fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
         let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         label.len() <= 63
@@ -80,6 +140,45 @@ mod tests {
         ] {
             assert_eq!(reason(|violations| address("a", text, violations)), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_texts_and_lists_have_bounds() {
+        for (found, expected) in [
+            (reason(|it| range("a", 1, 1..=3, it)), ""),
+            (
+                reason(|it| range("a", 0, 1..=3, it)),
+                "a: in body should be greater than or equal to 1",
+            ),
+            (reason(|it| range("a", 4, 1..=3, it)), "a: in body should be less than or equal to 3"),
+            (reason(|it| length("a", "éé", 2..=2, it)), ""),
+            (
+                reason(|it| length("a", "é", 2..=2, it)),
+                "a: in body should be at least 2 chars long",
+            ),
+            (
+                reason(|it| length("a", "ééé", 2..=2, it)),
+                "a: in body should be at most 2 chars long",
+            ),
+            (reason(|it| items("a", 1, 1..=1, it)), ""),
+            (reason(|it| items("a", 0, 1..=1, it)), "a: in body should have at least 1 items"),
+            (reason(|it| items("a", 2, 1..=1, it)), "a: in body should have at most 1 items"),
+        ] {
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_percentage_is_a_number_up_to_a_hundred() {
+        let of = |value: IntOrString| reason(|violations| percentage("a", &value, violations));
+        let text = |text: &str| of(IntOrString::String(text.into()));
+        let number = "a: string must be a valid number";
+        let range = "a: must be in inclusive range [0.0, 100.0]";
+        assert_eq!([of(IntOrString::Int(0)), of(IntOrString::Int(101))], ["", range]);
+        assert_eq!(
+            [text("99.9"), text("-1"), text("x"), text("NaN"), text("")],
+            ["", range, number, number, number]
+        );
     }
 
     #[test]

@@ -22,6 +22,10 @@ fn every_violation_has_its_path() {
         ["spec.provider.bundled: must be set when type is Bundled"]
     );
     assert_eq!(
+        provider(json!({ "type": "Spire" })),
+        ["spec.provider.spire: must be set when type is Spire"]
+    );
+    assert_eq!(
         provider(json!({ "type": "Extension" })),
         ["spec.provider.extension: must be set when type is Extension"]
     );
