@@ -164,6 +164,17 @@ fn insights_have_the_json_of_protobuf() {
     }
 }
 
+/// As control planes were seen to send them, with other names.
+#[test]
+fn specs_on_the_wire_are_read_and_written_as_they_are() {
+    for line in include_str!("../testdata/wire.txt").lines() {
+        let (name, spec) = line.split_once(' ').unwrap();
+        let kind = all().find(|kind| kind.name == name).unwrap();
+        let read = kind.decode(spec.as_bytes()).unwrap();
+        assert_eq!(kind.encode(&read).unwrap(), spec);
+    }
+}
+
 #[test]
 fn small_specs_have_the_json_of_protobuf() {
     for (kind, json, bytes) in [

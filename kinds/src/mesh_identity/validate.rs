@@ -68,10 +68,8 @@ fn provider(provider: &Provider, violations: &mut Violations) {
             None => must_be_set(format_args!("{PATH}.bundled"), "type is Bundled", violations),
         },
         ProviderType::Spire => {
-            let Some(spire) = &provider.spire else {
-                return must_be_set(format_args!("{PATH}.spire"), "type is Spire", violations);
-            };
-            if let Some(timeout) = spire.agent.as_ref().and_then(|agent| agent.timeout) {
+            let agent = provider.spire.as_ref().and_then(|spire| spire.agent.as_ref());
+            if let Some(timeout) = agent.and_then(|agent| agent.timeout) {
                 rule::positive(format_args!("{PATH}.spire.agent.timeout"), timeout, violations);
             }
         }
