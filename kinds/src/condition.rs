@@ -28,6 +28,16 @@ pub enum ConditionStatus {
     Unknown,
 }
 
+/// The status of a kind of which control planes report nothing but conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Conditions {
+    /// Each aspect once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+impl resource::Status for Conditions {}
+
 impl Condition {
     /// A condition that holds.
     #[must_use]

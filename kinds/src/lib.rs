@@ -5,34 +5,56 @@ pub mod config;
 pub mod dataplane;
 pub mod dataplane_insight;
 pub mod global_secret;
+mod header;
 pub mod hostname_generator;
 mod int_or_string;
+mod json_patch;
 mod label_selector;
 pub mod labels;
 pub mod mesh;
+pub mod mesh_access_log;
+pub mod mesh_circuit_breaker;
+pub mod mesh_fault_injection;
+pub mod mesh_health_check;
 pub mod mesh_identity;
+pub mod mesh_load_balancing_strategy;
+pub mod mesh_metric;
+pub mod mesh_passthrough;
+pub mod mesh_proxy_patch;
+pub mod mesh_rate_limit;
+pub mod mesh_retry;
 pub mod mesh_service;
 pub mod mesh_timeout;
+pub mod mesh_tls;
+pub mod mesh_trace;
 pub mod mesh_traffic_permission;
 pub mod mesh_trust;
 pub mod mesh_zone_address;
+mod policy;
 pub mod protobuf;
 pub mod role;
 mod rule;
 pub mod secret;
 mod sni;
+mod telemetry_ref;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod tls_version;
+mod url;
 pub mod workload;
 pub mod zone;
 pub mod zone_insight;
 
 pub use self::{
-    condition::{Condition, ConditionStatus},
+    condition::{Condition, ConditionStatus, Conditions},
+    header::{Header, HeaderMatch, HeaderMatchType, HeaderModifier},
     int_or_string::IntOrString,
+    json_patch::PatchOp,
     label_selector::LabelSelector,
     sni::snis,
+    telemetry_ref::{TelemetryKind, TelemetryRef},
+    tls_version::{TlsVersion, TlsVersions},
 };
 
 pub use resource::{GoDuration, InvalidDuration};
@@ -62,9 +84,27 @@ pub const PLAIN: &[Kind] = &[
 /// The kinds that are policies, in the order they run.
 pub const POLICIES: &[PolicyKind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
 
+/// The policies that our proxies do not follow yet, by name. They are validated, stored and passed
+/// on like all others, so that proxies elsewhere can follow them.
+pub const NOT_FOLLOWED_YET: &[Kind] = &[
+    mesh_access_log::KIND,
+    mesh_circuit_breaker::KIND,
+    mesh_fault_injection::KIND,
+    mesh_health_check::KIND,
+    mesh_load_balancing_strategy::KIND,
+    mesh_metric::KIND,
+    mesh_passthrough::KIND,
+    mesh_proxy_patch::KIND,
+    mesh_rate_limit::KIND,
+    mesh_retry::KIND,
+    mesh_tls::KIND,
+    mesh_trace::KIND,
+];
+
 /// Every kind.
 pub fn all() -> impl Iterator<Item = Kind> {
-    PLAIN.iter().copied().chain(POLICIES.iter().map(|policy| policy.kind))
+    let followed = POLICIES.iter().map(|policy| policy.kind);
+    PLAIN.iter().copied().chain(followed).chain(NOT_FOLLOWED_YET.iter().copied())
 }
 
 /// The spec of a resource of the kind of `S`.

@@ -1,6 +1,22 @@
 use super::*;
-use resource::Flow;
+use resource::{Flow, RejectedSpec};
 use std::collections::BTreeSet;
+
+/// What is wrong with `spec`, each with its path.
+pub(crate) fn violations(kind: Kind, spec: serde_json::Value) -> Vec<String> {
+    match kind.from_json(spec) {
+        Ok(_) => Vec::new(),
+        Err(RejectedSpec::Invalid { violations, .. }) => {
+            violations.iter().map(ToString::to_string).collect()
+        }
+        Err(malformed) => panic!("{malformed:?}"),
+    }
+}
+
+/// What `spec` is when it is read and written.
+pub(crate) fn written(kind: Kind, spec: serde_json::Value) -> serde_json::Value {
+    kind.to_json(&kind.encode(&kind.from_json(spec).unwrap()).unwrap()).unwrap()
+}
 
 #[test]
 fn every_folder_is_a_listed_kind() {
@@ -42,9 +58,21 @@ fn peers_ask_for_what_the_protocol_lists() {
         "GlobalSecret",
         "HostnameGenerator",
         "Mesh",
+        "MeshAccessLog",
+        "MeshCircuitBreaker",
+        "MeshFaultInjection",
+        "MeshHealthCheck",
         "MeshIdentity",
+        "MeshLoadBalancingStrategy",
+        "MeshMetric",
+        "MeshPassthrough",
+        "MeshProxyPatch",
+        "MeshRateLimit",
+        "MeshRetry",
         "MeshService",
+        "MeshTLS",
         "MeshTimeout",
+        "MeshTrace",
         "MeshTrafficPermission",
         "MeshTrust",
         "MeshZoneAddress",
@@ -55,9 +83,21 @@ fn peers_ask_for_what_the_protocol_lists() {
         "Dataplane",
         "DataplaneInsight",
         "HostnameGenerator",
+        "MeshAccessLog",
+        "MeshCircuitBreaker",
+        "MeshFaultInjection",
+        "MeshHealthCheck",
         "MeshIdentity",
+        "MeshLoadBalancingStrategy",
+        "MeshMetric",
+        "MeshPassthrough",
+        "MeshProxyPatch",
+        "MeshRateLimit",
+        "MeshRetry",
         "MeshService",
+        "MeshTLS",
         "MeshTimeout",
+        "MeshTrace",
         "MeshTrafficPermission",
         "MeshTrust",
         "MeshZoneAddress",
