@@ -48,7 +48,7 @@ pub mod zone_insight;
 
 pub use self::{
     condition::{Condition, ConditionStatus, Conditions},
-    header::{Header, HeaderMatch, HeaderMatchType, HeaderModifier},
+    header::{Header, HeaderMatch, HeaderMatchType},
     int_or_string::IntOrString,
     json_patch::PatchOp,
     label_selector::LabelSelector,

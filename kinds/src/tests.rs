@@ -219,3 +219,47 @@ fn specs_and_statuses_are_read_by_their_types() {
 fn policies_stand_in_the_order_they_run() {
     assert!(POLICIES.is_sorted_by_key(|policy| policy.phase));
 }
+
+/// Of policies that a zone wrote, other zones see those of owners of services.
+#[test]
+fn policies_of_owners_go_to_other_zones() {
+    use serde_json::json;
+    let seen = |kind: Kind, spec: serde_json::Value| {
+        let mesh = resource::MeshName::new("shop").unwrap();
+        let labels = [
+            (resource::label::ORIGIN, "zone"),
+            (resource::label::ZONE, "east"),
+            (resource::label::NAMESPACE, "carts"),
+            (resource::label::ROLE, "producer"),
+        ];
+        let spec = kind.encode(&kind.from_json(spec).unwrap()).unwrap();
+        let key = resource::ResourceKey::in_mesh(&mesh, "a");
+        let labels = resource::Labels::from_iter(labels);
+        let none = bytes::Bytes::new();
+        !kind.resource(key, labels, spec, none, resource::Peer::Zone).unwrap().head.audience.hidden
+    };
+    let service = json!({ "kind": "MeshService", "labels": { "kuma.io/display-name": "cart" } });
+    let all = json!({ "kind": "Mesh" });
+    let to = |target: &serde_json::Value, conf: &serde_json::Value| json!({ "to": [{ "targetRef": target, "default": conf }] });
+    for (kind, conf) in [
+        (mesh_access_log::KIND, json!({ "backends": [] })),
+        (mesh_circuit_breaker::KIND, json!({ "connectionLimits": {} })),
+        (mesh_health_check::KIND, json!({ "tcp": {} })),
+        (mesh_load_balancing_strategy::KIND, json!({})),
+        (mesh_retry::KIND, json!({ "tcp": { "maxConnectAttempt": 1 } })),
+    ] {
+        assert!(seen(kind, to(&service, &conf)), "{kind:?}");
+        assert!(!seen(kind, to(&all, &conf)), "{kind:?}");
+    }
+    let limit = json!({ "local": { "tcp": { "disabled": true } } });
+    for (kind, spec) in [
+        (mesh_fault_injection::KIND, to(&all, &json!({}))),
+        (mesh_rate_limit::KIND, to(&all, &limit)),
+        (mesh_metric::KIND, json!({})),
+        (mesh_passthrough::KIND, json!({})),
+        (mesh_tls::KIND, json!({})),
+        (mesh_trace::KIND, json!({ "default": { "backends": [] } })),
+    ] {
+        assert!(!seen(kind, spec), "{kind:?}");
+    }
+}

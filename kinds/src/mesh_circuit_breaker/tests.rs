@@ -1,12 +1,13 @@
 use super::*;
 use crate::tests::{violations, written};
-use serde_json::json;
+use serde_json::{Value, json};
+
+fn to(conf: Value) -> Value {
+    json!({ "to": [{ "targetRef": { "kind": "Mesh" }, "default": conf }] })
+}
 
 #[test]
 fn every_violation_has_its_path() {
-    let mesh = json!({ "kind": "Mesh" });
-    let to = |conf| json!({ "to": [{ "targetRef": mesh, "default": conf }] });
-    let detectors = |detectors| to(json!({ "outlierDetection": { "detectors": detectors } }));
     for (spec, expected) in [
         (to(json!({ "connectionLimits": {} })), &[][..]),
         (to(json!({ "outlierDetection": { "healthyPanicThreshold": "12.5" } })), &[]),
@@ -52,11 +53,20 @@ fn every_violation_has_its_path() {
                 "spec.to[0].default.outlierDetection.healthyPanicThreshold: must be in inclusive range [0.0, 100.0]",
             ],
         ),
+    ] {
+        assert_eq!(violations(KIND, spec.clone()), expected, "{spec}");
+    }
+}
+
+#[test]
+fn a_detector_has_something_to_detect() {
+    let detectors = |detectors| to(json!({ "outlierDetection": { "detectors": detectors } }));
+    for (spec, expected) in [
         (
             detectors(json!({})),
             &[
                 "spec.to[0].default.outlierDetection.detectors: must have at least one defined: totalFailures, gatewayFailures, localOriginFailures, successRate, failurePercentage",
-            ],
+            ][..],
         ),
         (
             detectors(json!({

@@ -78,6 +78,14 @@ fn a_change_has_what_it_needs() {
             json!({ "virtualHost": { "operation": "Add", "match": { "name": "a" }, "value": "name: a" } }),
             &["[0].virtualHost.match.name: must not be defined"],
         ),
+    ] {
+        assert_eq!(changes(json!([change])), expected, "{change}");
+    }
+}
+
+#[test]
+fn a_step_has_what_it_needs() {
+    for (change, expected) in [
         (
             json!({ "cluster": { "operation": "Patch", "jsonPatches": [
                 { "op": "add", "path": "/a", "value": null },
@@ -88,7 +96,7 @@ fn a_change_has_what_it_needs() {
                 "[0].cluster.jsonPatches[1].value: must be defined when op is add",
                 "[0].cluster.jsonPatches[2].path: must be a JSON pointer such as /spec/containers/0",
                 "[0].cluster.jsonPatches[2].from: must be defined when op is move",
-            ],
+            ][..],
         ),
         (
             json!({ "cluster": { "operation": "AddFirst" }, "virtualHost": { "operation": "Add" } }),
@@ -101,8 +109,8 @@ fn a_change_has_what_it_needs() {
             json!({ "httpFilter": { "operation": "Add", "jsonPatches": [{ "op": "test" }] } }),
             &[
                 "[0].httpFilter.operation: in body should be one of [Remove Patch AddFirst AddBefore AddAfter AddLast]",
-                "[0].httpFilter.jsonPatches[0].op: in body should be one of [add remove replace move copy]",
                 "[0].httpFilter.jsonPatches[0].path: in body is required",
+                "[0].httpFilter.jsonPatches[0].op: in body should be one of [add remove replace move copy]",
             ],
         ),
     ] {
