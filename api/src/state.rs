@@ -42,6 +42,23 @@ pub struct About {
     pub gui: String,
 }
 
+impl About {
+    /// Two processes on one machine, or one after the other, are not the same instance.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let hostname = hostname.trim().to_owned();
+        let mut suffix = uuid::Uuid::new_v4().simple().to_string();
+        suffix.truncate(4);
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            instance_id: format!("{hostname}-{suffix}"),
+            hostname,
+            gui: String::new(),
+        }
+    }
+}
+
 /// A write that was found good and is about to be committed.
 #[derive(Debug)]
 pub struct Change<'a> {

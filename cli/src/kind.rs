@@ -3,17 +3,22 @@
 use anyhow::{Result, bail};
 use resource::{Kind, Scope};
 
-/// The kind called `name`: by its name, plural, path or abbreviation, in any case.
+/// The kinds that the API serves: control planes keep others for themselves, without a path.
+fn served() -> impl Iterator<Item = Kind> {
+    kinds::all().filter(|kind| !kind.path.is_empty())
+}
+
+/// The served kind called `name`: by its name, plural, path or abbreviation, in any case.
 pub(crate) fn find(name: &str) -> Result<Kind> {
     let wanted = name.to_lowercase();
     let named = |kind: &Kind| {
         [kind.name, kind.plural, kind.path, kind.short].iter().any(|n| n.to_lowercase() == wanted)
     };
-    if let Some(kind) = kinds::all().find(|kind| !wanted.is_empty() && named(kind)) {
+    if let Some(kind) = served().find(|kind| !wanted.is_empty() && named(kind)) {
         return Ok(kind);
     }
-    let known: Vec<&str> = kinds::all().map(|kind| kind.path).collect();
-    bail!("there is no kind {name:?}; there are: {}", known.join(", "))
+    let known: Vec<&str> = served().map(|kind| kind.path).collect();
+    bail!("the API serves no kind {name:?}; there are: {}", known.join(", "))
 }
 
 /// The path of all resources of `kind`, of one mesh where it has meshes.
@@ -43,9 +48,24 @@ mod tests {
         for name in ["MeshTimeout", "meshtimeouts", "MT", "meshtimeout"] {
             assert_eq!(find(name).unwrap().name, "MeshTimeout");
         }
-        let error = find("pod").unwrap_err().to_string();
-        assert!(error.starts_with(r#"there is no kind "pod"; there are: "#), "{error}");
         assert!(find("").is_err());
+    }
+
+    #[test]
+    fn only_kinds_that_the_api_serves_are_found_and_offered() {
+        for unserved in ["pod", "config", "configs"] {
+            let error = find(unserved).unwrap_err().to_string();
+            let start = format!("the API serves no kind {unserved:?}; there are: ");
+            let offered = error.strip_prefix(&start).expect("the kinds are named");
+            for name in offered.split(", ") {
+                assert_eq!(find(name).unwrap().path, name);
+            }
+        }
+        for kind in served() {
+            for name in [kind.name, kind.plural, kind.path, kind.short] {
+                assert!(name.is_empty() || find(name).unwrap().name == kind.name, "{name}");
+            }
+        }
     }
 
     #[test]

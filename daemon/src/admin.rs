@@ -8,6 +8,22 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// The section `admin` of a program's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Config {
+    /// Serves `/ready`, `/live` and `/metrics`.
+    pub listen: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5680)) }
+    }
+}
 
 /// `/ready`, `/live` and `/metrics`.
 pub fn router(ready: Ready, metrics: Metrics) -> Router {

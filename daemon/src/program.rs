@@ -1,7 +1,7 @@
 //! The frame of every program: flags, configuration, logs, signals, exit code.
 
 use crate::{
-    config::{self, Config, ConfigError},
+    config::{self, Config, Problem},
     shutdown::{Signals, run_until},
 };
 use anyhow::Context as _;
@@ -26,18 +26,23 @@ where
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let config: C = match load(&flags, std::env::vars_os()) {
-        Ok(config) => config,
-        Err(error) => return refuse(&error),
+    let (config, problems): (C, _) = match read(&flags, std::env::vars_os()) {
+        Ok(read) => read,
+        Err(error) => {
+            say(&format!("{error:#}\n"));
+            return ExitCode::FAILURE;
+        }
     };
-    if flags.get_flag("print") {
-        return match std::io::stdout().write_all(config::print(&config).as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
+    let asked = Asked::of(&flags);
+    let Step { settings, complaint, then } = asked.step(&config, &problems);
+    say(&complaint);
+    if std::io::stdout().write_all(settings.as_bytes()).is_err() {
+        return ExitCode::FAILURE;
     }
-    if flags.get_flag("validate") {
-        return ExitCode::SUCCESS;
+    match then {
+        Then::Run => {}
+        Then::Exit { failed: true } => return ExitCode::FAILURE,
+        Then::Exit { failed: false } => return ExitCode::SUCCESS,
     }
     match start(name, config, program) {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,13 +66,56 @@ fn flags(name: &'static str) -> Command {
                 .help("Reads settings from this YAML file"),
         )
         .arg(switch("validate", "Checks the settings and exits"))
-        .arg(switch("print", "Prints the settings in effect, without secrets, and exits"))
+        .arg(switch("print", "Prints the settings in effect, without secrets, and exits, also when they are incomplete"))
 }
 
-fn load<C: Config>(
+/// What is wanted of the settings.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    print: bool,
+    validate: bool,
+}
+
+/// What is done before the program runs, or instead.
+#[derive(Debug, PartialEq, Eq)]
+struct Step {
+    /// For standard output.
+    settings: String,
+    /// For standard error.
+    complaint: String,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Run,
+    Exit { failed: bool },
+}
+
+impl Asked {
+    fn of(flags: &ArgMatches) -> Self {
+        Self { print: flags.get_flag("print"), validate: flags.get_flag("validate") }
+    }
+
+    /// Settings are printed whether they are complete or not: they may be what somebody begins with.
+    /// Only the check, and a program that is to run, fail because of them.
+    fn step<C: Config>(self, config: &C, problems: &[Problem]) -> Step {
+        Step {
+            settings: if self.print { config::print(config) } else { String::new() },
+            complaint: complaint(problems),
+            then: match (self.print, self.validate) {
+                (false, false) if problems.is_empty() => Then::Run,
+                (true, false) => Then::Exit { failed: false },
+                (false, false) | (_, true) => Then::Exit { failed: !problems.is_empty() },
+            },
+        }
+    }
+}
+
+fn read<C: Config>(
     flags: &ArgMatches,
     env: impl IntoIterator<Item = (OsString, OsString)>,
-) -> anyhow::Result<C> {
+) -> anyhow::Result<(C, Vec<Problem>)> {
     let file = match flags.get_one::<PathBuf>("config") {
         Some(path) => Some(
             std::fs::read_to_string(path)
@@ -79,24 +127,21 @@ fn load<C: Config>(
     let env = env.into_iter().map(|(name, value)| {
         (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
     });
-    Ok(config::load(file.as_deref(), env)?)
+    Ok(config::read(file.as_deref(), env)?)
 }
 
 /// There are no logs yet: a mistake a line.
-fn refuse(error: &anyhow::Error) -> ExitCode {
-    let mut lines = String::new();
-    match error.downcast_ref::<ConfigError>() {
-        Some(ConfigError::Invalid(problems)) => {
-            lines.push_str("invalid configuration:\n");
-            for problem in problems {
-                lines.push_str(&format!("  {problem}\n"));
-            }
-        }
-        Some(ConfigError::Malformed(_)) | None => lines.push_str(&format!("{error:#}\n")),
+fn complaint(problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return String::new();
     }
+    let lines = problems.iter().map(|problem| format!("  {problem}\n"));
+    std::iter::once("invalid configuration:\n".to_owned()).chain(lines).collect()
+}
+
+fn say(text: &str) {
     // Nobody is left to tell if this fails.
-    drop(std::io::stderr().write_all(lines.as_bytes()));
-    ExitCode::FAILURE
+    drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
 fn start<C, F>(
@@ -147,8 +192,18 @@ mod tests {
     fn zone(arguments: &[&str], env: &[(&str, &str)]) -> Result<String, String> {
         let flags = flags("zone-cp").try_get_matches_from(arguments).unwrap();
         let env = env.iter().map(|(name, value)| (name.into(), value.into()));
-        let config: anyhow::Result<Zone> = load(&flags, env);
-        config.map(|config| config.zone).map_err(|error| format!("{error:#}"))
+        match read::<Zone>(&flags, env) {
+            Ok((config, problems)) if problems.is_empty() => Ok(config.zone),
+            Ok((_, problems)) => Err(complaint(&problems)),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    }
+
+    /// What happens without a file.
+    fn step(arguments: &[&str]) -> Step {
+        let flags = flags("zone-cp").try_get_matches_from(arguments).unwrap();
+        let (config, problems) = read::<Zone>(&flags, []).unwrap();
+        Asked::of(&flags).step(&config, &problems)
     }
 
     #[test]
@@ -157,7 +212,45 @@ mod tests {
         let arguments = ["zone-cp", "--config", file];
         assert_eq!(zone(&arguments, &[]), Ok("east".into()));
         assert_eq!(zone(&arguments, &[("ATOLL_ZONE", "west")]), Ok("west".into()));
-        assert_eq!(zone(&["zone-cp"], &[]), Err("invalid configuration: zone: must be set".into()));
+        let incomplete = "invalid configuration:\n  zone: must be set\n";
+        assert_eq!(zone(&["zone-cp"], &[]), Err(incomplete.into()));
+    }
+
+    #[test]
+    fn incomplete_settings_are_printed_but_not_valid_and_not_run() {
+        let complaint = || "invalid configuration:\n  zone: must be set\n".to_owned();
+        let failed = Then::Exit { failed: true };
+        let printed = || config::print(&Zone::default());
+        assert_eq!(
+            step(&["zone-cp", "--print"]),
+            Step {
+                settings: printed(),
+                complaint: complaint(),
+                then: Then::Exit { failed: false }
+            }
+        );
+        assert_eq!(
+            step(&["zone-cp", "--print", "--validate"]),
+            Step { settings: printed(), complaint: complaint(), then: failed }
+        );
+        for arguments in [&["zone-cp", "--validate"][..], &["zone-cp"]] {
+            let expected = Step { settings: String::new(), complaint: complaint(), then: failed };
+            assert_eq!(step(arguments), expected);
+        }
+    }
+
+    #[test]
+    fn complete_settings_are_run_unless_they_are_only_looked_at() {
+        let step = |arguments: &[&str]| {
+            let flags = flags("zone-cp").try_get_matches_from(arguments).unwrap();
+            Asked::of(&flags).step(&Zone { zone: "east".into() }, &[])
+        };
+        let quiet = |then| Step { settings: String::new(), complaint: String::new(), then };
+        assert_eq!(step(&["zone-cp"]), quiet(Then::Run));
+        assert_eq!(step(&["zone-cp", "--validate"]), quiet(Then::Exit { failed: false }));
+        let settings = "zone: east\n".to_owned();
+        let printed = Step { settings, ..quiet(Then::Exit { failed: false }) };
+        assert_eq!(step(&["zone-cp", "--print"]), printed);
     }
 
     #[test]

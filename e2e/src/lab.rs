@@ -8,7 +8,7 @@ use crate::{
     control_plane::{self, ControlPlane, set},
     namespace::{Host, Network},
     peer::Client,
-    process::{Process, programs},
+    process::{Process, programs, run},
     wait,
 };
 use anyhow::{Context, Result};
@@ -297,6 +297,38 @@ impl Proxy {
         let file = self.folder.join("envoy/envoy.pid");
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         Ok(text.trim().parse()?)
+    }
+
+    /// What the admin interface of its Envoy answers.
+    pub fn admin(&self, path: &str) -> Result<String> {
+        let socket = self.folder.join("envoy/envoy-admin.sock");
+        let client = reqwest::blocking::Client::builder().unix_socket(socket).build()?;
+        let answer = client.get(format!("http://admin{path}")).send()?;
+        Ok(answer.error_for_status()?.text()?)
+    }
+
+    /// A number that its Envoy counts; 0 if it does not know it.
+    pub fn stat(&self, name: &str) -> Result<u64> {
+        let text = self.admin("/stats?usedonly")?;
+        let mut values = text.lines().filter_map(|line| line.split_once(": "));
+        let found = values.find(|(it, _)| *it == name);
+        Ok(found.map(|(_, value)| value.trim().parse()).transpose()?.unwrap_or_default())
+    }
+
+    /// Ends its program at once; its Envoy stays.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("it does not run")?.kill()
+    }
+
+    /// Ends its Envoy at once; its program stays.
+    pub fn kill_envoy(&self) -> Result<()> {
+        run(&["kill", "-9", &self.envoy()?.to_string()]).map(drop)
+    }
+
+    /// Everything on its host ends at once.
+    pub fn lose_power(&mut self) -> Result<()> {
+        self.host.end();
+        self.kill()
     }
 
     /// The end of its log.

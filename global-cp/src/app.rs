@@ -2,16 +2,15 @@
 
 use crate::{
     Addresses, Config,
-    about::{about, settings},
+    about::settings,
     admission::Gatekeeper,
     audiences::Audiences,
     first_start,
     hooks::GlobalHooks,
-    open::open_store,
     ports::{self, Ports},
     zones::Insights,
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use api::{About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use futures::FutureExt as _;
@@ -54,7 +53,9 @@ pub async fn bind(config: &Config, shutdown: &CancellationToken) -> Result<Bound
     let tls = Arc::new(given.map_or_else(open_tls, Ok)?);
     let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Zone };
     let mut tasks = Tasks::default();
-    let store = open_store(config, &kinds, &clock, &mut tasks).await?;
+    let opened = config.store.open(&config.data_dir, &kinds, &clock).await;
+    let (store, writing) = opened.context("store")?;
+    tasks.spawn("store", async { Ok(writing.await?) });
     let (config, kinds, ready) = (config.clone(), Arc::new(kinds), Ready::new(shutdown.clone()));
     let starting = ready.guard("store");
     Ok(Bound { addresses, config, ports, tls, store, kinds, tasks, clock, ready, starting })
@@ -72,7 +73,7 @@ impl Bound {
         let author = Author { kinds: self.kinds.clone(), place: Place::global().here };
         let (store, clock) = (&self.store, &self.clock);
         first_start::ensure(store, &author, &self.config, clock).await?;
-        let about = about();
+        let about = About::of_this_process();
         let insights = Arc::new(Insights::new(
             author.clone(),
             store.reader(),

@@ -1,7 +1,7 @@
 //! What can be set.
 
 use crate::AllowedTrust;
-use daemon::{Log, config::Problems, data};
+use daemon::{Log, admin, config::Problems, data};
 use identity::tls::TlsConfig;
 use resource::ZoneName;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub struct Config {
     /// The folder of everything that must survive a restart.
     pub data_dir: PathBuf,
     /// How resources are kept.
-    pub store: Store,
+    pub store: store::Config,
     /// The certificate with which the API and the zones' port show who they are.
     pub tls: TlsConfig,
     /// The REST API.
@@ -31,27 +31,7 @@ pub struct Config {
     /// Trust domains that zones may have although no MeshIdentity gives them to them.
     pub allowed_trust: Vec<AllowedTrust>,
     /// Readiness and metrics.
-    pub admin: Admin,
-}
-
-/// How resources are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Store {
-    /// `embedded` or `memory`.
-    #[serde(rename = "type")]
-    pub kind: StoreKind,
-}
-
-/// Where resources are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum StoreKind {
-    /// In a file of the data directory; durable.
-    #[default]
-    Embedded,
-    /// Nowhere: gone with the process.
-    Memory,
+    pub admin: admin::Config,
 }
 
 /// Where zones connect.
@@ -73,26 +53,18 @@ pub struct Defaults {
     pub mesh: bool,
 }
 
-/// Readiness and metrics.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Admin {
-    /// Serves `/ready`, `/live` and `/metrics`.
-    pub listen: SocketAddr,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
             log: Log::default(),
             data_dir: data::default_folder("global-cp"),
-            store: Store::default(),
+            store: store::Config::default(),
             tls: TlsConfig::default(),
             api: api::Config::default(),
             kds: Kds::default(),
             defaults: Defaults::default(),
             allowed_trust: Vec::new(),
-            admin: Admin::default(),
+            admin: admin::Config::default(),
         }
     }
 }
@@ -107,12 +79,6 @@ impl Default for Kds {
 impl Default for Defaults {
     fn default() -> Self {
         Self { mesh: true }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5680)) }
     }
 }
 

@@ -8,7 +8,6 @@ mod config;
 mod defaults;
 mod first_start;
 mod hooks;
-mod open;
 mod ports;
 #[cfg(test)]
 mod tests;
@@ -17,6 +16,6 @@ mod zones;
 pub use self::{
     app::{Bound, bind},
     audiences::AllowedTrust,
-    config::{Admin, Config, Defaults, Kds, Store, StoreKind},
+    config::{Config, Defaults, Kds},
     ports::Addresses,
 };

@@ -1,4 +1,4 @@
-use crate::{Addresses, Config, StoreKind, bind};
+use crate::{Addresses, Config, bind};
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
@@ -14,7 +14,7 @@ use resource::{Peer, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use store::{
-    Kinds, Memory,
+    Kinds, Memory, StoreKind,
     view::{KindSet, Reader},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// What a header is called: of lower case, as HTTP/2 has it.
-const NAME: &str = r"^[a-z0-9!#$%&'*+\-.^_\x60|~]+$";
+pub(crate) const NAME: &str = r"^[a-z0-9!#$%&'*+\-.^_\x60|~]+$";
 
 /// Compares a header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +60,41 @@ pub struct Header {
     pub value: String,
 }
 
+/// Changes headers; of one name there can be one change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeaderModifier {
+    /// Puts them in place of those with their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub set: Vec<Header>,
+    /// Adds them to those with their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub add: Vec<Header>,
+    /// Takes away those with these names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub remove: Vec<String>,
+}
+
+impl HeaderModifier {
+    /// Reports what is wrong with it at `path`.
+    pub(crate) fn check(&self, path: &str, violations: &mut Violations) {
+        if self.set.is_empty() && self.add.is_empty() && self.remove.is_empty() {
+            violations.add(path, "must have at least one defined: set, add, remove");
+        }
+        let mut taken = BTreeSet::new();
+        for (field, headers) in [("set", &self.set), ("add", &self.add)] {
+            check_headers(&format!("{path}.{field}"), headers, &mut taken, violations);
+        }
+        let path = format!("{path}.remove");
+        rule::items(&path, self.remove.len(), 0..=16, violations);
+        for (i, name) in self.remove.iter().enumerate() {
+            once(&format!("{path}[{i}].name"), name, &mut taken, violations);
+        }
+    }
+}
+
 /// Reports what is wrong with a list of at most 16 headers, none of which may be in `taken`.
 pub(crate) fn check_headers<'a>(
     path: &str,
@@ -107,6 +142,11 @@ mod tests {
         wrong(|violations| header.check("h", violations))
     }
 
+    fn modifier(json: Value) -> Vec<String> {
+        let modifier: HeaderModifier = serde_json::from_value(json).unwrap();
+        wrong(|violations| modifier.check("m", violations))
+    }
+
     #[test]
     fn a_header_is_compared_by_its_name() {
         assert_eq!(header(json!({ "name": "x-a`|~", "value": "1" })), [""; 0]);
@@ -128,15 +168,22 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_each_header_once() {
-        let list = |names: &[String]| {
-            let header = |name: &String| Header { name: name.clone(), value: String::new() };
-            let headers: Vec<Header> = names.iter().map(header).collect();
-            wrong(|violations| check_headers("l", &headers, &mut BTreeSet::new(), violations))
-        };
-        let many: Vec<String> = (0..17).map(|i| format!("x{i}")).collect();
-        assert_eq!(list(&["a".into(), "b".into()]), [""; 0]);
-        assert_eq!(list(&["a".into(), "a".into()]), ["l[1].name: duplicate header name"]);
-        assert_eq!(list(&many), ["l: in body should have at most 16 items"]);
+    fn a_header_is_changed_once() {
+        let set = |name: &str| json!({ "name": name, "value": "1" });
+        assert_eq!(modifier(json!({ "set": [set("a")], "remove": ["B"] })), [""; 0]);
+        assert_eq!(modifier(json!({})), ["m: must have at least one defined: set, add, remove"]);
+        let many: Vec<_> = (0..17).map(|i| format!("x{i}")).collect();
+        assert_eq!(
+            modifier(json!({ "remove": many })),
+            ["m.remove: in body should have at most 16 items"]
+        );
+        assert_eq!(
+            modifier(json!({ "set": [set("a"), set("a")], "add": [set("a")], "remove": ["a"] })),
+            [
+                "m.set[1].name: duplicate header name",
+                "m.add[0].name: duplicate header name",
+                "m.remove[0].name: duplicate header name",
+            ]
+        );
     }
 }

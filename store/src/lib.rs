@@ -3,6 +3,7 @@
 //! `commit` is the only way in, [`view::Reader`] the only way out. A commit is a batch: what it
 //! changes has one revision and is seen together, and it says of each item what became of it.
 
+mod config;
 #[expect(clippy::unwrap_used, reason = "tests, which the crates of other backends run too")]
 pub mod conformance;
 mod embedded;
@@ -12,6 +13,7 @@ pub mod table;
 pub mod view;
 
 pub use self::{
+    config::{Config, StoreKind, Writing},
     embedded::{Embedded, OpenError, OpenProblem},
     local::{Contents, Journal, Local, LocalWriter, OpenFileError, open, open_file},
     memory::Memory,

@@ -5,18 +5,17 @@ use crate::{
     identities::Issuer,
     join,
     names::Names,
-    open::{Writer, open_store},
-    parts::{Parts, about, open_when_complete},
+    parts::{Parts, open_when_complete},
     ports::{Ports, Sockets},
 };
 use anyhow::{Context, Result};
-use api::serve;
+use api::{About, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
 use dns::Records;
 use identity::tls::ServerTls;
 use resource::{Peer, ZoneName};
 use std::sync::Arc;
-use store::{Kinds, Local};
+use store::{Kinds, Local, Writing};
 use tokio_util::sync::CancellationToken;
 
 /// A control plane whose ports are open and whose store is loaded. Nothing runs yet.
@@ -28,7 +27,7 @@ pub struct Bound {
     ports: Ports,
     kinds: Arc<Kinds>,
     store: Local,
-    writer: Writer,
+    writer: Writing,
     records: Arc<Records>,
     clock: Clock,
 }
@@ -52,7 +51,8 @@ pub async fn bind(config: &Config) -> Result<Bound> {
     data::prepare("dataDir", &config.data_dir)?;
     let ports = sockets.with(Arc::new(given.map_or_else(open_tls, Ok)?));
     let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
-    let (store, writer) = open_store(config, &kinds, &clock).await?;
+    let opened = config.store.open(&config.data_dir, &kinds, &clock).await;
+    let (store, writer) = opened.context("store")?;
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
     Ok(Bound { addresses, config, zone, ports, kinds, store, writer, records, clock })
@@ -63,7 +63,7 @@ impl Bound {
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(zone = %self.zone, addresses = ?self.addresses, "listening");
         let Self { config, zone, ports, kinds, store, writer, records, clock, .. } = self;
-        let about = about();
+        let about = About::of_this_process();
         let parts = Parts {
             place: defaults::place(zone.clone()),
             instance: about.instance_id.clone(),

@@ -1,7 +1,7 @@
 //! What can be set.
 
 use crate::services::config::{Generation, Vips};
-use daemon::{Log, config::Problems, data};
+use daemon::{Log, admin, config::Problems, data};
 use identity::tls::TlsConfig;
 use resource::{MeshName, ZoneName};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct Config {
     /// The folder of everything that must survive a restart.
     pub data_dir: PathBuf,
     /// How resources are kept.
-    pub store: Store,
+    pub store: store::Config,
     /// The certificate with which the API and the proxies' port show who they are.
     pub tls: TlsConfig,
     /// The REST API.
@@ -37,7 +37,7 @@ pub struct Config {
     /// Which virtual addresses services get.
     pub vips: Vips,
     /// Readiness and metrics.
-    pub admin: Admin,
+    pub admin: admin::Config,
 }
 
 /// Which zone this is.
@@ -65,39 +65,11 @@ pub struct Global {
     pub key_file: String,
 }
 
-/// How resources are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Store {
-    /// `embedded` or `memory`.
-    #[serde(rename = "type")]
-    pub kind: StoreKind,
-}
-
-/// Where resources are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum StoreKind {
-    /// In a file of the data directory; durable.
-    #[default]
-    Embedded,
-    /// Nowhere: gone with the process.
-    Memory,
-}
-
 /// Where proxies connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Proxies {
     /// Bootstrap, sessions and xDS, with TLS.
-    pub listen: SocketAddr,
-}
-
-/// Readiness and metrics.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Admin {
-    /// Serves `/ready`, `/live` and `/metrics`.
     pub listen: SocketAddr,
 }
 
@@ -108,14 +80,14 @@ impl Default for Config {
             zone: Zone { name: "default".into() },
             global: Global::default(),
             data_dir: data::default_folder("zone-cp"),
-            store: Store::default(),
+            store: store::Config::default(),
             tls: TlsConfig::default(),
             api: api::Config::default(),
             proxies: Proxies::default(),
             dns: dns::Config::default(),
             services: Generation::default(),
             vips: Vips::default(),
-            admin: Admin::default(),
+            admin: admin::Config::default(),
         }
     }
 }
@@ -129,12 +101,6 @@ impl Default for Zone {
 impl Default for Proxies {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5678)) }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5680)) }
     }
 }
 

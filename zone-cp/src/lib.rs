@@ -8,7 +8,6 @@ pub mod generate;
 pub mod identities;
 mod join;
 pub mod names;
-mod open;
 mod parts;
 mod ports;
 pub mod reconcile;

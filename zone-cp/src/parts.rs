@@ -196,17 +196,3 @@ pub(crate) async fn open_when_complete(
     }
     Ok(())
 }
-
-/// What this process says about itself.
-pub(crate) fn about() -> About {
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let hostname = hostname.trim().to_owned();
-    let mut suffix = uuid::Uuid::new_v4().simple().to_string();
-    suffix.truncate(4);
-    About {
-        version: env!("CARGO_PKG_VERSION").into(),
-        instance_id: format!("{hostname}-{suffix}"),
-        hostname,
-        gui: String::new(),
-    }
-}

@@ -67,6 +67,16 @@ pub fn load<C: Config>(
     file: Option<&str>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<C, ConfigError> {
+    let (config, problems) = read(file, env)?;
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+}
+
+/// The same for somebody who looks at settings, which may be incomplete: what could not be read
+/// stands at its default, and all that is wrong comes along.
+pub fn read<C: Config>(
+    file: Option<&str>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<(C, Vec<Problem>), ConfigError> {
     let default = serde_json::to_value(C::default()).unwrap_or_default();
     let mut problems = Problems::default();
     let mut tree = Tree::of(parse(file.unwrap_or_default())?);
@@ -86,7 +96,7 @@ pub fn load<C: Config>(
     let mut problems = problems.into_vec();
     // In one order, whichever order a map keeps its keys in.
     problems.sort_by(|one, other| one.path.cmp(&other.path));
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+    Ok((config, problems))
 }
 
 /// The effective configuration as YAML, without secrets.

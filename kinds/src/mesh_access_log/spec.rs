@@ -61,10 +61,10 @@ pub enum BackendType {
 #[serde(rename_all = "camelCase")]
 pub struct Tcp {
     /// Its host and port.
+    #[schemars(length(min = 1))]
     pub address: String,
     /// What a line looks like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
     pub format: Option<Format>,
 }
 
@@ -73,10 +73,10 @@ pub struct Tcp {
 #[serde(rename_all = "camelCase")]
 pub struct File {
     /// Its path.
+    #[schemars(length(min = 1))]
     pub path: String,
     /// What a line looks like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
     pub format: Option<Format>,
 }
 
@@ -136,8 +136,8 @@ pub struct OpenTelemetry {
 #[serde(rename_all = "camelCase")]
 pub struct Attribute {
     /// Its name.
+    #[schemars(regex(pattern = r"^[a-z]([a-z0-9]|[._][a-z0-9])*$"))]
     pub key: String,
     /// The value, in which commands are filled in.
-    #[schemars(regex(pattern = r"^[a-z]([a-z0-9]|[._][a-z0-9])*$"))]
     pub value: String,
 }

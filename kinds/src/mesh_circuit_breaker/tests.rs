@@ -136,15 +136,3 @@ fn the_json_is_that_of_the_field() {
     let spec = json!({ "to": [{ "targetRef": target, "default": conf }] });
     assert_eq!(written(KIND, spec.clone()), spec);
 }
-
-/// What a Kuma control plane makes for each mesh, without what it merges into it.
-#[test]
-fn the_policy_that_a_mesh_starts_with_is_read() {
-    let spec = json!({
-        "targetRef": { "kind": "Mesh" },
-        "to": [{ "targetRef": { "kind": "Mesh" }, "default": { "connectionLimits": {
-            "maxConnections": 1024, "maxPendingRequests": 1024, "maxRetries": 3, "maxRequests": 1024,
-        } } }],
-    });
-    assert_eq!(written(KIND, spec.clone()), spec);
-}

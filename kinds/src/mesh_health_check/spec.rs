@@ -105,6 +105,7 @@ pub struct Http {
 pub struct Headers {
     /// Those that are put in place of others with their names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
     pub set: Option<Vec<Header>>,
     /// Those that are added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,7 +119,6 @@ pub struct Headers {
 pub struct Grpc {
     /// Whether it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
     pub disabled: Option<bool>,
     /// The service that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

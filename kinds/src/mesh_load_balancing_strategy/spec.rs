@@ -177,10 +177,10 @@ pub struct RoundRobin {}
 pub struct LeastRequest {
     /// Of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2))]
     pub choice_count: Option<u32>,
     /// How much requests count where weights differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 2))]
     pub active_request_bias: Option<IntOrString>,
 }
 
@@ -193,6 +193,7 @@ pub struct RingHash {
     pub hash_function: Option<HashFunction>,
     /// How many places the ring has at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 8_000_000))]
     pub min_ring_size: Option<u32>,
     /// How many it has at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,7 +221,7 @@ pub struct Random {}
 pub struct Maglev {
     /// How many places it has: a prime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 8_000_000))]
+    #[schemars(range(min = 1, max = 5_000_011))]
     pub table_size: Option<u32>,
 }
 
@@ -229,7 +230,6 @@ pub struct Maglev {
 #[serde(rename_all = "camelCase")]
 pub struct HashPolicy {
     /// Which of the following it is.
-    #[schemars(range(min = 1, max = 5_000_011))]
     pub r#type: HashPolicyType,
     /// Whether the rest of the list does not matter once this gave a hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -271,6 +271,7 @@ pub enum HashPolicyType {
 #[serde(rename_all = "camelCase")]
 pub struct HashHeader {
     /// Its name.
+    #[schemars(length(min = 1))]
     pub name: String,
 }
 
@@ -283,7 +284,6 @@ pub struct Cookie {
     pub name: String,
     /// How long one lives that is made where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
     pub ttl: Option<GoDuration>,
     /// The path of that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -304,6 +304,7 @@ pub struct Connection {
 #[serde(rename_all = "camelCase")]
 pub struct QueryParameter {
     /// Its name.
+    #[schemars(length(min = 1))]
     pub name: String,
 }
 

@@ -94,6 +94,7 @@ pub struct OnRateLimit {
 pub struct Headers {
     /// Those that are put in place of others with their names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
     pub set: Option<Vec<Header>>,
     /// Those that are added.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-use crate::{GoDuration, HeaderMatch};
+use crate::{GoDuration, HeaderMatch, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -138,9 +138,9 @@ pub struct RateLimitedBackOff {
 #[serde(rename_all = "camelCase")]
 pub struct ResetHeader {
     /// Its name.
+    #[schemars(length(min = 1, max = 256), regex(pattern = header::NAME))]
     pub name: String,
     /// What its value is.
-    #[schemars(length(min = 1, max = 256))]
     pub format: ResetFormat,
 }
 

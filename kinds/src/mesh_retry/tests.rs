@@ -119,20 +119,6 @@ fn the_json_is_that_of_the_field() {
     assert_eq!(written(KIND, spec.clone()), spec);
 }
 
-/// What a Kuma control plane makes for each mesh.
-#[test]
-fn the_policy_that_a_mesh_starts_with_is_read() {
-    let back_off = json!({ "baseInterval": "25ms", "maxInterval": "250ms" });
-    let tries = json!({ "numRetries": 5, "perTryTimeout": "16s", "backOff": back_off });
-    let spec = json!({
-        "targetRef": { "kind": "Mesh" },
-        "to": [{ "targetRef": { "kind": "Mesh" }, "default": {
-            "tcp": { "maxConnectAttempt": 5 }, "http": tries, "grpc": tries,
-        } }],
-    });
-    assert_eq!(written(KIND, spec.clone()), spec);
-}
-
 #[test]
 fn what_is_left_out_has_its_default() {
     let http = |header, selection| {

@@ -21,10 +21,10 @@ pub struct MeshTrace {
 pub struct Conf {
     /// Where: at one place, or at none if the list is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1))]
     pub backends: Option<Vec<Backend>>,
     /// Of which requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1))]
     pub sampling: Option<Sampling>,
     /// What else is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use super::{
     limits, session,
 };
 use crate::reconcile::{NotServed, Traits};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use prost_types::{Struct, Value, value::Kind};
 use proto::{
     envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
@@ -38,7 +38,7 @@ pub(super) async fn serve(
     // A program of ours keeps its Dataplane by its session.
     let json = if asks.is_ours { "" } else { asks.dataplane };
     let admitted = desk.admit(&bearer, (asks.mesh, asks.name), json).inspect_err(refused)?;
-    let Admitted { key, sent, labels, .. } = &admitted;
+    let Admitted { key, sent, .. } = &admitted;
     let alone = (!asks.is_ours).then(|| (sent.clone(), asks.versions()));
     let (taken, written) = desk
         .registry
@@ -56,7 +56,8 @@ pub(super) async fn serve(
     let id = node.id.clone();
     let rest = requests.map(move |request| same_node(request?, &id));
     let requests = stream::once(std::future::ready(Ok(first))).chain(rest);
-    let report = |event| taken.report(event, labels);
+    let requests = requests.inspect_ok(|request| taken.holds(request));
+    let report = |event| taken.report(event);
     let served = xds::ads::serve(&*source, changes, requests, responses, report);
     tokio::select! {
         biased;

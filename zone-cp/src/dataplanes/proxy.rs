@@ -5,6 +5,7 @@ use super::{
     limits,
     place::{MANAGER, Shelf, is_ours},
 };
+use crate::identities::{Issued, NoSvid};
 use delta::Name;
 use jiff::Timestamp;
 use kinds::{
@@ -21,11 +22,15 @@ use proto::{
     },
 };
 use resource::{Labels, ResourceKey, label};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    sync::Arc,
+};
 use store::Item;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use xds::Type;
+use xds::{Type, names};
 
 /// A Dataplane as its proxy wants it.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +74,10 @@ pub(super) struct Taken {
     pub(super) counts: Counts,
     /// What it refused and has not taken since.
     pub(super) refused: BTreeMap<(Type, Name), String>,
+    /// The inbounds that it has listeners for.
+    pub(super) inbounds: BTreeSet<Name>,
+    /// It answered about listeners, so that what is not there is not served.
+    pub(super) answered: bool,
 }
 
 /// See the module.
@@ -85,6 +94,8 @@ pub(super) struct Proxy {
     pub(super) past: Counts,
     pub(super) versions: Versions,
     pub(super) certificate: Option<Certificate>,
+    /// Why it has no certificate.
+    pub(super) uncertified: Option<String>,
     /// The stay that is shown.
     pub(super) stay: String,
     pub(super) connected: Timestamp,
@@ -105,6 +116,7 @@ impl Proxy {
             past: Counts::default(),
             versions: Versions::default(),
             certificate: None,
+            uncertified: None,
             stay: uuid::Uuid::new_v4().to_string(),
             connected: now,
             disconnected: None,
@@ -127,6 +139,22 @@ impl Proxy {
         self.withdrawn = false;
     }
 
+    /// What the issuer gave it last. Returns whether that is news.
+    pub(super) fn certify(&mut self, last: Result<Arc<Issued>, NoSvid>) -> bool {
+        let before = (self.certificate.clone(), self.uncertified.take());
+        match last {
+            Ok(issued) => {
+                self.certificate = Some(Certificate {
+                    identity: issued.identity.to_string(),
+                    issued: issued.svid.not_before,
+                    expires: issued.svid.not_after,
+                });
+            }
+            Err(why) => self.uncertified = Some(chain(&why)),
+        }
+        before != (self.certificate.clone(), self.uncertified.clone())
+    }
+
     fn counts(&self) -> Counts {
         let mut sum = self.past.clone();
         self.streams.values().for_each(|taken| sum.add(&taken.lock().counts));
@@ -137,6 +165,19 @@ impl Proxy {
     fn refused(&self) -> BTreeMap<(Type, Name), String> {
         let each = self.streams.values().flat_map(|taken| taken.lock().refused.clone());
         each.collect()
+    }
+
+    /// The inbounds that its Envoy has no listener for, as far as that is known.
+    pub(super) fn unserved(&self) -> BTreeSet<String> {
+        let streams: Vec<_> = self.streams.values().map(|taken| taken.lock()).collect();
+        let answered: Vec<_> = streams.iter().filter(|taken| taken.answered).collect();
+        if answered.is_empty() {
+            return BTreeSet::new();
+        }
+        let inbounds = self.sent.iter().flat_map(|sent| sent.spec.inbounds());
+        let sections = inbounds.map(|inbound| section(inbound).into_owned());
+        let has = |taken: &Taken, section: &str| taken.inbounds.contains(&*names::inbound(section));
+        sections.filter(|section| !answered.iter().any(|taken| has(taken, section))).collect()
     }
 
     fn is_ready(&self) -> bool {
@@ -150,6 +191,10 @@ impl Proxy {
             .into_iter()
             .map(|((kind, name), text)| format!("Envoy refuses {kind:?} {name}: {text}"))
             .collect();
+        if let Some(why) = &self.uncertified {
+            let unserved = self.unserved().into_iter();
+            problems.extend(unserved.map(|name| format!("inbound {name} is not served: {why}")));
+        }
         let address = shelf.get(shelf.ids.address, key);
         if self.advertised.is_some() && address.is_some_and(|row| !is_ours(&row)) {
             problems.push(format!(
@@ -186,14 +231,17 @@ impl Proxy {
     /// The Dataplane with the state of what it serves.
     fn shown(&self, sent: &Sent) -> Dataplane {
         let mut spec = sent.spec.clone();
-        let Some(state) = &self.state else { return spec };
+        let unserved = self.unserved();
         let Some(networking) = &mut spec.0.networking else { return spec };
         for inbound in &mut networking.inbound {
-            let believed = state.inbounds.get(&*section(inbound)).copied();
-            // Nobody asked an application yet that is to be asked.
-            let unasked = inbound.service_probe.is_some();
-            let alive = believed.unwrap_or(!unasked);
-            if inbound.state() == InboundState::Ready && !(state.ready && alive) {
+            let alive = self.state.as_ref().is_none_or(|state| {
+                let believed = state.inbounds.get(&*section(inbound)).copied();
+                // Nobody asked an application yet that is to be asked.
+                let unasked = inbound.service_probe.is_some();
+                state.ready && believed.unwrap_or(!unasked)
+            });
+            let served = !unserved.contains(&*section(inbound));
+            if inbound.state() == InboundState::Ready && !(alive && served) {
                 inbound.set_state(InboundState::NotReady);
             }
             let ready = inbound.state() == InboundState::Ready;
@@ -265,6 +313,17 @@ impl Proxy {
         let port = if advertised.port == 0 { listener.port } else { advertised.port };
         Some(MeshZoneAddress { address: advertised.host.clone(), port })
     }
+}
+
+/// An error with its reasons.
+fn chain(error: &NoSvid) -> String {
+    let mut text = error.to_string();
+    let mut reason = error.source();
+    while let Some(error) = reason {
+        text = format!("{text}: {error}");
+        reason = error.source();
+    }
+    text
 }
 
 pub(super) fn is_ingress(listener: &Listener) -> bool {

@@ -1,7 +1,7 @@
 //! All proxies of the zone, and what of them is not written yet.
 
 use super::{
-    insight::{Certificate, Versions},
+    insight::Versions,
     limits,
     place::{Shelf, is_ours},
     presence::{Crowd, Held, Presence},
@@ -12,8 +12,11 @@ use daemon::Clock;
 use delta::{Name, Update};
 use kinds::dataplane_insight::DataplaneInsight;
 use parking_lot::Mutex;
-use proto::atoll::proxy::v1::{Address, State};
-use resource::{Labels, ResourceKey};
+use proto::{
+    atoll::proxy::v1::{Address, State},
+    envoy::service::discovery::v3::DeltaDiscoveryRequest,
+};
+use resource::ResourceKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -370,36 +373,39 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// Takes note of what Envoy says that it holds, as after a reconnect.
+    pub(super) fn holds(&self, request: &DeltaDiscoveryRequest) {
+        if request.type_url == Type::Listener.url() {
+            let held = request.initial_resource_versions.keys();
+            let held = held.filter(|name| is_inbound(name)).map(|name| Name::from(&**name));
+            self.taken.lock().inbounds.extend(held);
+        }
+    }
+
     /// Takes note of what was sent and what became of it. Only what is news is written down.
-    pub(super) fn report(&self, event: Event, labels: &Labels) {
-        let news = match event {
+    pub(super) fn report(&self, event: Event) {
+        let (kind, update, refusal) = match event {
             Event::Sent { kind, .. } => {
                 self.taken.lock().counts.of(kind).sent += 1;
-                false
+                return;
             }
-            Event::Acked { kind, update } => {
-                let mut taken = self.taken.lock();
-                taken.counts.of(kind).acked += 1;
-                let before = taken.refused.len();
-                for name in names(&update) {
-                    taken.refused.remove(&(kind, name.clone()));
-                }
-                let solved = before != taken.refused.len();
-                drop(taken);
-                // Not short-circuited: both are to be noted.
-                solved | (kind == Type::Secret && self.note_certificate(labels))
-            }
+            Event::Acked { kind, update } => (kind, update, None),
             Event::Refused { kind, update, text } => {
                 tracing::warn!(dataplane = %self.key, ?kind, text, "Envoy refuses its configuration");
-                let mut taken = self.taken.lock();
-                taken.counts.of(kind).refused += 1;
-                let text: String = text.chars().take(limits::PROBLEM).collect();
-                let mut news = false;
-                for name in blamed(&update, &text) {
-                    news |=
-                        taken.refused.insert((kind, name), text.clone()).as_ref() != Some(&text);
-                }
-                news
+                (kind, update, Some(text))
+            }
+        };
+        let note = || {
+            let mut taken = self.taken.lock();
+            match &refusal {
+                None => taken.acked(kind, &update),
+                Some(text) => taken.refused(kind, &update, text),
+            }
+        };
+        let news = match kind {
+            Type::Secret | Type::Listener => self.who_serves(note),
+            Type::Cluster | Type::Endpoint | Type::Route | Type::Extension | Type::Runtime => {
+                note()
             }
         };
         if news {
@@ -408,20 +414,61 @@ impl Stream {
         }
     }
 
-    /// Whether the proxy has another certificate now.
-    fn note_certificate(&self, labels: &Labels) -> bool {
-        let Ok(issued) = self.registry.issuer.svid(&self.key, labels) else { return false };
-        let certificate = Some(Certificate {
-            identity: issued.identity.to_string(),
-            issued: issued.svid.not_before,
-            expires: issued.svid.not_after,
-        });
+    /// Notes something that may change who the proxy is, or what it serves. Returns whether it is
+    /// news.
+    fn who_serves(&self, note: impl FnOnce() -> bool) -> bool {
         let mut inner = self.registry.state.lock();
-        let Some(proxy) = inner.proxies.get_mut(&self.key) else { return false };
-        let changed = proxy.certificate != certificate;
-        proxy.certificate = certificate;
-        changed
+        let Some(proxy) = inner.proxies.get_mut(&self.key) else { return note() };
+        let before = proxy.unserved();
+        let noted = note();
+        let certified = proxy.certify(self.registry.issuer.last(&self.key));
+        noted || certified || before != proxy.unserved()
     }
+}
+
+impl Taken {
+    /// Envoy took what was sent. Returns whether that is news.
+    fn acked(&mut self, kind: Type, update: &Update) -> bool {
+        self.counts.of(kind).acked += 1;
+        let before = self.refused.len();
+        for name in names(update) {
+            self.refused.remove(&(kind, name.clone()));
+        }
+        self.served(kind, update, &[]);
+        before != self.refused.len()
+    }
+
+    /// Envoy refused something of what was sent. Returns whether that is news.
+    fn refused(&mut self, kind: Type, update: &Update, text: &str) -> bool {
+        self.counts.of(kind).refused += 1;
+        let text: String = text.chars().take(limits::PROBLEM).collect();
+        let blamed = blamed(update, &text);
+        self.served(kind, update, &blamed);
+        let mut news = false;
+        for name in blamed {
+            news |= self.refused.insert((kind, name), text.clone()).as_ref() != Some(&text);
+        }
+        news
+    }
+
+    /// Envoy has what was sent of its inbounds, but for what it refused.
+    fn served(&mut self, kind: Type, update: &Update, refused: &[Name]) {
+        if kind != Type::Listener {
+            return;
+        }
+        self.answered = true;
+        let taken = |name: &&Name| is_inbound(name) && !refused.contains(*name);
+        let added = update.upserts.iter().map(|item| &item.name).filter(taken);
+        self.inbounds.extend(added.cloned());
+        for name in update.removals.iter().filter(taken) {
+            self.inbounds.remove(name);
+        }
+    }
+}
+
+/// Whether a listener is that of an inbound.
+fn is_inbound(name: &str) -> bool {
+    name.starts_with(&xds::names::inbound(""))
 }
 
 impl Drop for Stream {

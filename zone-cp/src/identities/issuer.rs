@@ -123,7 +123,7 @@ struct Shared {
 struct State {
     meshes: BTreeMap<MeshName, Mesh>,
     /// Every proxy that was asked for, with what it got last.
-    proxies: BTreeMap<ResourceKey, Option<Held>>,
+    proxies: BTreeMap<ResourceKey, Result<Held, NoSvid>>,
     /// When whose certificate is to be replaced.
     due: BTreeSet<(Timestamp, ResourceKey)>,
     dirty: Dirty,
@@ -162,21 +162,25 @@ impl Issuer {
     pub fn svid(&self, proxy: &ResourceKey, labels: &Labels) -> Result<Arc<Issued>, NoSvid> {
         let now = self.0.clock.now();
         let mut state = self.0.state.lock();
-        let held = state.proxies.entry(proxy.clone()).or_default().clone();
+        let held = state.proxies.get(proxy).and_then(|held| held.clone().ok());
         let result = state.issue(proxy, labels, held.as_ref(), now);
         let held_before = held.as_ref().map(|held| &held.issued);
         match &result {
             Ok(new) if held_before == Some(&new.issued) => {}
-            Ok(new) => {
-                if state.hold(proxy, Some(new.clone())) {
+            new => {
+                if state.hold(proxy, new.clone()) {
                     self.0.earlier.notify_one();
                 }
             }
-            Err(_) => {
-                state.hold(proxy, None);
-            }
         }
         result.map(|held| held.issued)
+    }
+
+    /// What the proxy got when somebody asked last.
+    pub fn last(&self, proxy: &ResourceKey) -> Result<Arc<Issued>, NoSvid> {
+        let state = self.0.state.lock();
+        let last = state.proxies.get(proxy).cloned().unwrap_or(Err(NoSvid::NoIdentity));
+        last.map(|held| held.issued)
     }
 
     /// Waits until everything that was there at the start is known. Before, a proxy that has no
@@ -193,7 +197,7 @@ impl Issuer {
     /// Forgets a proxy that is gone.
     pub fn forget(&self, proxy: &ResourceKey) {
         let mut state = self.0.state.lock();
-        state.hold(proxy, None);
+        state.hold(proxy, Err(NoSvid::NoIdentity));
         state.proxies.remove(proxy);
         state.dirty.proxies.remove(proxy);
     }
@@ -316,11 +320,10 @@ impl State {
     }
 
     /// Whether something is due earlier now.
-    fn hold(&mut self, proxy: &ResourceKey, new: Option<Held>) -> bool {
+    fn hold(&mut self, proxy: &ResourceKey, new: Result<Held, NoSvid>) -> bool {
         let first = self.due.first().map(|(when, _)| *when);
-        let when = new.as_ref().map(|held| held.renew_at);
-        let before = self.proxies.insert(proxy.clone(), new).flatten();
-        if let Some(before) = before {
+        let when = new.as_ref().ok().map(|held| held.renew_at);
+        if let Some(Ok(before)) = self.proxies.insert(proxy.clone(), new) {
             self.due.remove(&(before.renew_at, proxy.clone()));
         }
         let Some(when) = when else { return false };

@@ -1,7 +1,7 @@
 //! What Envoys get, and what becomes of it.
 
 use super::world::*;
-use kinds::{dataplane_insight, mesh_zone_address};
+use kinds::{dataplane, dataplane_insight, mesh_identity, mesh_zone_address};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use proto::{
     envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
@@ -112,6 +112,90 @@ async fn what_envoy_refuses_is_told_and_shown_and_not_advertised() {
     drop(envoy);
     assert_eq!(session.problems().await, [""; 0], "another Envoy may be luckier");
     world.until(advertised).await;
+}
+
+/// An Envoy that takes whatever it is sent, until `wanted`. It holds what it took of listeners.
+async fn takes(world: &World, envoy: &mut Envoy, wanted: impl Fn(&World) -> bool) {
+    let take = async {
+        loop {
+            let response = envoy.next().await.unwrap();
+            let nonce = response.nonce;
+            let taken = DeltaDiscoveryRequest {
+                type_url: response.type_url,
+                response_nonce: nonce,
+                ..DeltaDiscoveryRequest::default()
+            };
+            envoy.to_zone.send(taken).await.unwrap();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = world.until(wanted) => {}
+        () = take => {}
+    }
+}
+
+fn states(world: &World) -> Vec<String> {
+    let spec = world.spec(dataplane::KIND, "web-1").unwrap();
+    let inbounds = spec["networking"]["inbound"].as_array().unwrap();
+    let state = |inbound: &serde_json::Value| inbound["state"].as_str().unwrap_or("Ready").into();
+    inbounds.iter().map(state).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbound_is_called_once_its_envoy_has_it() {
+    let world = World::new().await;
+    let token = token(&claims());
+    let mut session = world.session(&token, hello(&web("web-1"))).await.unwrap();
+    let first = ask(Some(ours("shop.web-1")), Type::Cluster);
+    let mut envoy = world.envoy(&token, first).await.unwrap();
+    envoy.to_zone.send(ask(None, Type::Listener)).await.unwrap();
+    assert_eq!(states(&world), ["Ready"; 2], "nobody knows what this Envoy has");
+    takes(&world, &mut envoy, |world| states(world) == ["NotReady"; 2]).await;
+    let why = |name| format!("inbound {name} is not served: no MeshIdentity selects the proxy");
+    assert_eq!(session.problems().await, [why("http"), why("plain")]);
+
+    let spec = json!({
+        "selector": {"dataplane": {"matchLabels": {}}},
+        "provider": {"type": "Bundled", "bundled": {"autogenerate": {"enabled": true}}},
+    });
+    let (kind, identity) = row(mesh_identity::KIND, key("identity"), spec);
+    world.put(kind, identity).await;
+    takes(&world, &mut envoy, |world| states(world) == ["Ready"; 2]).await;
+    assert_eq!(session.problems().await, [""; 0]);
+
+    // Another stream of the same Envoy, that holds its listeners.
+    drop(envoy);
+    let first = ask(Some(ours("shop.web-1")), Type::Cluster);
+    let mut envoy = world.envoy(&token, first).await.unwrap();
+    let held = ["self_inbound_dp_http", "self_inbound_dp_gone"];
+    let held = held.map(|name| (name.to_owned(), "1".to_owned()));
+    let listeners = DeltaDiscoveryRequest {
+        initial_resource_versions: held.into(),
+        ..ask(None, Type::Listener)
+    };
+    envoy.to_zone.send(listeners).await.unwrap();
+    let listeners = loop {
+        let response = envoy.next().await.unwrap();
+        if response.type_url == Type::Listener.url() {
+            break response;
+        }
+        let taken = DeltaDiscoveryRequest {
+            type_url: response.type_url,
+            response_nonce: response.nonce,
+            ..DeltaDiscoveryRequest::default()
+        };
+        envoy.to_zone.send(taken).await.unwrap();
+    };
+    let detail = "self_inbound_dp_http and self_inbound_dp_plain: in use";
+    let refusal = DeltaDiscoveryRequest {
+        type_url: listeners.type_url,
+        response_nonce: listeners.nonce,
+        error_detail: Some(Status { message: detail.into(), ..Status::default() }),
+        ..DeltaDiscoveryRequest::default()
+    };
+    envoy.to_zone.send(refusal).await.unwrap();
+    world.until(|world| states(world) == ["Ready", "NotReady"]).await;
 }
 
 #[tokio::test(start_paused = true)]

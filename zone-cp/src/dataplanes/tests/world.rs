@@ -1,7 +1,11 @@
 //! A zone `west` with the meshes `shop` and `bank`, whose proxies come over pipes in paused time.
 
 use super::super::{Dataplanes, Parts, server};
-use crate::{identities::Issuer, names::Names, reconcile::Meshes};
+use crate::{
+    identities::{Identities, Issuer},
+    names::Names,
+    reconcile::Meshes,
+};
 use daemon::{Clock, Metrics, Ready};
 use hyper_util::rt::TokioIo;
 use identity::token::{self, DataplaneClaims, KeySet, SigningKey};
@@ -128,6 +132,9 @@ impl World {
     /// A control plane on what is stored.
     async fn on(store: Local, clock: Clock, mut tasks: JoinSet<&'static str>) -> Self {
         let (issuer, renewed) = Issuer::new(clock.clone());
+        let (shelf, zone, to) = (store.clone(), "west".parse().unwrap(), issuer.clone());
+        let identities =
+            Identities::new(shelf, &kinds(), zone, Env::Universal, to, clock.clone()).unwrap();
         let meshes = Meshes::new(
             "west".parse().unwrap(),
             Arc::new(issuer.clone()),
@@ -149,6 +156,11 @@ impl World {
         };
         let dataplanes = Dataplanes::new(parts, stop.clone()).unwrap();
         meshes.open();
+        let ends = stop.clone();
+        tasks.spawn(async move {
+            identities.run(ends).await.unwrap();
+            "identities"
+        });
         let (feeding, feed, ends) = (meshes, store.clone(), stop.clone());
         let guard = Ready::default().guard("xds");
         tasks.spawn(async move {
@@ -179,7 +191,7 @@ impl World {
         self.stop.cancel();
         drop(self.connections);
         let mut ended = Vec::new();
-        while ended.len() < 3 {
+        while ended.len() < 4 {
             ended.push(self.tasks.join_next().await.unwrap().unwrap());
         }
         assert!(!ended.contains(&"store"), "{ended:?}");

@@ -4,6 +4,7 @@ mod cost;
 mod fixture;
 mod inbounds;
 mod law;
+mod order;
 mod task;
 
 use fixture::*;
