@@ -34,14 +34,14 @@ MeshZoneAddress           mesh   -    up across    own hashed
 Workload                  mesh   -    up -         own hashed {}
 MeshAccessLog             mesh   down up producers own hashed {}
 MeshCircuitBreaker        mesh   down up producers own hashed
-MeshFaultInjection        mesh   down up producers own hashed
+MeshFaultInjection        mesh   down up -         own hashed
 MeshHealthCheck           mesh   down up producers own hashed
 MeshHTTPRoute             mesh   down up producers own hashed
 MeshLoadBalancingStrategy mesh   down up producers own hashed
 MeshMetric                mesh   down up -         own hashed {}
 MeshPassthrough           mesh   down up -         own hashed
 MeshProxyPatch            mesh   down up -         own hashed
-MeshRateLimit             mesh   down up producers own hashed
+MeshRateLimit             mesh   down up -         own hashed
 MeshRetry                 mesh   down up producers own hashed
 MeshTCPRoute              mesh   down up producers own hashed
 MeshTimeout               mesh   down up producers own hashed
@@ -60,19 +60,19 @@ MeshMultiZoneService {"selector":{"meshService":{"matchLabels":{"a":"b"}}},"port
 MeshZoneAddress {"address":"10.0.0.1","port":1}
 MeshAccessLog {"to":[{"targetRef":TARGET,"default":{"backends":[{"type":"File","file":{"path":"/a"}}]}}]}
 MeshCircuitBreaker {"to":[{"targetRef":TARGET,"default":{"connectionLimits":{"maxConnections":1}}}]}
-MeshFaultInjection {"to":[{"targetRef":TARGET,"default":{"http":[{"abort":{"httpStatus":500,"percentage":1}}]}}]}
+MeshFaultInjection {"to":[{"targetRef":{"kind":"Mesh"},"default":{"http":[{"abort":{"httpStatus":500,"percentage":1}}]}}]}
 MeshHealthCheck {"to":[{"targetRef":TARGET,"default":{"interval":"1s","http":{"path":"/"}}}]}
 MeshHTTPRoute {"to":[{"targetRef":TARGET,"rules":[]}]}
 MeshLoadBalancingStrategy {"to":[{"targetRef":TARGET,"default":{"loadBalancer":{"type":"Random"}}}]}
 MeshMetric {"default":{}}
 MeshPassthrough {"default":{"passthroughMode":"All"}}
 MeshProxyPatch {"default":{"appendModifications":[{"cluster":{"operation":"Remove"}}]}}
-MeshRateLimit {"to":[{"targetRef":TARGET,"default":{"local":{"tcp":{"disabled":true}}}}]}
+MeshRateLimit {"to":[{"targetRef":{"kind":"Mesh"},"default":{"local":{"tcp":{"disabled":true}}}}]}
 MeshRetry {"to":[{"targetRef":TARGET,"default":{"tcp":{"maxConnectAttempt":1}}}]}
 MeshTCPRoute {"to":[{"targetRef":TARGET,"rules":[]}]}
 MeshTimeout {"to":[{"targetRef":TARGET,"default":{"idleTimeout":"1s"}}]}
 MeshTLS {"rules":[{"default":{"mode":"Strict"}}]}
-MeshTrace {"default":{}}
+MeshTrace {"default":{"backends":[]}}
 MeshTrafficPermission {"rules":[{"default":{"allow":[{"spiffeID":{"type":"Prefix","value":"spiffe://a"}}]}}]}
 "#;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// What a header is called: of lower case, as HTTP/2 has it.
-const NAME: &str = r"^[a-z0-9!#$%&'*+\-.^_\x60|~]+$";
+pub(crate) const NAME: &str = r"^[a-z0-9!#$%&'*+\-.^_\x60|~]+$";
 
 /// Compares a header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

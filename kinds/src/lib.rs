@@ -19,18 +19,31 @@ mod json_patch;
 mod label_selector;
 pub mod labels;
 pub mod mesh;
+pub mod mesh_access_log;
+pub mod mesh_circuit_breaker;
 pub mod mesh_external_service;
+pub mod mesh_fault_injection;
+pub mod mesh_health_check;
 pub mod mesh_http_route;
 pub mod mesh_identity;
 pub mod mesh_insight;
+pub mod mesh_load_balancing_strategy;
+pub mod mesh_metric;
 pub mod mesh_multi_zone_service;
 pub mod mesh_open_telemetry_backend;
+pub mod mesh_passthrough;
+pub mod mesh_proxy_patch;
+pub mod mesh_rate_limit;
+pub mod mesh_retry;
 pub mod mesh_service;
 pub mod mesh_tcp_route;
 pub mod mesh_timeout;
+pub mod mesh_tls;
+pub mod mesh_trace;
 pub mod mesh_traffic_permission;
 pub mod mesh_trust;
 pub mod mesh_zone_address;
+mod policy;
 pub mod protobuf;
 mod protobuf_schema;
 pub mod role;
@@ -38,10 +51,12 @@ mod rule;
 pub mod secret;
 pub mod service_insight;
 mod sni;
+mod telemetry_ref;
 pub mod template;
 #[cfg(test)]
 mod tests;
 mod tls_version;
+mod url;
 pub mod workload;
 pub mod zone;
 pub mod zone_insight;
@@ -55,6 +70,7 @@ pub use self::{
     json_patch::PatchOp,
     label_selector::LabelSelector,
     sni::snis,
+    telemetry_ref::{TelemetryKind, TelemetryRef},
     tls_version::{TlsVersion, TlsVersions},
 };
 
@@ -93,7 +109,22 @@ pub const POLICIES: &[PolicyKind] = &[mesh_timeout::KIND, mesh_traffic_permissio
 
 /// The policies that our proxies do not follow yet, by name. They are validated, stored and passed
 /// on like all others, so that proxies elsewhere can follow them.
-pub const NOT_FOLLOWED_YET: &[Kind] = &[mesh_http_route::KIND, mesh_tcp_route::KIND];
+pub const NOT_FOLLOWED_YET: &[Kind] = &[
+    mesh_access_log::KIND,
+    mesh_circuit_breaker::KIND,
+    mesh_fault_injection::KIND,
+    mesh_health_check::KIND,
+    mesh_http_route::KIND,
+    mesh_load_balancing_strategy::KIND,
+    mesh_metric::KIND,
+    mesh_passthrough::KIND,
+    mesh_proxy_patch::KIND,
+    mesh_rate_limit::KIND,
+    mesh_retry::KIND,
+    mesh_tcp_route::KIND,
+    mesh_tls::KIND,
+    mesh_trace::KIND,
+];
 
 /// Every kind.
 pub fn all() -> impl Iterator<Item = Kind> {

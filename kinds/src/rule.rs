@@ -115,6 +115,72 @@ pub(crate) fn is_host_name(name: &str) -> bool {
         })
 }
 
+/// A number above zero, where it is said.
+pub(crate) fn above_zero<N: Into<i64>>(
+    path: impl fmt::Display,
+    number: Option<N>,
+    violations: &mut Violations,
+) {
+    if number.is_some_and(|number| number.into() <= 0) {
+        violations.add(path, "must be greater than 0");
+    }
+}
+
+/// A whole number of parts of a hundred, where it is said.
+pub(crate) fn percent<N: Into<i64>>(
+    path: impl fmt::Display,
+    number: Option<N>,
+    violations: &mut Violations,
+) {
+    if number.is_some_and(|number| !(0..=100).contains(&number.into())) {
+        violations.add(path, "must be in inclusive range [0, 100]");
+    }
+}
+
+/// A status of HTTP.
+pub(crate) fn status_code(path: impl fmt::Display, code: i32, violations: &mut Violations) {
+    if !(100..=599).contains(&code) {
+        violations.add(path, "must be in inclusive range [100, 599]");
+    }
+}
+
+/// Durations that last, where they are said; each with its field below `path`.
+pub(crate) fn all_positive<'a>(
+    path: &str,
+    fields: impl IntoIterator<Item = (&'a str, Option<GoDuration>)>,
+    violations: &mut Violations,
+) {
+    for (field, value) in fields {
+        if let Some(value) = value {
+            positive(format_args!("{path}.{field}"), value, violations);
+        }
+    }
+}
+
+/// What has to be there.
+pub(crate) fn defined<'a, T>(
+    path: impl fmt::Display,
+    value: Option<&'a T>,
+    violations: &mut Violations,
+) -> Option<&'a T> {
+    if value.is_none() {
+        violations.add(path, "must be defined");
+    }
+    value
+}
+
+/// A text that says something.
+pub(crate) fn not_empty(path: impl fmt::Display, text: &str, violations: &mut Violations) {
+    if text.is_empty() {
+        violations.add(path, "must not be empty");
+    }
+}
+
+/// Whether a file on the machine of a proxy can be called so.
+pub(crate) fn is_file_path(path: &str) -> bool {
+    path.starts_with('/') && !path.contains("//") && !path.contains('\0')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,5 +254,33 @@ mod tests {
         {
             assert_eq!(is_host_name(name), ok, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_said_is_above_zero() {
+        for (found, expected) in [
+            (reason(|it| above_zero("a", None::<u32>, it)), ""),
+            (reason(|it| above_zero("a", Some(1_u32), it)), ""),
+            (reason(|it| above_zero("a", Some(0_u32), it)), "a: must be greater than 0"),
+            (reason(|it| percent("a", Some(100_u32), it)), ""),
+            (reason(|it| percent("a", Some(-1), it)), "a: must be in inclusive range [0, 100]"),
+            (reason(|it| status_code("a", 599, it)), ""),
+            (reason(|it| status_code("a", 600, it)), "a: must be in inclusive range [100, 599]"),
+            (reason(|it| not_empty("a", "", it)), "a: must not be empty"),
+            (
+                reason(|it| {
+                    all_positive("a", [("b", Some(GoDuration::seconds(0))), ("c", None)], it)
+                }),
+                "a.b: must be greater than zero when defined",
+            ),
+        ] {
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_file_has_an_absolute_path() {
+        let paths = ["/tmp/access.log", "/", "access.log", "", "/a//b", "/a\0"];
+        assert_eq!(paths.map(is_file_path), [true, true, false, false, false, false]);
     }
 }
