@@ -22,7 +22,7 @@ Config                    global down -  -         own kept
 Secret                    mesh   down -  -         own kept
 GlobalSecret              global down -  -         own kept
 Zone                      global -    -  -         own hashed
-ZoneInsight               global -    -  -         own hashed
+ZoneInsight               global -    -  -         own hashed {}
 HostnameGenerator         global down up -         own hashed
 MeshExternalService       mesh   down up -         own hashed {"vip":{}}
 MeshIdentity              mesh   down up -         own hashed {}
