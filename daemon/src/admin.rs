@@ -35,11 +35,16 @@ pub fn router(ready: Ready, metrics: Metrics) -> Router {
 
 async fn is_ready(State(ready): State<Ready>) -> (StatusCode, String) {
     let missing = ready.missing();
-    if missing.is_empty() {
-        (StatusCode::OK, "ready\n".into())
+    let (code, mut text) = if missing.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", ")))
+    };
+    for remark in ready.remarks() {
+        text.push_str(&remark);
+        text.push('\n');
     }
+    (code, text)
 }
 
 async fn numbers(State(metrics): State<Metrics>) -> impl IntoResponse {
@@ -73,10 +78,15 @@ mod tests {
         let frames: Counter =
             metrics.register("kds_responses", "Responses sent", Counter::default());
         frames.inc();
-        let router = router(ready, metrics);
+        let router = router(ready.clone(), metrics);
         assert_eq!(get(&router, "/live").await, (200, "live\n".into()));
         assert_eq!(get(&router, "/ready").await, (503, "not ready: kds, store\n".into()));
+        ready.remark("kds", "no connection");
+        let text = "not ready: kds, store\nkds: no connection\n";
+        assert_eq!(get(&router, "/ready").await, (503, text.into()));
         drop(guards);
+        assert_eq!(get(&router, "/ready").await, (200, "ready\nkds: no connection\n".into()));
+        ready.remark("kds", "");
         assert_eq!(get(&router, "/ready").await, (200, "ready\n".into()));
         let text = "# HELP kds_responses Responses sent.\n# TYPE kds_responses counter\n\
                     kds_responses_total 1\n# EOF\n";

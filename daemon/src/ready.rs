@@ -1,6 +1,7 @@
 //! Says whether a process can do its work, and what is missing.
 
-use std::collections::BTreeMap;
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +11,7 @@ type Missing = BTreeMap<&'static str, usize>;
 #[derive(Clone, Debug)]
 pub struct Ready {
     missing: watch::Sender<Missing>,
+    remarks: Arc<Mutex<BTreeMap<&'static str, String>>>,
     shutdown: CancellationToken,
 }
 
@@ -25,7 +27,7 @@ impl Ready {
     /// Readiness of a process, which ends when `shutdown` is cancelled.
     #[must_use]
     pub fn new(shutdown: CancellationToken) -> Self {
-        Self { missing: watch::Sender::new(Missing::new()), shutdown }
+        Self { missing: watch::Sender::new(Missing::new()), remarks: Arc::default(), shutdown }
     }
 
     /// The process is not ready until the guard is dropped. A part that is not ready any more takes
@@ -43,6 +45,22 @@ impl Ready {
             missing.push("shutdown");
         }
         missing
+    }
+
+    /// Says what there is to know about a part, whether it is missing or not. An empty text: nothing.
+    pub fn remark(&self, part: &'static str, text: &str) {
+        let mut remarks = self.remarks.lock();
+        if text.is_empty() {
+            remarks.remove(part);
+        } else {
+            remarks.insert(part, text.to_owned());
+        }
+    }
+
+    /// What there is to know, each as `part: text`, in the order of the parts.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        self.remarks.lock().iter().map(|(part, text)| format!("{part}: {text}")).collect()
     }
 
     /// Waits until `part` is not missing.

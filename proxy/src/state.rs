@@ -34,32 +34,82 @@ pub(crate) async fn tell(
     }
 }
 
-/// Shows how the proxy is. Ready while Envoy serves, and had a session once: a control plane that is away takes nothing
-/// away from the application.
+/// How it stands with the control plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contact {
+    /// Whether there is a session.
+    pub(crate) connected: bool,
+    /// Why there is none.
+    pub(crate) why: String,
+    /// By what the proxy serves less than it should, as the control plane says.
+    pub(crate) unready: Vec<String>,
+}
+
+/// Shows how the proxy is. Ready while Envoy serves all it should, and had a session once: a control
+/// plane that is away takes nothing away from the application.
 pub(crate) async fn show(
     ready: Ready,
     numbers: Numbers,
-    mut connected: watch::Receiver<bool>,
+    mut contact: watch::Receiver<Contact>,
     mut serving: watch::Receiver<bool>,
 ) {
-    let mut envoy = Some(ready.guard("envoy"));
-    let mut session = Some(ready.guard("session"));
+    let mut envoy = Some(ready.guard(ENVOY));
+    let mut session = Some(ready.guard(SESSION));
+    let mut listeners = None;
     loop {
-        let (serves, connects) = (*serving.borrow_and_update(), *connected.borrow_and_update());
+        let (serves, now) = (*serving.borrow_and_update(), contact.borrow_and_update().clone());
         numbers.ready.set(i64::from(serves));
-        numbers.connected.set(i64::from(connects));
-        if connects {
+        numbers.connected.set(i64::from(now.connected));
+        if now.connected {
             drop(session.take());
         }
-        envoy = if serves { None } else { envoy.or_else(|| Some(ready.guard("envoy"))) };
+        envoy = if serves { None } else { envoy.or_else(|| Some(ready.guard(ENVOY))) };
+        let lacks = !now.unready.is_empty();
+        listeners = if lacks { listeners.or_else(|| Some(ready.guard(LISTENERS))) } else { None };
+        ready.remark(SESSION, &now.why);
+        ready.remark(LISTENERS, &now.unready.join("; "));
         let changed = tokio::select! {
             biased;
             changed = serving.changed() => changed,
-            changed = connected.changed() => changed,
+            changed = contact.changed() => changed,
         };
         // The process ends.
         if changed.is_err() {
             return;
         }
+    }
+}
+
+const ENVOY: &str = "envoy";
+const SESSION: &str = "session";
+const LISTENERS: &str = "listeners";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn it_is_ready_while_envoy_serves_all_it_should_and_says_what_is_wrong() {
+        let ready = Ready::new(CancellationToken::new());
+        let (contact, contacted) = watch::channel(Contact::default());
+        let (serves, serving) = watch::channel(false);
+        let show = show(ready.clone(), Numbers::default(), contacted, serving);
+        let mut show = tokio_test::task::spawn(show);
+        let mut shown = |why: &str, unready: &[&str], connected| {
+            let unready = unready.iter().map(|text| (*text).to_owned()).collect();
+            contact.send_replace(Contact { connected, why: why.into(), unready });
+            assert!(show.poll().is_pending());
+            (ready.missing(), ready.remarks())
+        };
+        let away = "cannot connect";
+        let remark = vec!["session: cannot connect".to_owned()];
+        assert_eq!(shown(away, &[], false), (vec!["envoy", "session"], remark.clone()));
+        serves.send_replace(true);
+        assert_eq!(shown("", &[], true), (vec![], vec![]));
+        let refused = vec!["listeners: in use; also".to_owned()];
+        assert_eq!(shown("", &["in use", "also"], true), (vec!["listeners"], refused));
+        assert_eq!(shown("", &[], true), (vec![], vec![]));
+        assert_eq!(shown(away, &[], false), (vec![], remark), "it still serves");
     }
 }

@@ -13,7 +13,7 @@ use delta::{Name, Update};
 use kinds::dataplane_insight::DataplaneInsight;
 use parking_lot::Mutex;
 use proto::{
-    atoll::proxy::v1::{Address, State},
+    atoll::proxy::v1::{Address, Problems, State},
     envoy::service::discovery::v3::DeltaDiscoveryRequest,
 };
 use resource::ResourceKey;
@@ -27,7 +27,10 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use xds::{Type, ads::Event};
+use xds::{
+    Type,
+    ads::{Event, Refusal},
+};
 
 /// See the module. Nothing is told twice: who changes something marks the proxy, and the one task
 /// that writes asks what is so then.
@@ -65,7 +68,7 @@ pub(super) struct Ends {
     pub(super) id: ConnectionId,
     pub(super) pings: mpsc::Receiver<Ping>,
     pub(super) questions: mpsc::Receiver<Question>,
-    pub(super) problems: watch::Receiver<Vec<String>>,
+    pub(super) problems: watch::Receiver<Problems>,
     pub(super) replaced: CancellationToken,
     /// Comes when the proxy is in the store.
     pub(super) written: oneshot::Receiver<()>,
@@ -141,7 +144,7 @@ impl Registry {
         let id = ConnectionId(inner.last);
         let (pings, pinged) = mpsc::channel(limits::QUESTIONS);
         let (questions, asked) = mpsc::channel(limits::QUESTIONS);
-        let (problems, told) = watch::channel(Vec::new());
+        let (problems, told) = watch::channel(Problems::default());
         let (writes, written) = oneshot::channel();
         let replaced = CancellationToken::new();
         let Beginning { sent, instance, state, advertised, versions } = beginning.clone();
@@ -389,18 +392,16 @@ impl Stream {
                 self.taken.lock().counts.of(kind).sent += 1;
                 return;
             }
-            Event::Acked { kind, update } => (kind, update, None),
-            Event::Refused { kind, update, text } => {
-                tracing::warn!(dataplane = %self.key, ?kind, text, "Envoy refuses its configuration");
-                (kind, update, Some(text))
-            }
+            Event::Acked { kind, update } => (kind, update, Refusal::default()),
+            Event::Refused { kind, update, refusal } => (kind, update, refusal),
         };
         let note = || {
-            let mut taken = self.taken.lock();
-            match &refusal {
-                None => taken.acked(kind, &update),
-                Some(text) => taken.refused(kind, &update, text),
+            let news = self.taken.lock().heard(kind, &update, &refusal);
+            if news && !refusal.text.is_empty() {
+                let text = &refusal.text;
+                tracing::warn!(dataplane = %self.key, ?kind, text, "Envoy refuses its configuration");
             }
+            news
         };
         let news = match kind {
             Type::Secret | Type::Listener => self.who_serves(note),
@@ -427,40 +428,43 @@ impl Stream {
 }
 
 impl Taken {
-    /// Envoy took what was sent. Returns whether that is news.
-    fn acked(&mut self, kind: Type, update: &Update) -> bool {
-        self.counts.of(kind).acked += 1;
-        let before = self.refused.len();
-        for name in names(update) {
-            self.refused.remove(&(kind, name.clone()));
+    /// Envoy took what was sent, but for what it refused. Returns whether that is news.
+    fn heard(&mut self, kind: Type, update: &Update, refusal: &Refusal) -> bool {
+        let count = self.counts.of(kind);
+        if refusal.reasons.is_empty() {
+            count.acked += 1;
+        } else {
+            count.refused += 1;
         }
-        self.served(kind, update, &[]);
-        before != self.refused.len()
-    }
-
-    /// Envoy refused something of what was sent. Returns whether that is news.
-    fn refused(&mut self, kind: Type, update: &Update, text: &str) -> bool {
-        self.counts.of(kind).refused += 1;
-        let text: String = text.chars().take(limits::PROBLEM).collect();
-        let blamed = blamed(update, &text);
-        self.served(kind, update, &blamed);
+        if kind == Type::Listener {
+            self.served(update, refusal);
+        }
         let mut news = false;
-        for name in blamed {
-            news |= self.refused.insert((kind, name), text.clone()).as_ref() != Some(&text);
+        for name in names(update).filter(|name| !refusal.untold.contains(*name)) {
+            let entry = (kind, name.clone());
+            news |= match refusal.reasons.get(name) {
+                None => self.refused.remove(&entry).is_some(),
+                Some(reason) => {
+                    let text: String = reason.chars().take(limits::PROBLEM).collect();
+                    self.refused.insert(entry, text.clone()).is_none_or(|before| before != text)
+                }
+            };
         }
         news
     }
 
-    /// Envoy has what was sent of its inbounds, but for what it refused.
-    fn served(&mut self, kind: Type, update: &Update, refused: &[Name]) {
-        if kind != Type::Listener {
-            return;
-        }
+    /// Envoy has what was sent of its inbounds, but for what it refused: then it has what it had. One
+    /// whose socket cannot be bound is not where callers look for it, whatever Envoy had before.
+    fn served(&mut self, update: &Update, refusal: &Refusal) {
         self.answered = true;
-        let taken = |name: &&Name| is_inbound(name) && !refused.contains(*name);
-        let added = update.upserts.iter().map(|item| &item.name).filter(taken);
-        self.inbounds.extend(added.cloned());
-        for name in update.removals.iter().filter(taken) {
+        for name in update.upserts.iter().map(|item| &item.name).filter(|name| is_inbound(name)) {
+            if refusal.cannot_bind(name) {
+                self.inbounds.remove(name);
+            } else if !refusal.reasons.contains_key(name) && !refusal.untold.contains(name) {
+                self.inbounds.insert(name.clone());
+            }
+        }
+        for name in update.removals.iter().filter(|name| !refusal.reasons.contains_key(*name)) {
             self.inbounds.remove(name);
         }
     }
@@ -479,11 +483,4 @@ impl Drop for Stream {
 
 fn names(update: &Update) -> impl Iterator<Item = &Name> {
     update.upserts.iter().map(|item| &item.name).chain(update.removals.iter())
-}
-
-/// The resources that Envoy means: those it names, or all of them if it names none.
-fn blamed(update: &Update, text: &str) -> Vec<Name> {
-    let all: Vec<Name> = names(update).cloned().collect();
-    let named: Vec<Name> = all.iter().filter(|name| text.contains(&***name)).cloned().collect();
-    if named.is_empty() { all } else { named }
 }
