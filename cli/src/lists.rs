@@ -8,6 +8,11 @@ use crate::{
 use anyhow::Result;
 use clap::Args;
 use jiff::{SpanRound, Timestamp, Unit};
+use kinds::{
+    dataplane::{self, Dataplane, Presence},
+    dataplane_insight::{self, DataplaneInsight},
+};
+use resource::{Kind, Spec};
 use serde_json::Value;
 
 /// Show resources.
@@ -120,14 +125,48 @@ pub(crate) async fn dataplanes(
             if display.is_empty() { text(item, &["name"]) } else { display },
             label("kuma.io/zone"),
             label("kuma.io/workload"),
-            text(item, &["status"]),
+            status(item),
             text(item, &["dataplane", "networking", "address"]),
             ports(item),
             expiry.parse().map_or_else(|_| String::new(), |at: Timestamp| span(now, at)),
         ]
     };
     let header = ["MESH", "NAME", "ZONE", "WORKLOAD", "STATUS", "ADDRESS", "PORTS", "CERTIFICATE"];
-    out.table(header, items.iter().map(row).collect())
+    out.table(header, items.iter().map(row).collect())?;
+    for item in &items {
+        let (name, mesh) = (text(item, &["name"]), text(item, &["mesh"]));
+        for problem in problems(item) {
+            out.line(format_args!("{mesh}/{name}: {problem}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// How a proxy does, and whether anything is wrong with it.
+fn status(item: &Value) -> String {
+    let insight: Option<DataplaneInsight> = spec(item, "dataplaneInsight", dataplane_insight::KIND);
+    let connected = insight.is_some_and(|insight| insight.is_online());
+    let dataplane: Option<Dataplane> = spec(item, "dataplane", dataplane::KIND);
+    let status = match dataplane.map(|dataplane| dataplane.presence(connected)) {
+        Some(Presence::Online) => "online",
+        Some(Presence::PartiallyDegraded) => "partly",
+        Some(Presence::Offline) if connected => "not ready",
+        Some(Presence::Offline) => "offline",
+        // A newer control plane may have what is not known here.
+        None => "unknown",
+    };
+    if problems(item).is_empty() { status.to_owned() } else { format!("{status}, problems") }
+}
+
+fn spec<S: Spec + Clone>(item: &Value, field: &str, kind: Kind) -> Option<S> {
+    let spec = kind.from_json(item.get(field)?.clone()).ok()?;
+    spec.downcast_ref::<S>().cloned()
+}
+
+/// What is wrong with a proxy, as its zone says.
+fn problems(item: &Value) -> Vec<String> {
+    let problems = list(item, &["dataplaneInsight", "metadata", "problems"]);
+    problems.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The ports of inbounds and listeners that are ready, and in brackets those that are not.
@@ -185,6 +224,30 @@ mod tests {
         let after = |seconds| span(start, start + jiff::Span::new().seconds(seconds));
         assert_eq!([after(5), after(65), after(3_700)], ["5s", "1m 5s", "1h 2m"]);
         assert_eq!(age("not a time", start), "");
+    }
+
+    #[test]
+    fn a_proxy_does_as_its_session_and_its_ports_do() {
+        let status = |state: &str, stay: Value| {
+            status(&serde_json::json!({
+                "dataplane": { "networking": {
+                    "address": "10.0.0.1", "inbound": [{ "port": 80, "state": state }],
+                } },
+                "dataplaneInsight": stay,
+            }))
+        };
+        let (since, until) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        let here = serde_json::json!({ "id": "1", "connectTime": since });
+        let gone = serde_json::json!({ "id": "1", "connectTime": since, "disconnectTime": until });
+        let insight = |stay: &Value| serde_json::json!({ "subscriptions": [stay] });
+        assert_eq!(status("Ready", insight(&here)), "online");
+        assert_eq!(status("NotReady", insight(&here)), "not ready");
+        assert_eq!(status("Ready", insight(&gone)), "offline");
+        let wrong = serde_json::json!({
+            "subscriptions": [here], "metadata": { "problems": ["Envoy refuses"] },
+        });
+        assert_eq!(status("Ready", wrong), "online, problems");
+        assert_eq!(super::status(&serde_json::json!({ "dataplane": 1 })), "unknown");
     }
 
     #[test]

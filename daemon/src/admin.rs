@@ -35,16 +35,17 @@ pub fn router(ready: Ready, metrics: Metrics) -> Router {
 
 async fn is_ready(State(ready): State<Ready>) -> (StatusCode, String) {
     let missing = ready.missing();
-    let (code, mut text) = if missing.is_empty() {
+    let (status, mut text) = if missing.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", ")))
     };
-    for remark in ready.remarks() {
-        text.push_str(&remark);
+    for problem in ready.problems() {
+        // One line each, whatever others wrote.
+        text.extend(problem.chars().map(|it| if it.is_control() { ' ' } else { it }));
         text.push('\n');
     }
-    (code, text)
+    (status, text)
 }
 
 async fn numbers(State(metrics): State<Metrics>) -> impl IntoResponse {
@@ -81,12 +82,12 @@ mod tests {
         let router = router(ready.clone(), metrics);
         assert_eq!(get(&router, "/live").await, (200, "live\n".into()));
         assert_eq!(get(&router, "/ready").await, (503, "not ready: kds, store\n".into()));
-        ready.remark("kds", "no connection");
-        let text = "not ready: kds, store\nkds: no connection\n";
-        assert_eq!(get(&router, "/ready").await, (503, text.into()));
         drop(guards);
-        assert_eq!(get(&router, "/ready").await, (200, "ready\nkds: no connection\n".into()));
-        ready.remark("kds", "");
+        assert_eq!(get(&router, "/ready").await, (200, "ready\n".into()));
+        ready.show("store", vec!["slow".into(), "full\nor so".into()]);
+        let text = "ready\nstore: slow\nstore: full or so\n";
+        assert_eq!(get(&router, "/ready").await, (200, text.into()));
+        ready.show("store", Vec::new());
         assert_eq!(get(&router, "/ready").await, (200, "ready\n".into()));
         let text = "# HELP kds_responses Responses sent.\n# TYPE kds_responses counter\n\
                     kds_responses_total 1\n# EOF\n";

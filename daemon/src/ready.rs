@@ -6,12 +6,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 type Missing = BTreeMap<&'static str, usize>;
+type Problems = BTreeMap<&'static str, Vec<String>>;
 
 /// Is ready when every part has dropped its guard.
 #[derive(Clone, Debug)]
 pub struct Ready {
     missing: watch::Sender<Missing>,
-    remarks: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    problems: Arc<Mutex<Problems>>,
     shutdown: CancellationToken,
 }
 
@@ -27,7 +28,7 @@ impl Ready {
     /// Readiness of a process, which ends when `shutdown` is cancelled.
     #[must_use]
     pub fn new(shutdown: CancellationToken) -> Self {
-        Self { missing: watch::Sender::new(Missing::new()), remarks: Arc::default(), shutdown }
+        Self { missing: watch::Sender::new(Missing::new()), problems: Arc::default(), shutdown }
     }
 
     /// The process is not ready until the guard is dropped. A part that is not ready any more takes
@@ -47,20 +48,22 @@ impl Ready {
         missing
     }
 
-    /// Says what there is to know about a part, whether it is missing or not. An empty text: nothing.
-    pub fn remark(&self, part: &'static str, text: &str) {
-        let mut remarks = self.remarks.lock();
-        if text.is_empty() {
-            remarks.remove(part);
+    /// Shows what is wrong with `part`, for its operator, whether it is ready or not.
+    pub fn show(&self, part: &'static str, problems: Vec<String>) {
+        let mut shown = self.problems.lock();
+        if problems.is_empty() {
+            shown.remove(part);
         } else {
-            remarks.insert(part, text.to_owned());
+            shown.insert(part, problems);
         }
     }
 
-    /// What there is to know, each as `part: text`, in the order of the parts.
+    /// What is wrong, each with its part before it.
     #[must_use]
-    pub fn remarks(&self) -> Vec<String> {
-        self.remarks.lock().iter().map(|(part, text)| format!("{part}: {text}")).collect()
+    pub fn problems(&self) -> Vec<String> {
+        let shown = self.problems.lock();
+        let each = shown.iter().flat_map(|(part, all)| all.iter().map(move |it| (part, it)));
+        each.map(|(part, problem)| format!("{part}: {problem}")).collect()
     }
 
     /// Waits until `part` is not missing.

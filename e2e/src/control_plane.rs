@@ -195,6 +195,15 @@ impl ControlPlane {
         Ok(serde_json::from_str(&self.text(Method::GET, path, None)?)?)
     }
 
+    /// Reads a document as its administrator, whenever it is called, elsewhere too.
+    pub fn getter(&self, path: &str) -> Result<impl Fn() -> Result<Value> + Send + use<>> {
+        let (client, url, token) = (self.client.clone(), self.url(path), self.token()?);
+        Ok(move || {
+            let answer = client.get(&url).bearer_auth(&token).send()?.error_for_status()?;
+            Ok(answer.json()?)
+        })
+    }
+
     /// Writes a resource as its administrator.
     pub fn put(&self, path: &str, body: &Value) -> Result<()> {
         self.text(Method::PUT, path, Some(body)).map(drop)

@@ -4,9 +4,11 @@
 
 pub mod control_plane;
 pub mod lab;
+pub mod load;
 pub mod namespace;
 pub mod peer;
 pub mod process;
+pub mod tls;
 pub mod wait;
 
 /// How long anything may take.

@@ -4,6 +4,7 @@ use crate::process::programs;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -17,10 +18,22 @@ pub enum Ask {
         /// An address and port.
         to: String,
     },
+    /// Opens a connection with TLS, which the following requests use.
+    Secure {
+        /// An address and port.
+        to: String,
+        /// What it shows of itself.
+        hello: Hello,
+    },
+    /// Opens a connection as the last `Secure` did, with the session that the server gave it.
+    Resume,
     /// Sends an HTTP request on the open connection.
     Get {
         /// The path, with its query.
         path: String,
+        /// Headers; without a `host`, that is where it was connected to.
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
     },
     /// Reads what a TCP server says first, or an answer.
     Read,
@@ -33,6 +46,20 @@ pub enum Ask {
     Load,
     /// Ends the load.
     Stop,
+}
+
+/// What a client shows of itself in TLS. It takes any server: it plays the hostile part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hello {
+    /// The server name that it asks for.
+    pub sni: Option<String>,
+    /// What it would speak inside.
+    pub alpn: Vec<String>,
+    /// Its certificates and its key, as PEM.
+    pub identity: Option<(String, String)>,
+    /// Whether it speaks TLS 1.2 and nothing newer.
+    pub old: bool,
 }
 
 /// What came of it.
@@ -55,6 +82,12 @@ pub struct Told {
     pub bad: u64,
     /// The slowest request, in microseconds.
     pub slowest: u64,
+    /// The longest time without a good one, in microseconds.
+    pub gap: u64,
+    /// How many of the good ones each application answered.
+    pub by: BTreeMap<String, u64>,
+    /// Whether a session of TLS was resumed.
+    pub resumed: bool,
 }
 
 /// A client in a namespace, or here.
@@ -102,7 +135,7 @@ impl Client {
 
     /// Sends a request on the open connection; fails if there is no answer.
     pub fn get(&mut self, path: &str) -> Result<Told> {
-        let told = self.ask(&Ask::Get { path: path.into() })?;
+        let told = self.ask(&Ask::Get { path: path.into(), headers: BTreeMap::new() })?;
         if told.error.is_empty() { Ok(told) } else { bail!("GET {path}: {}", told.error) }
     }
 }

@@ -124,6 +124,7 @@ impl Bound {
             workdir: self.workdir.clone(),
             configured: configures,
             contact: contacts,
+            ready: ready.clone(),
             admin: Arc::new(admin.clone()),
             records: self.names.as_ref().map(|(_, records)| records.clone()),
         };

@@ -35,14 +35,12 @@ pub(crate) async fn tell(
 }
 
 /// How it stands with the control plane.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contact {
     /// Whether there is a session.
     pub(crate) connected: bool,
-    /// Why there is none.
-    pub(crate) why: String,
-    /// By what the proxy serves less than it should, as the control plane says.
-    pub(crate) unready: Vec<String>,
+    /// Whether the proxy serves less than it should, as the control plane says.
+    pub(crate) unready: bool,
 }
 
 /// Shows how the proxy is. Ready while Envoy serves all it should, and had a session once: a control
@@ -57,17 +55,15 @@ pub(crate) async fn show(
     let mut session = Some(ready.guard(SESSION));
     let mut listeners = None;
     loop {
-        let (serves, now) = (*serving.borrow_and_update(), contact.borrow_and_update().clone());
+        let (serves, now) = (*serving.borrow_and_update(), *contact.borrow_and_update());
         numbers.ready.set(i64::from(serves));
         numbers.connected.set(i64::from(now.connected));
         if now.connected {
             drop(session.take());
         }
         envoy = if serves { None } else { envoy.or_else(|| Some(ready.guard(ENVOY))) };
-        let lacks = !now.unready.is_empty();
+        let lacks = now.unready;
         listeners = if lacks { listeners.or_else(|| Some(ready.guard(LISTENERS))) } else { None };
-        ready.remark(SESSION, &now.why);
-        ready.remark(LISTENERS, &now.unready.join("; "));
         let changed = tokio::select! {
             biased;
             changed = serving.changed() => changed,
@@ -90,26 +86,23 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     #[tokio::test]
-    async fn it_is_ready_while_envoy_serves_all_it_should_and_says_what_is_wrong() {
+    async fn it_is_ready_while_envoy_serves_all_it_should() {
         let ready = Ready::new(CancellationToken::new());
         let (contact, contacted) = watch::channel(Contact::default());
         let (serves, serving) = watch::channel(false);
         let show = show(ready.clone(), Numbers::default(), contacted, serving);
         let mut show = tokio_test::task::spawn(show);
-        let mut shown = |why: &str, unready: &[&str], connected| {
-            let unready = unready.iter().map(|text| (*text).to_owned()).collect();
-            contact.send_replace(Contact { connected, why: why.into(), unready });
+        let mut missing = |connected, unready| {
+            contact.send_replace(Contact { connected, unready });
             assert!(show.poll().is_pending());
-            (ready.missing(), ready.remarks())
+            ready.missing()
         };
-        let away = "cannot connect";
-        let remark = vec!["session: cannot connect".to_owned()];
-        assert_eq!(shown(away, &[], false), (vec!["envoy", "session"], remark.clone()));
+        assert_eq!(missing(false, false), ["envoy", "session"]);
         serves.send_replace(true);
-        assert_eq!(shown("", &[], true), (vec![], vec![]));
-        let refused = vec!["listeners: in use; also".to_owned()];
-        assert_eq!(shown("", &["in use", "also"], true), (vec!["listeners"], refused));
-        assert_eq!(shown("", &[], true), (vec![], vec![]));
-        assert_eq!(shown(away, &[], false), (vec![], remark), "it still serves");
+        assert_eq!(missing(true, false), [""; 0]);
+        assert_eq!(missing(true, true), ["listeners"]);
+        assert_eq!(missing(true, false), [""; 0]);
+        assert_eq!(missing(false, true), ["listeners"], "it is what it was");
+        assert_eq!(missing(false, false), [""; 0], "a control plane may be away");
     }
 }

@@ -1,8 +1,11 @@
 //! Applications and clients of end-to-end tests: `peer http ADDRESS NAME`, `peer tcp ADDRESS NAME`,
-//! `peer client`.
+//! `peer names ADDRESS ANSWER`, `peer client`.
 
 use anyhow::{Context, Result, bail};
-use e2e::peer::{Ask, Told};
+use e2e::{
+    peer::{Ask, Hello, Told},
+    tls,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
@@ -11,22 +14,29 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, HandshakeKind};
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     io::{self, BufRead, Write},
+    net::Ipv4Addr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
     runtime::Runtime,
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::timeout,
+    time::{MissedTickBehavior, interval, timeout},
 };
+use tokio_rustls::TlsConnector;
 
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A load leaves the machine some air between two requests.
+const PAUSE: Duration = Duration::from_millis(2);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,8 +45,9 @@ fn main() -> Result<()> {
     match *words {
         ["http", address, name] => runtime.block_on(http(address, name)),
         ["tcp", address, name] => runtime.block_on(tcp(address, name)),
+        ["names", address, answer] => runtime.block_on(names(address, answer.parse()?)),
         ["client"] => client(&runtime),
-        _ => bail!("peer http|tcp ADDRESS NAME, or peer client"),
+        _ => bail!("peer http|tcp|names ADDRESS NAME, or peer client"),
     }
 }
 
@@ -82,11 +93,53 @@ async fn tcp(address: &str, name: &str) -> Result<()> {
     }
 }
 
+/// Answers every question for an IPv4 address with the same one, and others with none.
+async fn names(address: &str, answer: Ipv4Addr) -> Result<()> {
+    let socket = UdpSocket::bind(address).await.context(address.to_owned())?;
+    let mut bytes = [0; 512];
+    loop {
+        let (read, from) = socket.recv_from(&mut bytes).await?;
+        let query = bytes.get(..read).unwrap_or_default();
+        if let Some(reply) = reply(query, answer) {
+            socket.send_to(&reply, from).await?;
+        }
+    }
+}
+
+fn reply(query: &[u8], answer: Ipv4Addr) -> Option<Vec<u8>> {
+    const HEADER: usize = 12;
+    let labels = query.get(HEADER..)?;
+    // The name ends with an empty label; its type and class follow.
+    let mut end = 0;
+    while let length @ 1.. = *labels.get(end)? {
+        end += usize::from(length) + 1;
+    }
+    let question = labels.get(..end + 5)?;
+    let is_ipv4 = question.get(end + 1..end + 3)? == [0, 1];
+    // An authoritative answer without error, with one question and its answers.
+    let mut reply = query.get(..2)?.to_vec();
+    reply.extend([0x84, 0, 0, 1, 0, u8::from(is_ipv4), 0, 0, 0, 0]);
+    reply.extend(question);
+    if is_ipv4 {
+        // The name of the question, an address, for a second.
+        reply.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        reply.extend(answer.octets());
+    }
+    Some(reply)
+}
+
+/// A connection, with TLS or without.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 #[derive(Default)]
 struct Client {
     to: String,
+    /// How it made its connection, if that has TLS.
+    tls: Option<(Arc<ClientConfig>, Hello)>,
     http: Option<SendRequest<Full<Bytes>>>,
-    tcp: Option<TcpStream>,
+    tcp: Option<Box<dyn Wire>>,
     load: Option<(watch::Sender<bool>, JoinHandle<Told>)>,
 }
 
@@ -102,7 +155,7 @@ fn client(runtime: &Runtime) -> Result<()> {
             Ok(Err(error)) => Told { error: format!("{error:#}"), ..Told::default() },
             Err(_) => Told { error: format!("nothing within {PATIENCE:?}"), ..Told::default() },
         };
-        told.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        told.micros = micros(start);
         told.open =
             client.http.as_ref().is_some_and(|http| !http.is_closed()) || client.tcp.is_some();
         println!("{}", serde_json::to_string(&told)?);
@@ -116,18 +169,40 @@ fn now() -> Instant {
     Instant::now()
 }
 
-async fn open(to: &str) -> Result<SendRequest<Full<Bytes>>> {
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+async fn dial(to: &str) -> Result<TcpStream> {
     let stream = TcpStream::connect(to).await?;
     stream.set_nodelay(true)?;
-    let (http, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    Ok(stream)
+}
+
+async fn speak(wire: impl Wire + 'static) -> Result<SendRequest<Full<Bytes>>> {
+    let (http, connection) = http1::handshake(TokioIo::new(wire)).await?;
     #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
     tokio::spawn(async move { connection.await.ok() });
     Ok(http)
 }
 
-async fn get(http: &mut SendRequest<Full<Bytes>>, to: &str, path: &str) -> Result<Told> {
+type Headers = BTreeMap<String, String>;
+
+async fn get(
+    http: &mut SendRequest<Full<Bytes>>,
+    to: &str,
+    path: &str,
+    headers: &Headers,
+) -> Result<Told> {
     http.ready().await?;
-    let request = Request::get(path).header("host", to).body(Full::default())?;
+    let mut request = Request::get(path);
+    if !headers.contains_key("host") {
+        request = request.header("host", to);
+    }
+    for (key, value) in headers {
+        request = request.header(key, value);
+    }
+    let request = request.body(Full::default())?;
     let response = http.send_request(request).await?;
     let status = Some(response.status().as_u16());
     let body = response.into_body().collect().await?.to_bytes();
@@ -139,21 +214,23 @@ impl Client {
         match ask {
             Ask::Connect { to } => {
                 (self.http, self.tcp) = (None, None);
-                self.tcp = Some(TcpStream::connect(&to).await?);
+                self.tcp = Some(Box::new(dial(&to).await?));
                 self.to = to;
                 Ok(Told::default())
             }
-            Ask::Get { path } => {
+            Ask::Secure { to, hello } => {
+                self.tls = Some((tls::client(&hello)?, hello));
+                self.to = to;
+                self.secure().await
+            }
+            Ask::Resume => self.secure().await,
+            Ask::Get { path, headers } => {
                 // The first request decides that the connection speaks HTTP.
                 if let Some(tcp) = self.tcp.take() {
-                    tcp.set_nodelay(true)?;
-                    let (http, connection) = http1::handshake(TokioIo::new(tcp)).await?;
-                    #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
-                    tokio::spawn(async move { connection.await.ok() });
-                    self.http = Some(http);
+                    self.http = Some(speak(tcp).await?);
                 }
                 let http = self.http.as_mut().context("not connected")?;
-                get(http, &self.to, &path).await
+                get(http, &self.to, &path, &headers).await
             }
             Ask::Read => {
                 let mut bytes = [0; 1024];
@@ -185,7 +262,18 @@ impl Client {
         }
     }
 
-    fn tcp(&mut self) -> Result<&mut TcpStream> {
+    async fn secure(&mut self) -> Result<Told> {
+        (self.http, self.tcp) = (None, None);
+        let (config, hello) = self.tls.as_ref().context("no connection had TLS")?;
+        let tcp = dial(&self.to).await?;
+        let name = tls::server_name(hello, tcp.peer_addr()?.ip())?;
+        let wire = TlsConnector::from(config.clone()).connect(name, tcp).await?;
+        let resumed = wire.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        self.tcp = Some(Box::new(wire));
+        Ok(Told { resumed, ..Told::default() })
+    }
+
+    fn tcp(&mut self) -> Result<&mut Box<dyn Wire>> {
         self.tcp.as_mut().context("not connected")
     }
 
@@ -210,18 +298,27 @@ impl Client {
 /// Requests one after the other, on one connection as long as it lives.
 async fn load(to: String, stopped: watch::Receiver<bool>) -> Told {
     let (mut total, mut http) = (Told::default(), None);
+    let mut pause = interval(PAUSE);
+    pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = now();
     while !*stopped.borrow() {
+        pause.tick().await;
         let start = now();
         let answer = async {
             let connection = match http.take().filter(|http: &SendRequest<_>| !http.is_closed()) {
                 Some(connection) => connection,
-                None => open(&to).await?,
+                None => speak(dial(&to).await?).await?,
             };
             let connection = http.insert(connection);
-            get(connection, &to, "/load").await
+            get(connection, &to, "/load", &Headers::new()).await
         };
         match timeout(PATIENCE, answer).await {
-            Ok(Ok(told)) if told.status == Some(200) => total.good += 1,
+            Ok(Ok(told)) if told.status == Some(200) => {
+                total.good += 1;
+                total.gap = total.gap.max(micros(last));
+                last = now();
+                *total.by.entry(name(&told.body)).or_default() += 1;
+            }
             Ok(Ok(told)) => {
                 total.bad += 1;
                 total.error = format!("{:?}: {}", told.status, told.body);
@@ -237,10 +334,17 @@ async fn load(to: String, stopped: watch::Receiver<bool>) -> Told {
                 http = None;
             }
         }
-        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        total.slowest = total.slowest.max(micros);
+        total.slowest = total.slowest.max(micros(start));
     }
+    total.gap = total.gap.max(micros(last));
     // What failed is in the count; an error is for an ask that failed as a whole.
     total.body = std::mem::take(&mut total.error);
     total
+}
+
+/// Which application answered.
+fn name(body: &str) -> String {
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let name = body.get("name").and_then(serde_json::Value::as_str);
+    name.unwrap_or_default().to_owned()
 }

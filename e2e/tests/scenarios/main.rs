@@ -3,11 +3,23 @@
 mod alone;
 mod away;
 mod calls;
+mod hostile;
+mod identities;
+mod ingresses;
+mod names;
+mod outages;
+mod permissions;
+mod refused;
+mod replicas;
+mod zones;
 
 use anyhow::{Result, bail};
-use e2e::{lab::envoy, namespace, process::programs};
+use e2e::{lab::envoy, namespace, peer::Told, process::programs};
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::process::{Command, ExitCode};
+use std::{
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
 fn main() -> ExitCode {
     // Set already when several clients are made.
@@ -19,7 +31,19 @@ fn main() -> ExitCode {
     trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
-    let in_namespaces = calls::ALL;
+    let in_namespaces = [
+        calls::ALL,
+        permissions::ALL,
+        replicas::ALL,
+        ingresses::ALL,
+        hostile::ALL,
+        outages::ALL,
+        identities::ALL,
+        refused::ALL,
+        names::ALL,
+        zones::ALL,
+    ]
+    .concat();
     trials.extend(
         in_namespaces.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())),
     );
@@ -31,6 +55,30 @@ type Scenario = (&'static str, fn() -> Result<()>);
 
 fn trial(name: &str, run: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || run().map_err(|error| Failed::from(format!("{error:#}"))))
+}
+
+/// Prints what was measured.
+#[expect(clippy::print_stdout, reason = "what was measured is part of the report")]
+pub(crate) fn note(what: &str) {
+    println!("     {what}");
+}
+
+/// How long each of some took, in words.
+pub(crate) fn spread(mut took: Vec<Duration>) -> String {
+    took.sort_unstable();
+    let at = |percent: usize| took.get((took.len().saturating_sub(1)) * percent / 100);
+    let ms = |it: Option<&Duration>| it.map_or(0.0, Duration::as_secs_f64) * 1000.0;
+    format!("n={} p50={:.1} max={:.1} ms", took.len(), ms(at(50)), ms(took.last()))
+}
+
+/// What came of a load, in words.
+pub(crate) fn summary(told: &Told) -> String {
+    let Told { good, bad, by, .. } = told;
+    let (slowest, gap) = (told.slowest / 1000, told.gap / 1000);
+    let first = if *bad > 0 { format!("; one: {}", told.body) } else { String::new() };
+    format!(
+        "{good} answered {by:?}, {bad} failed, slowest {slowest} ms, longest gap {gap} ms{first}"
+    )
 }
 
 /// A trial that needs network namespaces: ignored, with the reason beside its name, where they

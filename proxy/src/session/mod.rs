@@ -13,7 +13,7 @@ use crate::{
     state::Contact,
     workdir::{Workdir, WorkdirError},
 };
-use daemon::Backoff;
+use daemon::{Backoff, Ready};
 use proto::atoll::proxy::v1::{
     AdminAnswer, AdminRequest, FromProxy, Hello, Leaving, Pong, RecordsTaken, State, ToProxy,
     Token, Welcome, admin_answer, admin_request, from_proxy, proxies_client::ProxiesClient,
@@ -78,6 +78,8 @@ pub(crate) struct Session<D, A> {
     pub(crate) configured: watch::Sender<bool>,
     /// How it stands with the control plane.
     pub(crate) contact: watch::Sender<Contact>,
+    /// Shows why there is none, and what the control plane says is wrong.
+    pub(crate) ready: Ready,
     pub(crate) admin: Arc<A>,
     /// Set if names are answered here.
     pub(crate) records: Option<Arc<dns::Records>>,
@@ -98,10 +100,8 @@ impl<D: Dial, A: Admin> Session<D, A> {
             }
             // The same again and again says nothing new.
             say_once(&mut said, &error);
-            self.contact.send_modify(|contact| {
-                contact.connected = false;
-                contact.why = chain(&error);
-            });
+            self.ready.show("session", vec![chain(&error)]);
+            self.contact.send_modify(|contact| contact.connected = false);
             let next = Instant::now() + backoff.next(fastrand::f64());
             tokio::select! {
                 biased;
@@ -127,7 +127,9 @@ impl<D: Dial, A: Admin> Session<D, A> {
         backoff.made_progress();
         said.clear();
         info!("session with the control plane begun");
-        // What is wrong with the proxy is said anew.
+        // It says again what is still wrong.
+        self.ready.show("session", Vec::new());
+        self.ready.show("proxy", Vec::new());
         self.contact.send_replace(Contact { connected: true, ..Contact::default() });
         self.serve(&mut stream, to_peer, leave).await
     }
@@ -201,8 +203,10 @@ impl<D: Dial, A: Admin> Session<D, A> {
                 message = next(stream) => match message? {
                     to_proxy::Message::Welcome(welcome) => self.welcomed(&welcome)?,
                     to_proxy::Message::Problems(now) => {
+                        self.ready.show("proxy", now.problems.clone());
                         say(&mut problems, now.problems);
-                        self.contact.send_modify(|contact| contact.unready = now.unready);
+                        let unready = !now.unready.is_empty();
+                        self.contact.send_modify(|contact| contact.unready = unready);
                     }
                     to_proxy::Message::Token(token) => self.renew(token)?,
                     to_proxy::Message::Ping(_) => put(&to_peer, from_proxy::Message::Pong(Pong {}))?,

@@ -112,6 +112,7 @@ struct World {
     contact: watch::Receiver<Contact>,
     leave: CancellationToken,
     records: Arc<dns::Records>,
+    ready: Ready,
     folder: tempfile::TempDir,
     tasks: JoinSet<Result<&'static str, SessionEnded>>,
 }
@@ -126,6 +127,7 @@ impl World {
         let (configures, configured) = watch::channel(false);
         let (contacts, contact) = watch::channel(Contact::default());
         let records = Arc::<dns::Records>::default();
+        let ready = Ready::default();
         let session = Session {
             dial: Pipes(dialled),
             hello: Hello { mesh: "shop".into(), name: "web-1".into(), ..Hello::default() },
@@ -135,6 +137,7 @@ impl World {
             workdir: Workdir::open(&folder.path().join("w")).unwrap(),
             configured: configures,
             contact: contacts,
+            ready: ready.clone(),
             admin: Arc::new(Echo),
             records: Some(records.clone()),
         };
@@ -150,7 +153,7 @@ impl World {
             server.serve_with_incoming(incoming).await.unwrap();
             Ok("server")
         });
-        Self { sessions, state, configured, contact, leave, records, folder, tasks }
+        Self { sessions, state, configured, contact, leave, records, ready, folder, tasks }
     }
 
     async fn session(&mut self) -> Seen {
@@ -241,14 +244,14 @@ async fn a_proxy_that_began_goes_on_with_a_token_that_is_refused_and_reads_it_ag
         let _ended = session.to_proxy.send(Err(Status::unauthenticated("it expired"))).await;
         let early = timeout(Duration::from_secs(30), world.sessions.recv()).await;
         assert!(early.is_err(), "it was let in");
-        assert_eq!(world.contact.borrow().why, why);
+        assert_eq!(world.ready.problems(), [format!("session: {why}")]);
     }
     std::fs::write(&token, "right").unwrap();
     let mut session = world.session().await;
     assert_eq!(session.token, "Bearer right");
     session.welcome().await;
     world.connected(true).await;
-    assert_eq!(*world.contact.borrow(), Contact { connected: true, ..Contact::default() });
+    assert_eq!(world.ready.problems(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,30 +288,37 @@ async fn what_may_pass_is_tried_again_and_said() {
     ] {
         let mut session = world.session().await;
         session.next().await.unwrap();
-        let why = format!("{:?}: {}", status.code(), status.message());
+        let why = format!("session: {:?}: {}", status.code(), status.message());
         session.to_proxy.send(Err(status)).await.unwrap();
-        let said = world.contact.wait_for(|contact| contact.why == why);
-        drop(timeout(LONG, said).await.expect("in time").unwrap());
+        // Paused time: what comes next comes after it was said.
+        let mut again = world.session().await;
+        assert_eq!(world.ready.problems(), [why]);
+        again.next().await.unwrap();
     }
     let mut session = world.session().await;
     session.welcome().await;
     world.connected(true).await;
+    assert_eq!(world.ready.problems(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_served_is_known_until_the_next_session() {
+async fn a_proxy_that_serves_less_than_it_should_is_not_ready_and_says_why() {
     let mut world = World::new();
     let mut session = world.session().await;
     session.welcome().await;
     world.connected(true).await;
-    let unready = vec!["port taken".to_owned()];
-    let told = Problems { problems: unready.clone(), unready: unready.clone() };
-    session.send(to_proxy::Message::Problems(told)).await;
-    let known = world.contact.wait_for(|contact| contact.unready == unready);
+    let told = |unready: &[&str]| {
+        let unready: Vec<_> = unready.iter().map(|text| (*text).to_owned()).collect();
+        to_proxy::Message::Problems(Problems { problems: unready.clone(), unready })
+    };
+    session.send(told(&["port taken"])).await;
+    let known = world.contact.wait_for(|contact| contact.unready);
     drop(timeout(LONG, known).await.expect("in time").unwrap());
-    session.send(to_proxy::Message::Problems(Problems::default())).await;
-    let solved = world.contact.wait_for(|contact| contact.unready.is_empty());
+    assert_eq!(world.ready.problems(), ["proxy: port taken"]);
+    session.send(told(&[])).await;
+    let solved = world.contact.wait_for(|contact| !contact.unready);
     drop(timeout(LONG, solved).await.expect("in time").unwrap());
+    assert_eq!(world.ready.problems(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,6 +348,10 @@ async fn the_control_plane_asks_and_is_answered() {
             unready: vec![],
         }))
         .await;
+    session.send(to_proxy::Message::Ping(Ping {})).await;
+    assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
+    assert_eq!(world.ready.problems(), ["proxy: port taken"]);
+    assert!(!world.contact.borrow().unready);
     let files = BTreeMap::from([("token.yaml".to_owned(), b"newer".to_vec())]);
     session.send(to_proxy::Message::Token(Token { token: "newer".into(), files })).await;
     session.send(to_proxy::Message::Ping(Ping {})).await;

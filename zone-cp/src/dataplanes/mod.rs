@@ -19,6 +19,7 @@ mod questions;
 mod registry;
 mod server;
 mod session;
+mod taken;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@ use super::{
     insight::{self, Certificate, Counts, Stay, Versions},
     limits,
     place::{MANAGER, Shelf, is_ours},
+    taken::Taken,
 };
 use crate::identities::{Issued, NoSvid};
 use delta::Name;
@@ -66,18 +67,6 @@ pub(super) struct Session {
     pub(super) problems: watch::Sender<Problems>,
     /// Another one took its place.
     pub(super) replaced: CancellationToken,
-}
-
-/// How an Envoy takes what it is sent.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub(super) counts: Counts,
-    /// What it refused and has not taken since.
-    pub(super) refused: BTreeMap<(Type, Name), String>,
-    /// The inbounds that it has listeners for.
-    pub(super) inbounds: BTreeSet<Name>,
-    /// It answered about listeners, so that what is not there is not served.
-    pub(super) answered: bool,
 }
 
 /// See the module.

@@ -5,11 +5,12 @@ use super::{
     limits,
     place::{Shelf, is_ours},
     presence::{Crowd, Held, Presence},
-    proxy::{ConnectionId, Ping, Proxy, Question, Sent, Session, Taken},
+    proxy::{ConnectionId, Ping, Proxy, Question, Sent, Session},
+    taken::{Taken, is_inbound},
 };
 use crate::identities::Issuer;
 use daemon::Clock;
-use delta::{Name, Update};
+use delta::Name;
 use kinds::dataplane_insight::DataplaneInsight;
 use parking_lot::Mutex;
 use proto::{
@@ -427,60 +428,8 @@ impl Stream {
     }
 }
 
-impl Taken {
-    /// Envoy took what was sent, but for what it refused. Returns whether that is news.
-    fn heard(&mut self, kind: Type, update: &Update, refusal: &Refusal) -> bool {
-        let count = self.counts.of(kind);
-        if refusal.reasons.is_empty() {
-            count.acked += 1;
-        } else {
-            count.refused += 1;
-        }
-        if kind == Type::Listener {
-            self.served(update, refusal);
-        }
-        let mut news = false;
-        for name in names(update).filter(|name| !refusal.untold.contains(*name)) {
-            let entry = (kind, name.clone());
-            news |= match refusal.reasons.get(name) {
-                None => self.refused.remove(&entry).is_some(),
-                Some(reason) => {
-                    let text: String = reason.chars().take(limits::PROBLEM).collect();
-                    self.refused.insert(entry, text.clone()).is_none_or(|before| before != text)
-                }
-            };
-        }
-        news
-    }
-
-    /// Envoy has what was sent of its inbounds, but for what it refused: then it has what it had. One
-    /// whose socket cannot be bound is not where callers look for it, whatever Envoy had before.
-    fn served(&mut self, update: &Update, refusal: &Refusal) {
-        self.answered = true;
-        for name in update.upserts.iter().map(|item| &item.name).filter(|name| is_inbound(name)) {
-            if refusal.cannot_bind(name) {
-                self.inbounds.remove(name);
-            } else if !refusal.reasons.contains_key(name) && !refusal.untold.contains(name) {
-                self.inbounds.insert(name.clone());
-            }
-        }
-        for name in update.removals.iter().filter(|name| !refusal.reasons.contains_key(*name)) {
-            self.inbounds.remove(name);
-        }
-    }
-}
-
-/// Whether a listener is that of an inbound.
-fn is_inbound(name: &str) -> bool {
-    name.starts_with(&xds::names::inbound(""))
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
         self.registry.end_stream(self);
     }
-}
-
-fn names(update: &Update) -> impl Iterator<Item = &Name> {
-    update.upserts.iter().map(|item| &item.name).chain(update.removals.iter())
 }
