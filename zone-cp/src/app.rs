@@ -90,7 +90,7 @@ impl Bound {
         let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names, &metrics)?;
         let known = parts.join(&mut tasks, dataplanes.questions(), kds_guard)?;
 
-        tasks.spawn("identities", parts.identities(&issuer)?);
+        tasks.spawn("identities", parts.identities(&issuer, known.as_ref())?);
         tasks.spawn("services", parts.services(metrics));
         tasks.spawn("reconcile", parts.reconcile(&meshes, renewed, xds_guard));
         tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));

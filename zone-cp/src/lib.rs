@@ -5,6 +5,7 @@ mod config;
 pub mod dataplanes;
 mod defaults;
 pub mod generate;
+mod hooks;
 pub mod identities;
 mod join;
 pub mod names;

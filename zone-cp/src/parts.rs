@@ -4,13 +4,16 @@ use crate::{
     Config,
     dataplanes::{self, Dataplanes, Questions},
     defaults,
+    hooks::OwnZone,
     identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
     reconcile, services,
 };
 use anyhow::{Context, Result};
-use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults};
+use api::{
+    About, ApiState, Hooks, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults,
+};
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
 use dns::Records;
@@ -81,11 +84,13 @@ impl Parts {
     pub(crate) fn identities(
         &self,
         issuer: &Issuer,
+        global: Option<&Handle>,
     ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
         let (store, zone, clock) = (self.store.clone(), self.zone.clone(), self.clock.clone());
         let identities =
             Identities::new(store, &self.kinds, zone, Env::Universal, issuer.clone(), clock);
-        Ok(identities.context(MISSING)?.run(self.stop.clone()))
+        let global = global.map(Handle::state);
+        Ok(identities.context(MISSING)?.under(global).run(self.stop.clone()))
     }
 
     /// Makes services, addresses and names out of workloads.
@@ -158,6 +163,15 @@ impl Parts {
         })
     }
 
+    fn hooks(&self) -> Arc<dyn Hooks> {
+        let zone = self.zone.clone();
+        if self.alone {
+            Arc::new(OwnZone { zone, next: MeshDefaults { author: self.author() } })
+        } else {
+            Arc::new(OwnZone { zone, next: NoHooks })
+        }
+    }
+
     /// The REST API.
     pub(crate) fn api(&self, about: About) -> Result<Router> {
         Ok(api::router(ApiState {
@@ -168,11 +182,7 @@ impl Parts {
             entry: self.config.api.entry(&about.hostname),
             about,
             config: serde_json::to_value(&self.config)?,
-            hooks: if self.alone {
-                Arc::new(MeshDefaults { author: self.author() })
-            } else {
-                Arc::new(NoHooks)
-            },
+            hooks: self.hooks(),
             shutdown: self.stop.clone(),
         }))
     }

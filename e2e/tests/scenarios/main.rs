@@ -3,6 +3,7 @@
 mod alone;
 mod away;
 mod calls;
+mod command_line;
 mod hostile;
 mod identities;
 mod ingresses;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials = vec![trial("the_demo_does_what_it_shows", the_demo_does_what_it_shows)];
     trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(command_line::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
     let in_namespaces = [

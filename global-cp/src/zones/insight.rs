@@ -80,7 +80,7 @@ impl State {
             Event::Sent { kind, .. } => {
                 self.count(stream, kind, now, |stats| &mut stats.responses_sent)
             }
-            Event::Acked { kind } => {
+            Event::Acked { kind, .. } => {
                 self.count(stream, kind, now, |stats| &mut stats.responses_acknowledged)
             }
             Event::Refused { kind, .. } => {
@@ -223,7 +223,10 @@ mod tests {
         assert_eq!(online(&state), [("a", true)]);
         let sent = Event::Sent { kind: "Mesh", resources: 1 };
         assert_eq!(apply(&mut state, stream, "", &sent), Urgency::Later);
-        assert_eq!(apply(&mut state, stream, "", &Event::Acked { kind: "Mesh" }), Urgency::Later);
+        assert_eq!(
+            apply(&mut state, stream, "", &Event::Acked { kind: "Mesh", until: None }),
+            Urgency::Later
+        );
         assert_eq!(apply(&mut state, stream, "", &Event::Closed), Urgency::Now);
         let [subscription] = &state.insight.subscriptions[..] else { panic!("one subscription") };
         let stats =

@@ -118,7 +118,7 @@ async fn counters_are_written_together_and_nothing_while_idle() {
     let mut global = Global::new().await;
     let stream = global.open().await;
     for _ in 0..500 {
-        global.tell(stream, Event::Acked { kind: "Mesh" });
+        global.tell(stream, Event::Acked { kind: "Mesh", until: None });
     }
     assert_eq!(global.write().await, Some(Duration::from_secs(2)));
     let key = ResourceKey::global("east");

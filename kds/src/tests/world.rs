@@ -185,7 +185,7 @@ impl Observer for Counts {
                 }
                 ("sent", kind)
             }
-            Event::Acked { kind } => ("acked", kind),
+            Event::Acked { kind, .. } => ("acked", kind),
             Event::Refused { kind, .. } => ("refused", kind),
             Event::Applied { kind, resources, .. } => {
                 *self.received.lock().entry(kind).or_default() += resources;

@@ -5,7 +5,6 @@ use crate::{
     admin::{Answerer, Wire},
     apply::Visibility,
     dialect::Dialect,
-    ended::StreamEnded,
     fetch::Asking,
     limit,
     memory::{Facts, Identity, Memory},
@@ -312,7 +311,7 @@ where
 }
 
 fn describe(call: &str, status: &Status) -> String {
-    chain(&StreamEnded::Failed(status.clone())).replace("the stream failed", call)
+    format!("{call}: {:?}: {}", status.code(), status.message())
 }
 
 /// What a plain zone does when a stream of questions ends.

@@ -188,7 +188,9 @@ impl<B: Backend + 'static> Client<B> {
                 why = self.connect(&progress) => why,
             };
             self.handle.watcher.ended(why.text());
-            tracing::info!(zone = %self.settings.zone, reason = ?why.text(), "connection with global ended");
+            if let Some(reason) = why.text() {
+                tracing::warn!(zone = %self.settings.zone, %reason, "connection with global ended");
+            }
             if progress.load(Ordering::Relaxed) {
                 backoff.made_progress();
             }

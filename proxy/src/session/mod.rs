@@ -33,7 +33,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
+use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 use tracing::{debug, info, warn};
 
 /// What a connection, and then the welcome, may take.

@@ -10,7 +10,7 @@ use proto::atoll::proxy::v1::{
 };
 use std::{collections::BTreeMap, pin::Pin};
 use tokio::io::DuplexStream;
-use tonic::{Response, transport::Endpoint};
+use tonic::{Response, Status, transport::Endpoint};
 
 const LONG: Duration = Duration::from_secs(60);
 

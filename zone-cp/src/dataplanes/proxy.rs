@@ -26,6 +26,7 @@ use resource::{Labels, ResourceKey, label};
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
+    net::IpAddr,
     sync::Arc,
 };
 use store::Item;
@@ -196,6 +197,7 @@ impl Proxy {
             let unserved = unserved.into_iter();
             others.extend(unserved.map(|name| format!("inbound {name} is not served: {why}")));
         }
+        problems.extend(self.names_as_addresses());
         let address = shelf.get(shelf.ids.address, key);
         if self.advertised.is_some() && address.is_some_and(|row| !is_ours(&row)) {
             others.push(format!(
@@ -207,6 +209,28 @@ impl Proxy {
         problems.append(&mut others);
         problems.truncate(limits::PROBLEMS);
         Problems { problems, unready }
+    }
+
+    /// What says a name where only an IP address is of use: nobody resolves it.
+    fn names_as_addresses(&self) -> Vec<String> {
+        let networking = self.sent.as_ref().and_then(|sent| sent.spec.0.networking.as_ref());
+        let own = networking.into_iter().flat_map(|networking| {
+            let listeners = networking.listeners.iter().map(|it| &it.address);
+            let listeners = listeners.map(|it| ("networking.listeners.address", it));
+            let inbounds = networking.inbound.iter().map(|it| &it.address);
+            let inbounds = inbounds.map(|it| ("networking.inbound.address", it));
+            [("networking.address", &networking.address)]
+                .into_iter()
+                .chain(inbounds)
+                .chain(listeners)
+        });
+        let advertised = self.advertised.iter().map(|it| ("the advertised address", &it.host));
+        let all = own.chain(advertised).filter(|(_, text)| !text.is_empty());
+        all.filter(|(_, text)| text.parse::<IpAddr>().is_err())
+            .map(|(field, text)| {
+                format!("{field}: {text:?} is a name and not an IP address, so nobody can call it")
+            })
+            .collect()
     }
 
     /// The steps that make the store say what is so now.
