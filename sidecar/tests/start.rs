@@ -25,13 +25,14 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
+        let folder = Self(tempfile::tempdir().expect("there is room"));
         for (name, content) in
             [("ca.crt", CA), ("token", "a.b.c"), ("dataplane.yaml", DATAPLANE), ("envoy", ENVOY)]
         {
-            fs::write(folder.path(name), content).unwrap();
+            fs::write(folder.path(name), content).expect("the folder is ours");
         }
-        fs::set_permissions(folder.path("envoy"), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(folder.path("envoy"), Permissions::from_mode(0o755))
+            .expect("the folder is ours");
         folder
     }
 
@@ -41,9 +42,12 @@ impl Folder {
 
     /// What is in it, with its content.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let paths = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
-        let content =
-            |path: &Path| if path.is_dir() { Vec::new() } else { fs::read(path).unwrap() };
+        let paths = fs::read_dir(self.0.path())
+            .expect("the folder is ours")
+            .map(|entry| entry.expect("the folder is ours").path());
+        let content = |path: &Path| {
+            if path.is_dir() { Vec::new() } else { fs::read(path).expect("the folder is ours") }
+        };
         let mut files: Vec<_> = paths.map(|path| (path.clone(), content(&path))).collect();
         files.sort();
         files
@@ -66,8 +70,8 @@ impl Folder {
             .env_clear()
             .envs(settings)
             .output()
-            .unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+            .expect("it is built with this test");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 

@@ -197,7 +197,7 @@ impl Proxy {
             let unserved = unserved.into_iter();
             others.extend(unserved.map(|name| format!("inbound {name} is not served: {why}")));
         }
-        problems.extend(self.names_as_addresses());
+        others.extend(self.names_as_addresses());
         let address = shelf.get(shelf.ids.address, key);
         if self.advertised.is_some() && address.is_some_and(|row| !is_ours(&row)) {
             others.push(format!(
