@@ -393,7 +393,16 @@ impl Stream {
                 self.taken.lock().counts.of(kind).sent += 1;
                 return;
             }
-            Event::Acked { kind, update } => (kind, update, Refusal::default()),
+            Event::Acked { kind, update } => {
+                // With it anybody can see how long a change takes to reach a proxy.
+                tracing::debug!(
+                    dataplane = %self.key,
+                    ?kind,
+                    resources = ?update.upserts.iter().map(|item| &*item.name).collect::<Vec<_>>(),
+                    "Envoy took its configuration"
+                );
+                (kind, update, Refusal::default())
+            }
             Event::Refused { kind, update, refusal } => (kind, update, refusal),
         };
         let note = || {
