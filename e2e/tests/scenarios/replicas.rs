@@ -31,6 +31,8 @@ pub(crate) const ALL: &[Scenario] = &[
 
 const NEAR: &str = "spiffe://default.east.mesh.local/workload/near";
 const CLIENTS: usize = 4;
+/// Less than a slow request takes.
+const UNDER_WAY: Duration = Duration::from_millis(300);
 
 /// `cart` in east, called by `near` in the same zone and by `web` in west.
 struct Scene {
@@ -92,7 +94,8 @@ fn none_failed(what: &str, load: Load) -> Result<Told> {
     if told.bad > 0 || told.good == 0 { bail!("{what}: {}", summary(&told)) } else { Ok(told) }
 }
 
-/// Also from another zone, whose requests all run on the connection to the replica that leaves.
+/// Also from another zone, whose requests all run on the connection to the replica that leaves. What
+/// it was asked before it leaves it still answers itself.
 fn a_replica_that_comes_gets_requests_and_one_that_leaves_loses_none() -> Result<()> {
     let mut scene = Scene::start(1)?;
     let [near, far] = scene.loads()?;
@@ -101,7 +104,17 @@ fn a_replica_that_comes_gets_requests_and_one_that_leaves_loses_none() -> Result
     let second = scene.lab.workload(&Plan::new("east", "cart", 2))?;
     answers(&mut client, "cart-2")?;
     let mut first = scene.carts.remove(0);
-    first.stop()?;
+    let mut patient = scene.web.client()?;
+    answered(&mut patient, &scene.to, 200)?;
+    let told = std::thread::scope(|scope| {
+        let slow = scope.spawn(|| patient.get("/slow"));
+        wait::throughout("it is under way", UNDER_WAY, || Ok(()))?;
+        first.stop()?;
+        slow.join().unwrap_or_else(|_| bail!("the client panicked"))
+    })?;
+    if (told.status, &*name(&told)?) != (Some(200), "cart-1") {
+        bail!("who leaves did not answer: {told:?}");
+    }
     if scene.knows(&first)? || !scene.knows(&second)? {
         bail!("who left is still known, or who came is not");
     }
