@@ -25,10 +25,11 @@ check: ## format, lints, documentation, layers, licences, sizes, files that noth
 	tools/orphans.sh
 
 bless: ## rewrite the goldens and show what changed
-	BLESS=1 cargo test --workspace --locked --no-fail-fast --quiet
+	BLESS=1 cargo test --workspace --locked --no-fail-fast --quiet --lib --bins
 	git --no-pager diff --stat
 
 e2e: ## the end-to-end scenarios, or those whose name contains NAME=
+	cargo build --workspace --locked --bins
 	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test scenarios -- $(NAME)
 
 bench: ## figures of a release build, one JSON line each; NAME= for one benchmark

@@ -13,5 +13,11 @@ for package in json.load(sys.stdin)["packages"]:
 [[ -n $benches ]] || { echo "no benchmark is called ${1:-anything}" >&2; exit 1; }
 # Apart, so that a benchmark of a small crate does not build the others.
 while read -r package bench; do
+    if [[ $package == e2e ]]; then
+        # It measures the programs, with real Envoys.
+        cargo build --quiet --release --locked --workspace --bins
+        envoy=$(tools/envoy.sh)
+        export PATH=${envoy%/*}:$PATH
+    fi
     cargo bench --quiet --locked --package "$package" --bench "$bench" </dev/null
 done <<<"$benches"

@@ -79,7 +79,7 @@ async fn bytes(body: Body) -> Result<Bytes, Problem> {
             .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         if too_large {
             let detail = format_args!("a body may have {} bytes", limits::BODY);
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", detail)
+            Problem::new(StatusCode::BAD_REQUEST, "Bad Request", detail)
         } else {
             Problem::new(StatusCode::BAD_REQUEST, "Bad Request", "the body ended early")
         }
@@ -149,7 +149,7 @@ mod tests {
         assert!(read("application/json", large.clone()).await.is_ok());
         assert_eq!(
             read("application/json", large + " ").await.unwrap_err(),
-            "Payload Too Large: a body may have 1048576 bytes"
+            "Bad Request: a body may have 1048576 bytes"
         );
         let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert!(read("application/json", deep(limits::BODY_DEPTH)).await.is_ok());

@@ -2,7 +2,7 @@
 
 use crate::connection::{Connection, Target};
 use anyhow::{Context, Result, bail};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -62,16 +62,17 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<(reqwest::StatusCode, String)> {
-        let address = &self.target.address;
-        let mut request = self.http.request(method, format!("{address}{path}"));
-        if let Some(token) = &self.target.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.with_context(|| format!("no answer from {address}"))?;
+    ) -> Result<(StatusCode, String)> {
+        let mut tokens = self.target.tokens.iter();
+        let mut token = tokens.next();
+        let response = loop {
+            let response = self.send(method.clone(), path, body, token).await?;
+            // On a machine with several control planes the next one may be meant.
+            match tokens.next() {
+                Some(next) if response.status() == StatusCode::UNAUTHORIZED => token = Some(next),
+                _ => break response,
+            }
+        };
         let status = response.status();
         let text = response.text().await?;
         if !status.is_success() {
@@ -81,8 +82,28 @@ impl Client {
     }
 }
 
+impl Client {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        token: Option<&String>,
+    ) -> Result<reqwest::Response> {
+        let address = &self.target.address;
+        let mut request = self.http.request(method, format!("{address}{path}"));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        request.send().await.with_context(|| format!("no answer from {address}"))
+    }
+}
+
 /// What went wrong, with every violation on a line of its own.
-fn refusal(status: reqwest::StatusCode, body: &str) -> String {
+fn refusal(status: StatusCode, body: &str) -> String {
     let Ok(error) = serde_json::from_str::<Value>(body) else {
         return format!("{status}: {}", body.trim());
     };
@@ -111,10 +132,10 @@ mod tests {
             "detail":"Resource is not valid","invalid_parameters":[
             {"field":"spec.to[0]","reason":"must not be empty"},{"field":"name","reason":"bad"}]}"#;
         assert_eq!(
-            refusal(reqwest::StatusCode::BAD_REQUEST, body),
+            refusal(StatusCode::BAD_REQUEST, body),
             "Could not process a resource: Resource is not valid\n  spec.to[0]: must not be empty\n  \
              name: bad (400)"
         );
-        assert_eq!(refusal(reqwest::StatusCode::BAD_GATEWAY, "nope\n"), "502 Bad Gateway: nope");
+        assert_eq!(refusal(StatusCode::BAD_GATEWAY, "nope\n"), "502 Bad Gateway: nope");
     }
 }

@@ -82,7 +82,8 @@ struct Context {
 pub(crate) struct Target {
     pub(crate) address: String,
     pub(crate) ca: Option<String>,
-    pub(crate) token: Option<String>,
+    /// Tried in this order.
+    pub(crate) tokens: Vec<String>,
 }
 
 impl Connection {
@@ -106,19 +107,22 @@ impl Connection {
         let address = address.unwrap_or_else(|| HERE.to_owned());
         let ca_file = self.ca_file.clone().or_else(|| of(|c| c.ca_file.clone()));
         let token_file = self.token_file.clone().or_else(|| of(|c| c.token_file.clone()));
-        let ca = ca_file.as_deref().map(read).transpose()?;
-        let token = match token_file {
-            Some(file) => Some(read(&file)?.trim().to_owned()),
-            None if is_here(&address) => admin_token(),
-            None => None,
+        let here = if is_here(&address) { data_folders() } else { Vec::new() };
+        let ca = match ca_file {
+            Some(file) => Some(read(&file)?),
+            None => found(&here, "tls/ca.crt").reduce(|all, one| all + &one),
+        };
+        let tokens = match token_file {
+            Some(file) => vec![read(&file)?.trim().to_owned()],
+            None => found(&here, "admin-token").map(|token| token.trim().to_owned()).collect(),
         };
         if address.starts_with("https://") && ca.is_none() {
             bail!("{address} needs --ca-file: the CA that its certificate is of");
         }
-        if !address.starts_with("https://") && !is_here(&address) && token.is_some() {
+        if !address.starts_with("https://") && !is_here(&address) && !tokens.is_empty() {
             bail!("{address} would send the token in clear over the network; use https");
         }
-        Ok(Target { address: address.trim_end_matches('/').to_owned(), ca, token })
+        Ok(Target { address: address.trim_end_matches('/').to_owned(), ca, tokens })
     }
 
     /// Changes what is remembered.
@@ -195,13 +199,17 @@ fn is_here(address: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(loopback)
 }
 
-/// The admin token of a control plane on this machine, if this user may read it.
-fn admin_token() -> Option<String> {
+/// Where control planes of this machine keep their data.
+fn data_folders() -> Vec<PathBuf> {
     let system = PathBuf::from("/var/lib/atoll");
     let user = std::env::home_dir().map(|home| home.join(".local/share/atoll"));
     let folders = [Some(system), user].into_iter().flatten();
-    let files = folders.flat_map(|folder| DATA.map(|data| folder.join(data).join("admin-token")));
-    files.into_iter().find_map(|file| Some(fs::read_to_string(file).ok()?.trim().to_owned()))
+    folders.flat_map(|folder| DATA.map(|data| folder.join(data))).collect()
+}
+
+/// The files called `name` in `folders` that this user may read.
+fn found(folders: &[PathBuf], name: &str) -> impl Iterator<Item = String> {
+    folders.iter().filter_map(move |folder| fs::read_to_string(folder.join(name)).ok())
 }
 
 #[cfg(test)]
@@ -229,8 +237,11 @@ mod tests {
         edit(&here, &ContextCommand::Set { name: "lab".into() }).unwrap();
 
         let target = connection(&config).resolve().unwrap();
-        let expected =
-            Target { address: "http://127.0.0.1:9".into(), ca: None, token: Some("secret".into()) };
+        let expected = Target {
+            address: "http://127.0.0.1:9".into(),
+            ca: None,
+            tokens: vec!["secret".into()],
+        };
         assert_eq!(target, expected);
         let list = edit(&connection(&config), &ContextCommand::List).unwrap();
         assert!(list.contains("lab"), "{list}");

@@ -78,17 +78,10 @@ pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
             let sent = text(&last, &["status", "total", field]);
             if sent.is_empty() { "0".to_owned() } else { sent }
         };
-        let (connected, ended) = (text(&last, &["connectTime"]), text(&last, &["disconnectTime"]));
-        let (status, since) = match (connected.is_empty(), ended.is_empty()) {
-            (true, _) => ("never seen", String::new()),
-            (false, true) => ("online", age(&connected, now)),
-            (false, false) => ("offline", age(&ended, now)),
-        };
-        let enabled = item.pointer("/zone/enabled").and_then(Value::as_bool).unwrap_or(true);
         [
             text(item, &["name"]),
-            if enabled { status.to_owned() } else { format!("{status}, disabled") },
-            since,
+            state(item),
+            age(&text(item, &["status", "since"]), now),
             text(&last, &["version", "kumaCp", "version"]),
             count("responsesSent"),
             count("responsesAcknowledged"),
@@ -96,7 +89,8 @@ pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
         ]
     };
     let header = ["NAME", "STATUS", "SINCE", "VERSION", "SENT", "TAKEN", "REFUSED"];
-    out.table(header, items.iter().map(row).collect())
+    out.table(header, items.iter().map(row).collect())?;
+    explain(&items, out)
 }
 
 /// Lists dataplanes.
@@ -120,14 +114,46 @@ pub(crate) async fn dataplanes(
             if display.is_empty() { text(item, &["name"]) } else { display },
             label("kuma.io/zone"),
             label("kuma.io/workload"),
-            text(item, &["status"]),
+            status(item),
             text(item, &["dataplane", "networking", "address"]),
             ports(item),
             expiry.parse().map_or_else(|_| String::new(), |at: Timestamp| span(now, at)),
         ]
     };
     let header = ["MESH", "NAME", "ZONE", "WORKLOAD", "STATUS", "ADDRESS", "PORTS", "CERTIFICATE"];
-    out.table(header, items.iter().map(row).collect())
+    out.table(header, items.iter().map(row).collect())?;
+    explain(&items, out)
+}
+
+/// Says under a table why something in it is not better.
+fn explain(items: &[Value], out: &mut Output<'_>) -> Result<()> {
+    for item in items {
+        let (name, mesh) = (text(item, &["name"]), text(item, &["mesh"]));
+        let whose = if mesh.is_empty() { name } else { format!("{mesh}/{name}") };
+        for reason in list(item, &["status", "reasons"]).iter().filter_map(Value::as_str) {
+            out.line(format_args!("{whose}: {reason}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// How a proxy does, and whether anything is wrong although it does well.
+fn status(item: &Value) -> String {
+    let state = state(item);
+    let well = state != "online" || list(item, &["status", "reasons"]).is_empty();
+    if well { state } else { format!("{state}, problems") }
+}
+
+/// The state of an overview as a person writes it: `PartiallyDegraded` is `partially degraded`.
+fn state(item: &Value) -> String {
+    let mut words = String::new();
+    for c in text(item, &["status", "state"]).chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
 }
 
 /// The ports of inbounds and listeners that are ready, and in brackets those that are not.
@@ -185,6 +211,25 @@ mod tests {
         let after = |seconds| span(start, start + jiff::Span::new().seconds(seconds));
         assert_eq!([after(5), after(65), after(3_700)], ["5s", "1m 5s", "1h 2m"]);
         assert_eq!(age("not a time", start), "");
+    }
+
+    #[test]
+    fn a_state_and_its_reasons_are_for_people() {
+        let reasons = ["inbound http is not ready", "Envoy refuses Listener x"];
+        let item = serde_json::json!({
+            "mesh": "shop", "name": "web-1", "status": { "state": "NotReady", "reasons": reasons },
+        });
+        assert_eq!(status(&item), "not ready");
+        let mut online = item.clone();
+        online["status"]["state"] = "Online".into();
+        assert_eq!((state(&online), status(&online)), ("online".into(), "online, problems".into()));
+        let unknown = serde_json::json!({ "name": "east" });
+        assert_eq!(state(&unknown), "");
+        let mut printed = Vec::new();
+        explain(&[item, unknown], &mut Output::new(&mut printed)).unwrap();
+        let expected =
+            "shop/web-1: inbound http is not ready\nshop/web-1: Envoy refuses Listener x\n";
+        assert_eq!(String::from_utf8(printed).unwrap(), expected);
     }
 
     #[test]

@@ -35,11 +35,17 @@ pub fn router(ready: Ready, metrics: Metrics) -> Router {
 
 async fn is_ready(State(ready): State<Ready>) -> (StatusCode, String) {
     let missing = ready.missing();
-    if missing.is_empty() {
-        (StatusCode::OK, "ready\n".into())
+    let (status, mut text) = if missing.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", ")))
+    };
+    for problem in ready.problems() {
+        // One line each, whatever others wrote.
+        text.extend(problem.chars().map(|it| if it.is_control() { ' ' } else { it }));
+        text.push('\n');
     }
+    (status, text)
 }
 
 async fn numbers(State(metrics): State<Metrics>) -> impl IntoResponse {
@@ -73,10 +79,15 @@ mod tests {
         let frames: Counter =
             metrics.register("kds_responses", "Responses sent", Counter::default());
         frames.inc();
-        let router = router(ready, metrics);
+        let router = router(ready.clone(), metrics);
         assert_eq!(get(&router, "/live").await, (200, "live\n".into()));
         assert_eq!(get(&router, "/ready").await, (503, "not ready: kds, store\n".into()));
         drop(guards);
+        assert_eq!(get(&router, "/ready").await, (200, "ready\n".into()));
+        ready.show("store", vec!["slow".into(), "full\nor so".into()]);
+        let text = "ready\nstore: slow\nstore: full or so\n";
+        assert_eq!(get(&router, "/ready").await, (200, text.into()));
+        ready.show("store", Vec::new());
         assert_eq!(get(&router, "/ready").await, (200, "ready\n".into()));
         let text = "# HELP kds_responses Responses sent.\n# TYPE kds_responses counter\n\
                     kds_responses_total 1\n# EOF\n";

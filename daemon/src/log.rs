@@ -3,7 +3,7 @@
 use crate::config::Problems;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use tracing::field::Field;
+use tracing::{field::Field, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
     field::MakeExt as _,
@@ -41,7 +41,7 @@ impl Default for Log {
 impl Log {
     /// Adds every broken rule.
     pub fn check(&self, problems: &mut Problems) {
-        if EnvFilter::try_new(&self.level).is_err() {
+        if !self.level.split(',').all(is_directive) {
             problems.add(
                 "level",
                 format_args!("{:?} is not a level such as info or info,kds=debug", self.level),
@@ -66,6 +66,16 @@ impl Log {
         let filter = EnvFilter::try_new(&self.level).unwrap_or_default();
         tracing_subscriber::registry().with(filter).with(lines)
     }
+}
+
+/// Whether this is a level, or one for a target. The filter itself takes any other word for the name
+/// of a target, and then nothing is logged.
+fn is_directive(text: &str) -> bool {
+    let (target, level) = text.split_once('=').unwrap_or(("all", text));
+    let is_path = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
+    let names_target = !target.is_empty() && target.chars().all(is_path);
+    let names_level = !level.is_empty() && level.chars().all(|c| c.is_ascii_alphabetic());
+    names_target && names_level && level.parse::<LevelFilter>().is_ok()
 }
 
 /// Writes one field. Text from outside can neither begin a line nor another field.
@@ -158,8 +168,21 @@ mod tests {
             tracing::info!(target: "xds", "hidden");
         });
         assert!(text.ends_with("DEBUG kds: seen\n"), "{text}");
-        let mut problems = Problems::default();
-        Log { level: "loud=very".into(), ..log }.check(&mut problems);
-        assert_eq!(problems.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_level_that_would_log_nothing_is_refused() {
+        let problems = |level: &str| {
+            let mut problems = Problems::default();
+            Log { level: level.into(), ..Log::default() }.check(&mut problems);
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for good in ["info", "WARN", "off", "info,kds=debug", "kds::zone=trace,hyper-util=warn"] {
+            assert_eq!(problems(good), [""; 0], "{good}");
+        }
+        for bad in ["loud", "", "x y=", "loud=very", "info,", "=info", "3", "kds=debug=info"] {
+            let reason = format!("level: {bad:?} is not a level such as info or info,kds=debug");
+            assert_eq!(problems(bad), [reason], "{bad}");
+        }
     }
 }

@@ -1,15 +1,18 @@
 //! Says whether a process can do its work, and what is missing.
 
-use std::collections::BTreeMap;
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 type Missing = BTreeMap<&'static str, usize>;
+type Problems = BTreeMap<&'static str, Vec<String>>;
 
 /// Is ready when every part has dropped its guard.
 #[derive(Clone, Debug)]
 pub struct Ready {
     missing: watch::Sender<Missing>,
+    problems: Arc<Mutex<Problems>>,
     shutdown: CancellationToken,
 }
 
@@ -25,7 +28,7 @@ impl Ready {
     /// Readiness of a process, which ends when `shutdown` is cancelled.
     #[must_use]
     pub fn new(shutdown: CancellationToken) -> Self {
-        Self { missing: watch::Sender::new(Missing::new()), shutdown }
+        Self { missing: watch::Sender::new(Missing::new()), problems: Arc::default(), shutdown }
     }
 
     /// The process is not ready until the guard is dropped. A part that is not ready any more takes
@@ -43,6 +46,24 @@ impl Ready {
             missing.push("shutdown");
         }
         missing
+    }
+
+    /// Shows what is wrong with `part`, for its operator, whether it is ready or not.
+    pub fn show(&self, part: &'static str, problems: Vec<String>) {
+        let mut shown = self.problems.lock();
+        if problems.is_empty() {
+            shown.remove(part);
+        } else {
+            shown.insert(part, problems);
+        }
+    }
+
+    /// What is wrong, each with its part before it.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let shown = self.problems.lock();
+        let each = shown.iter().flat_map(|(part, all)| all.iter().map(move |it| (part, it)));
+        each.map(|(part, problem)| format!("{part}: {problem}")).collect()
     }
 
     /// Waits until `part` is not missing.

@@ -120,17 +120,42 @@ impl ControlPlane {
         self.folder.join("data/tls/ca.crt")
     }
 
+    /// Gives a setting another value, from its next start on.
+    pub fn configure(&self, key: &str, value: Value) -> Result<()> {
+        let file = self.settings_file();
+        let mut settings = serde_saphyr::from_str(&fs::read_to_string(&file)?)?;
+        set(&mut settings, key, value);
+        Ok(fs::write(file, serde_saphyr::to_string(&settings)?)?)
+    }
+
+    fn command(&self) -> Result<[String; 3]> {
+        let program = programs()?.join(self.program).display().to_string();
+        Ok([program, "--config".to_owned(), self.settings_file().display().to_string()])
+    }
+
     /// Starts its program and does not wait.
     pub fn launch(&self) -> Result<Process> {
-        let program = programs()?.join(self.program).display().to_string();
-        let settings = self.settings_file().display().to_string();
-        let command = [&*program, "--config", &settings];
+        let command = self.command()?;
+        let command = command.each_ref().map(String::as_str);
         Process::start(&self.name, &self.folder, self.namespace.as_deref(), &command)
     }
 
     /// Starts it and waits until it is ready.
     pub fn start(&mut self) -> Result<()> {
-        let mut process = self.launch()?;
+        let process = self.launch()?;
+        self.becomes_ready(process)
+    }
+
+    /// The same, and `hear` gets each line of its log at the moment when it is written.
+    pub fn start_heard(&mut self, hear: impl FnMut(&str) + Send + 'static) -> Result<()> {
+        let command = self.command()?;
+        let command = command.each_ref().map(String::as_str);
+        let namespace = self.namespace.as_deref();
+        let process = Process::start_heard(&self.name, &self.folder, namespace, &command, hear)?;
+        self.becomes_ready(process)
+    }
+
+    fn becomes_ready(&mut self, mut process: Process) -> Result<()> {
         let url = format!("http://{}:5680/ready", self.address);
         wait::until(&format!("{} is ready", self.name), PATIENCE, || {
             process.check()?;
@@ -149,6 +174,12 @@ impl ControlPlane {
     /// Its process.
     pub fn process(&mut self) -> Result<&mut Process> {
         self.process.as_mut().with_context(|| format!("{} does not run", self.name))
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.process.as_ref().map(Process::tail).unwrap_or_default()
     }
 
     /// Asks it to end, and waits.
@@ -193,6 +224,15 @@ impl ControlPlane {
     /// Reads a document as its administrator.
     pub fn get(&self, path: &str) -> Result<Value> {
         Ok(serde_json::from_str(&self.text(Method::GET, path, None)?)?)
+    }
+
+    /// Reads a document as its administrator, whenever it is called, elsewhere too.
+    pub fn getter(&self, path: &str) -> Result<impl Fn() -> Result<Value> + Send + use<>> {
+        let (client, url, token) = (self.client.clone(), self.url(path), self.token()?);
+        Ok(move || {
+            let answer = client.get(&url).bearer_auth(&token).send()?.error_for_status()?;
+            Ok(answer.json()?)
+        })
     }
 
     /// Writes a resource as its administrator.

@@ -11,16 +11,20 @@ use crate::{
     process::{Process, programs, run},
     wait,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
 
 /// The port of services.
 pub const PORT: u16 = 8080;
+
+/// Where the first proxy of a host says whether it is ready.
+const READINESS: u16 = 9902;
 
 /// The Envoy on PATH, which `make` put there.
 pub fn envoy() -> Result<PathBuf> {
@@ -63,12 +67,16 @@ pub enum App {
 pub struct Plan {
     /// Its zone.
     pub zone: &'static str,
+    /// Its mesh.
+    pub mesh: &'static str,
     /// Its service; the label `kuma.io/workload`.
     pub workload: &'static str,
     /// The name of its Dataplane.
     pub name: String,
     /// Its application.
     pub app: App,
+    /// Where its inbound is; another one for each workload of a host.
+    pub port: u16,
     /// What the program's settings have besides; see its configuration.
     pub settings: Value,
 }
@@ -78,13 +86,32 @@ impl Plan {
     #[must_use]
     pub fn new(zone: &'static str, workload: &'static str, number: u8) -> Self {
         let name = format!("{workload}-{number}");
-        Self { zone, workload, name, app: App::Http, settings: json!({}) }
+        let settings = json!({});
+        Self { zone, mesh: "default", workload, name, app: App::Http, port: PORT, settings }
     }
 
     /// The same, with a TCP application.
     #[must_use]
     pub fn tcp(self) -> Self {
         Self { app: App::Tcp, ..self }
+    }
+
+    /// The same, at another port.
+    #[must_use]
+    pub fn at(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
+    /// The same, in a mesh that must exist.
+    #[must_use]
+    pub fn of(self, mesh: &'static str) -> Self {
+        Self { mesh, ..self }
+    }
+
+    /// What a token for it says.
+    #[must_use]
+    pub fn claims(&self) -> Value {
+        json!({ "mesh": self.mesh, "workload": self.workload })
     }
 }
 
@@ -98,6 +125,7 @@ pub struct Proxy {
     name: String,
     folder: PathBuf,
     program: &'static str,
+    readiness: u16,
     /// The application beside it.
     pub app: Option<Process>,
 }
@@ -106,26 +134,30 @@ impl Lab {
     /// Starts a global control plane and one for each of `zones`, and waits until they are ready.
     pub fn start(zones: &[&'static str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let count = u8::try_from(zones.len())?;
-        let network = Network::new(count)?;
+        let network = Network::new()?;
         let at = folder.path().join("global");
         fs::create_dir_all(&at)?;
         let mut global = ControlPlane::global(&at, network.here())?;
         global.start()?;
         let mut lab = Self { global, zones: Vec::new(), network, folder, envoy: envoy()? };
-        for (number, name) in (0..count).zip(zones) {
-            let host = lab.network.host(number, 2)?;
-            let zone = control_plane::Zone {
-                name,
-                address: host.address,
-                namespace: Some(&host.namespace),
-            };
-            let folder = lab.folder.path().join(name);
-            let mut control_plane = ControlPlane::zone(&folder, zone, &lab.global)?;
-            control_plane.start()?;
-            lab.zones.push(Zone { name, control_plane, next: 3 });
+        for name in zones {
+            lab.join(name)?;
         }
         Ok(lab)
+    }
+
+    /// Starts the control plane of one more zone, and waits until it is ready.
+    pub fn join(&mut self, name: &'static str) -> Result<()> {
+        let number = u8::try_from(self.zones.len())?;
+        self.network.subnet(number)?;
+        let host = self.network.host(number, 2)?;
+        let zone =
+            control_plane::Zone { name, address: host.address, namespace: Some(&host.namespace) };
+        let folder = self.folder.path().join(name);
+        let mut control_plane = ControlPlane::zone(&folder, zone, &self.global)?;
+        control_plane.start()?;
+        self.zones.push(Zone { name, control_plane, next: 3 });
+        Ok(())
     }
 
     /// The control plane of a zone.
@@ -155,7 +187,7 @@ impl Lab {
     /// Starts a workload and does not wait.
     pub fn launch(&mut self, plan: &Plan) -> Result<Proxy> {
         let host = self.host(plan.zone)?;
-        let token = self.global.dataplane_token(&json!({ "workload": plan.workload }))?;
+        let token = self.global.dataplane_token(&plan.claims())?;
         self.launch_at(host, plan, &token)
     }
 
@@ -167,14 +199,14 @@ impl Lab {
         };
         let resource = json!({
             "type": "Dataplane",
-            "mesh": "default",
+            "mesh": plan.mesh,
             "name": plan.name,
             "labels": { "kuma.io/workload": plan.workload },
             "networking": {
                 "address": host.address.to_string(),
                 "inbound": [{
-                    "name": protocol, "port": PORT, "protocol": protocol,
-                    "serviceAddress": "127.0.0.1", "servicePort": 19080,
+                    "name": protocol, "port": plan.port, "protocol": protocol,
+                    "serviceAddress": "127.0.0.1", "servicePort": plan.port + 11_000,
                 }],
             },
         });
@@ -182,23 +214,64 @@ impl Lab {
         for (key, value) in plan.settings.as_object().into_iter().flatten() {
             set(&mut own, key, value.clone());
         }
-        let mut proxy = self.proxy(host, plan.zone, &plan.name, token)?;
+        let mut proxy = self.proxy(host, plan.zone, plan.mesh, &plan.name, token)?;
         proxy.program = "sidecar";
+        proxy.readiness += plan.port - PORT;
+        let readiness = format!("{}:{}", proxy.host.address, proxy.readiness);
+        set(&mut own, "readiness", json!({ "address": readiness }));
         proxy.write(own)?;
-        proxy.serve(protocol)?;
+        proxy.serve(protocol, plan.port + 11_000)?;
         proxy.start()?;
+        Ok(proxy)
+    }
+
+    /// Starts a workload whose sidecar answers the names of the mesh and asks the zone's control
+    /// plane about others, and waits until it is ready.
+    pub fn resolving(&mut self, plan: &Plan) -> Result<Proxy> {
+        let host = self.host(plan.zone)?;
+        host.resolve_at(Ipv4Addr::LOCALHOST)?;
+        let mut plan = plan.clone();
+        if plan.settings.get("dns").is_none() {
+            let upstreams = [self.zone(plan.zone)?.address.to_string()];
+            set(&mut plan.settings, "dns", json!({ "upstreams": upstreams }));
+        }
+        if let Some(dns) = plan.settings.get_mut("dns") {
+            set(dns, "enabled", true.into());
+            set(dns, "listen", "127.0.0.1:53".into());
+        }
+        let token = self.global.dataplane_token(&plan.claims())?;
+        let proxy = self.launch_at(host, &plan, &token)?;
+        proxy.wait()?;
         Ok(proxy)
     }
 
     /// Starts a zone ingress and waits until it is ready.
     pub fn ingress(&mut self, zone: &str, name: &str) -> Result<Proxy> {
-        let host = self.host(zone)?;
-        let claims = json!({ "workload": "ingress", "type": "ingress" });
+        self.ingress_of(zone, "default", name)
+    }
+
+    /// Starts an ingress for the services of a mesh and waits until it is ready.
+    pub fn ingress_of(&mut self, zone: &str, mesh: &str, name: &str) -> Result<Proxy> {
+        let claims = json!({ "mesh": mesh, "workload": "ingress", "type": "ingress" });
         let token = self.global.dataplane_token(&claims)?;
+        let host = self.host(zone)?;
+        let proxy = self.launch_ingress_at(host, (zone, mesh, name), &token)?;
+        proxy.wait()?;
+        Ok(proxy)
+    }
+
+    /// Starts a zone ingress on a host, with a token, and does not wait. Its zone, its mesh, and
+    /// its own name are said in this order.
+    pub fn launch_ingress_at(
+        &mut self,
+        host: Host,
+        (zone, mesh, name): (&str, &str, &str),
+        token: &str,
+    ) -> Result<Proxy> {
         let address = host.address.to_string();
         let resource = json!({
             "type": "Dataplane",
-            "mesh": "default",
+            "mesh": mesh,
             "name": name,
             "labels": { "kuma.io/workload": "ingress" },
             "networking": {
@@ -209,16 +282,22 @@ impl Lab {
             },
         });
         let advertised = json!({ "address": address, "port": 10001 });
-        let mut proxy = self.proxy(host, zone, name, &token)?;
+        let mut proxy = self.proxy(host, zone, mesh, name, token)?;
         proxy.program = "zone-ingress";
         proxy.write(json!({ "resource": resource, "advertised": advertised }))?;
         proxy.start()?;
-        proxy.wait()?;
         Ok(proxy)
     }
 
-    fn proxy(&mut self, host: Host, zone: &str, name: &str, token: &str) -> Result<Proxy> {
-        let folder = self.folder.path().join(name);
+    fn proxy(
+        &mut self,
+        host: Host,
+        zone: &str,
+        mesh: &str,
+        name: &str,
+        token: &str,
+    ) -> Result<Proxy> {
+        let folder = self.folder.path().join(format!("proxies/{zone}/{mesh}/{name}"));
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("token"), token)?;
         let control_plane = self.zone(zone)?;
@@ -230,11 +309,12 @@ impl Lab {
             "tokenFile": folder.join("token"),
             "envoy": { "path": self.envoy, "concurrency": 1, "drainTime": "2s" },
             "workdir": folder.join("envoy"),
-            "readiness": { "address": format!("{}:9902", host.address) },
+            "readiness": { "address": format!("{}:{READINESS}", host.address) },
         });
         fs::write(folder.join("settings.json"), settings.to_string())?;
         let name = name.to_owned();
-        Ok(Proxy { host, process: None, name, folder, program: "", app: None })
+        let (process, app, readiness) = (None, None, READINESS);
+        Ok(Proxy { host, process, name, folder, program: "", readiness, app })
     }
 }
 
@@ -256,9 +336,9 @@ impl Proxy {
         self.folder.join("settings.json")
     }
 
-    fn serve(&mut self, protocol: &str) -> Result<()> {
+    fn serve(&mut self, protocol: &str, port: u16) -> Result<()> {
         let peer = programs()?.join("peer").display().to_string();
-        let command = [&*peer, protocol, "127.0.0.1:19080", &self.name];
+        let command = [&*peer, protocol, &format!("127.0.0.1:{port}"), &self.name];
         let name = format!("{}-app", self.name);
         self.app = Some(Process::start(&name, &self.folder, self.namespace(), &command)?);
         Ok(())
@@ -280,11 +360,22 @@ impl Proxy {
 
     /// Waits until it is ready.
     pub fn wait(&self) -> Result<()> {
-        let url = format!("http://{}:9902/ready", self.host.address);
         wait::until(&format!("{} is ready", self.name), PATIENCE, || {
-            let answer = reqwest::blocking::get(&url).and_then(|it| it.error_for_status());
-            answer.map(drop).with_context(|| self.log())
+            let (ready, text) = self.readiness().with_context(|| self.log())?;
+            if ready { Ok(()) } else { bail!("{text}\n{}", self.log()) }
         })
+    }
+
+    /// Whether it says that it is ready, and what else it says.
+    pub fn readiness(&self) -> Result<(bool, String)> {
+        let url = format!("http://{}:{}/ready", self.host.address, self.readiness);
+        let answer = reqwest::blocking::get(&url)?;
+        Ok((answer.status().is_success(), answer.text()?))
+    }
+
+    /// Gives it another token.
+    pub fn give(&self, token: &str) -> Result<()> {
+        Ok(fs::write(self.folder.join("token"), token)?)
     }
 
     /// Asks it to end, and waits: Envoy drains.
@@ -299,12 +390,17 @@ impl Proxy {
         Ok(text.trim().parse()?)
     }
 
-    /// What the admin interface of its Envoy answers.
+    /// What its Envoy's admin interface says at `path`.
     pub fn admin(&self, path: &str) -> Result<String> {
+        self.asker(path)?()
+    }
+
+    /// Asks its Envoy's admin interface for `path`, whenever it is called, elsewhere too.
+    pub fn asker(&self, path: &str) -> Result<impl Fn() -> Result<String> + Send + use<>> {
         let socket = self.folder.join("envoy/envoy-admin.sock");
-        let client = reqwest::blocking::Client::builder().unix_socket(socket).build()?;
-        let answer = client.get(format!("http://admin{path}")).send()?;
-        Ok(answer.error_for_status()?.text()?)
+        let client = reqwest::blocking::Client::builder().no_proxy().unix_socket(socket);
+        let (client, url) = (client.build()?, format!("http://envoy{path}"));
+        Ok(move || Ok(client.get(&url).send()?.error_for_status()?.text()?))
     }
 
     /// A number that its Envoy counts; 0 if it does not know it.

@@ -3,7 +3,10 @@
 //! A namespace of its own routes between the zones and to the test, so the machine's own network
 //! gets one link, and everything goes with the namespaces.
 
-use crate::process::run;
+use crate::{
+    lab::PORT,
+    process::{Process, programs, run},
+};
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -48,6 +51,17 @@ impl Host {
         Ok(fs::write(folder.join("resolv.conf"), text)?)
     }
 
+    /// Starts what is outside of the mesh: a server of names, which has one answer, this host; and
+    /// an application called `outside` at the port of services. Their logs are in `folder`.
+    pub fn serve_outside(&self, folder: &Path) -> Result<(Process, Process)> {
+        let peer = programs()?.join("peer").display().to_string();
+        let (address, namespace) = (self.address.to_string(), Some(&*self.namespace));
+        let names = [&*peer, "names", &format!("{address}:53"), &address];
+        let names = Process::start("names", folder, namespace, &names)?;
+        let http = [&*peer, "http", &format!("{address}:{PORT}"), "outside"];
+        Ok((names, Process::start("outside", folder, namespace, &http)?))
+    }
+
     /// Ends all its processes at once, as if it lost its power.
     pub fn end(&self) {
         for pid in run(&["ip", "netns", "pids", &self.namespace]).unwrap_or_default().lines() {
@@ -65,17 +79,17 @@ fn resolver(namespace: &str) -> PathBuf {
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
 impl Network {
-    /// A network with a subnet for each of `zones` zones, reachable from here.
-    pub fn new(zones: u8) -> Result<Self> {
+    /// A network without subnets, reachable from here.
+    pub fn new() -> Result<Self> {
         // Several test programs may run on a machine; their networks must not meet.
         let pid = u16::try_from(std::process::id() % 100).unwrap_or_default();
         let id = pid * 100 + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
         let network = Self { id, hosts: Vec::new() };
-        network.make(zones).context("network namespaces")?;
+        network.make().context("network namespaces")?;
         Ok(network)
     }
 
-    fn make(&self, zones: u8) -> Result<()> {
+    fn make(&self) -> Result<()> {
         let (router, link) = (self.router(), format!("at{}", self.id));
         run(&["ip", "netns", "add", &router])?;
         run(&[
@@ -89,17 +103,19 @@ impl Network {
         self.in_router(&["ip", "link", "set", "uplink", "up"])?;
         self.in_router(&["ip", "link", "set", "lo", "up"])?;
         self.in_router(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
-        for zone in 0..zones {
-            let bridge = format!("zone{zone}");
-            self.in_router(&["ip", "link", "add", &bridge, "type", "bridge"])?;
-            let gateway = format!("{}/24", self.place(zone, 1));
-            self.in_router(&["ip", "address", "add", &gateway, "dev", &bridge])?;
-            self.in_router(&["ip", "link", "set", &bridge, "up"])?;
-            let subnet = format!("{}/24", self.place(zone, 0));
-            let via = self.place(255, 2).to_string();
-            run(&["ip", "route", "add", &subnet, "via", &via])?;
-        }
         Ok(())
+    }
+
+    /// Makes the subnet of `zone`.
+    pub fn subnet(&self, zone: u8) -> Result<()> {
+        let bridge = format!("zone{zone}");
+        self.in_router(&["ip", "link", "add", &bridge, "type", "bridge"])?;
+        let gateway = format!("{}/24", self.place(zone, 1));
+        self.in_router(&["ip", "address", "add", &gateway, "dev", &bridge])?;
+        self.in_router(&["ip", "link", "set", &bridge, "up"])?;
+        let subnet = format!("{}/24", self.place(zone, 0));
+        let via = self.place(255, 2).to_string();
+        run(&["ip", "route", "add", &subnet, "via", &via]).map(drop)
     }
 
     /// A new host of `zone`; `last` is the last part of its address, from 2 on.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs::{self, File},
+    io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -37,23 +38,38 @@ impl Process {
         namespace: Option<&str>,
         command: &[&str],
     ) -> Result<Self> {
-        let log = folder.join(format!("{name}.log"));
-        let out = File::options().create(true).append(true).open(&log)?;
-        let program = command.first().context("a command has a program")?;
-        let mut run = match namespace {
-            Some(namespace) => {
-                let mut run = Command::new("ip");
-                run.args(["netns", "exec", namespace]).args(command);
-                run
+        let (log, out) = log(name, folder)?;
+        let mut run = prepared(namespace, command)?;
+        run.stdout(out.try_clone()?).stderr(out);
+        Self::spawn(name, log, run)
+    }
+
+    /// The same, and `hear` gets each line of its log at the moment when it is written.
+    pub fn start_heard(
+        name: &str,
+        folder: &Path,
+        namespace: Option<&str>,
+        command: &[&str],
+        mut hear: impl FnMut(&str) + Send + 'static,
+    ) -> Result<Self> {
+        let (log, mut out) = log(name, folder)?;
+        let mut run = prepared(namespace, command)?;
+        run.stdout(out.try_clone()?).stderr(Stdio::piped());
+        let mut this = Self::spawn(name, log, run)?;
+        let lines = BufReader::new(this.child.stderr.take().context("its log")?).lines();
+        // Ends with the process.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                hear(&line);
+                writeln!(out, "{line}").ok();
             }
-            None => {
-                let mut run = Command::new(program);
-                run.args(command.iter().skip(1));
-                run
-            }
-        };
-        run.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
-        let child = run.spawn().with_context(|| format!("{name}: {program}"))?;
+        });
+        Ok(this)
+    }
+
+    fn spawn(name: &str, log: PathBuf, mut run: Command) -> Result<Self> {
+        run.stdin(Stdio::null()).process_group(0);
+        let child = run.spawn().with_context(|| format!("{name}: {run:?}"))?;
         Ok(Self { name: name.to_owned(), log, child })
     }
 
@@ -110,6 +126,25 @@ impl Process {
     pub fn said(&self, text: &str) -> bool {
         fs::read_to_string(&self.log).is_ok_and(|log| log.contains(text))
     }
+}
+
+fn log(name: &str, folder: &Path) -> Result<(PathBuf, File)> {
+    let log = folder.join(format!("{name}.log"));
+    let out = File::options().create(true).append(true).open(&log)?;
+    Ok((log, out))
+}
+
+/// A command, in a network namespace if there is one.
+fn prepared(namespace: Option<&str>, command: &[&str]) -> Result<Command> {
+    let (program, arguments) = command.split_first().context("a command has a program")?;
+    let Some(namespace) = namespace else {
+        let mut run = Command::new(program);
+        run.args(arguments);
+        return Ok(run);
+    };
+    let mut run = Command::new("ip");
+    run.args(["netns", "exec", namespace]).args(command);
+    Ok(run)
 }
 
 impl Drop for Process {

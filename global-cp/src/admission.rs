@@ -14,7 +14,7 @@ use identity::token::ZoneClaims;
 use kds::{
     apply::Visibility,
     global::{Admission, Admitted, Presented, Refused},
-    metadata::{AUTHORIZATION, CLIENT_ID},
+    metadata::AUTHORIZATION,
 };
 use kinds::zone::{self, Zone};
 use parking_lot::Mutex;
@@ -51,9 +51,7 @@ impl<B: Backend> Gatekeeper<B> {
 
     /// The zone that `presented` proves to be.
     fn who(&self, presented: &Presented<'_>) -> Result<ZoneName, Refused> {
-        let metadata = presented.metadata;
-        let claimed = metadata.get(CLIENT_ID).and_then(|name| name.to_str().ok());
-        let claimed = claimed.unwrap_or_default();
+        let (metadata, claimed) = (presented.metadata, presented.claimed());
         let named = |name: &str| {
             ZoneName::new(name).map_err(|error| Refused::Denied(format!("zone: {error}")))
         };
@@ -157,6 +155,8 @@ impl<B: Backend> Gatekeeper<B> {
 impl<B: Backend + 'static> Admission for Gatekeeper<B> {
     async fn admit(&self, presented: Presented<'_>) -> Result<Admitted, Refused> {
         let zone = self.who(&presented)?;
+        // Before anything is made for it.
+        presented.check_name(&zone)?;
         // Before the look at what there is, so that a deletion in between ends it.
         let withdrawn = self.admitted.lock().entry(zone.clone()).or_default().clone();
         self.enter(&zone).await?;
@@ -183,7 +183,7 @@ mod tests {
         token::{KeySet, SigningKey, mint},
     };
     use jiff::Timestamp;
-    use kds::dialect::Dialect;
+    use kds::{dialect::Dialect, metadata::CLIENT_ID};
     use kinds::{global_secret, labels::Place};
     use resource::AnySpec;
     use std::time::Duration;
@@ -268,8 +268,13 @@ mod tests {
         let bearer = |token: String| format!("Bearer {token}");
         let east = bearer(gate.token("east", "cp"));
         assert_eq!(name(gate.admit("east", Some(&east), None).await), Ok("east".into()));
-        // Whatever it calls itself; the server compares that.
-        assert_eq!(name(gate.admit("west", Some(&east), None).await), Ok("east".into()));
+        let south = bearer(gate.token("south", "cp"));
+        let other = r#"client-id is "north", the credential is of "south""#;
+        let refused = name(gate.admit("north", Some(&south), None).await);
+        assert_eq!(refused, Err(Refused::Denied(other.into())));
+        let row =
+            gate.author.get(&gate.gate.backend.reader(), zone::KIND, &ResourceKey::global("south"));
+        assert!(row.is_none(), "nothing is made for a zone that was not let in");
         let ingress = bearer(gate.token("east", "ingress"));
         let wrong = Refused::Denied(r#"the token is for scope "ingress", not "cp""#.into());
         assert_eq!(name(gate.admit("east", Some(&ingress), None).await), Err(wrong));

@@ -78,9 +78,9 @@ impl Svid {
     }
 }
 
-/// After four fifths of a life.
+/// After four fifths of a life, which begins when the certificate was made.
 pub(crate) fn renewal(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
-    let life = not_before.duration_until(not_after);
+    let life = (not_before.duration_until(not_after) - SKEW).max(SignedDuration::ZERO);
     not_after.saturating_sub(life / 5).unwrap_or(not_after)
 }
 

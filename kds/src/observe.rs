@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+use store::view::Revision;
 
 /// Is told what happens. Called on the stream's task, so it must not block.
 pub trait Observer: Send + Sync + 'static {
@@ -83,6 +84,9 @@ pub enum Event<'a> {
     Acked {
         /// Of this kind.
         kind: &'static str,
+        /// It has everything of the kind that was committed here until this revision; `None` if it
+        /// lacks some.
+        until: Option<Revision>,
     },
     /// The peer refused some of a response.
     Refused {
@@ -114,7 +118,10 @@ pub enum Event<'a> {
     /// Nothing of the stream is applied until an operator says so.
     Held(&'a Held),
     /// The zone asked whether global is there.
-    HealthChecked,
+    HealthChecked {
+        /// Why it applies nothing of this global, if so. A plain one does not say.
+        held: Option<&'a str>,
+    },
     /// The stream ended.
     Closed,
 }

@@ -121,6 +121,7 @@ impl Bound {
             workdir: self.workdir.clone(),
             configured: configures,
             connected: connects,
+            ready: ready.clone(),
             admin: Arc::new(admin.clone()),
             records: self.names.as_ref().map(|(_, records)| records.clone()),
         };

@@ -90,16 +90,16 @@ impl Bound {
         let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names, &metrics)?;
         let known = parts.join(&mut tasks, dataplanes.questions(), kds_guard)?;
 
-        tasks.spawn("identities", parts.identities(&issuer)?);
+        tasks.spawn("identities", parts.identities(&issuer, known.as_ref())?);
         tasks.spawn("services", parts.services(metrics));
         tasks.spawn("reconcile", parts.reconcile(&meshes, renewed, xds_guard));
         tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
         tasks.spawn("dataplanes", done(dataplanes.serve(ports.proxies)));
         tasks.spawn("dataplanes.keep", dataplanes.keep());
-        tasks.spawn("names", join::after(known, stop(), parts.names(names, records)?));
+        tasks.spawn("names", join::after(known.clone(), stop(), parts.names(names, records)?));
         let (dns, stopped) = (ports.dns, stop());
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
-        let router = parts.api(about)?;
+        let router = parts.api(about, known.clone())?;
         if let Some(http) = ports.http {
             tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop())));
         }

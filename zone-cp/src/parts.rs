@@ -4,13 +4,18 @@ use crate::{
     Config,
     dataplanes::{self, Dataplanes, Questions},
     defaults,
+    following::Global,
+    hooks::OwnZone,
     identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
     reconcile, services,
 };
 use anyhow::{Context, Result};
-use api::{About, ApiState, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults};
+use api::{
+    About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
+    mesh_defaults::MeshDefaults,
+};
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
 use dns::Records;
@@ -81,11 +86,13 @@ impl Parts {
     pub(crate) fn identities(
         &self,
         issuer: &Issuer,
+        global: Option<&Handle>,
     ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
         let (store, zone, clock) = (self.store.clone(), self.zone.clone(), self.clock.clone());
         let identities =
             Identities::new(store, &self.kinds, zone, Env::Universal, issuer.clone(), clock);
-        Ok(identities.context(MISSING)?.run(self.stop.clone()))
+        let global = global.map(Handle::state);
+        Ok(identities.context(MISSING)?.under(global).run(self.stop.clone()))
     }
 
     /// Makes services, addresses and names out of workloads.
@@ -158,8 +165,17 @@ impl Parts {
         })
     }
 
+    fn hooks(&self) -> Arc<dyn Hooks> {
+        let zone = self.zone.clone();
+        if self.alone {
+            Arc::new(OwnZone { zone, next: MeshDefaults { author: self.author() } })
+        } else {
+            Arc::new(OwnZone { zone, next: NoHooks })
+        }
+    }
+
     /// The REST API.
-    pub(crate) fn api(&self, about: About) -> Result<Router> {
+    pub(crate) fn api(&self, about: About, global: Option<Handle>) -> Result<Router> {
         Ok(api::router(ApiState {
             backend: self.store.clone(),
             kinds: self.kinds.clone(),
@@ -168,11 +184,8 @@ impl Parts {
             entry: self.config.api.entry(&about.hostname),
             about,
             config: serde_json::to_value(&self.config)?,
-            hooks: if self.alone {
-                Arc::new(MeshDefaults { author: self.author() })
-            } else {
-                Arc::new(NoHooks)
-            },
+            hooks: self.hooks(),
+            global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
             shutdown: self.stop.clone(),
         }))
     }

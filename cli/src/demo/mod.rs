@@ -15,6 +15,7 @@ use crate::output::Output;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::{fs, path::PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What to show.
 #[derive(Debug, Args)]
@@ -45,12 +46,29 @@ pub(crate) async fn run(demo: &Demo, out: &mut Output<'_>) -> Result<()> {
     out.line(format!("Logs of every process: {}\n", places.logs().display()))?;
     let outcome = tokio::select! {
         biased;
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("interrupted"),
+        asked = asked_to_end() => asked,
         shown = show(demo, &places, &mut processes, out) => shown,
     };
     out.line("\nEnding everything that was started.")?;
     processes.stop_all().await;
     outcome
+}
+
+/// Ctrl-C, a terminal that is closed, or whoever runs this as a service.
+async fn asked_to_end() -> Result<()> {
+    let [mut interrupt, mut terminate, mut hangup] =
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let [Ok(interrupt), Ok(terminate), Ok(hangup)] = [&mut interrupt, &mut terminate, &mut hangup]
+    else {
+        anyhow::bail!("signals cannot be watched");
+    };
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
 }
 
 async fn show(
@@ -69,7 +87,7 @@ async fn show(
         return steps.done();
     }
     steps.what_next()?;
-    std::future::pending().await
+    steps.stay_up().await
 }
 
 /// The zones of the demo.

@@ -53,8 +53,9 @@ impl<'a, 'o> Steps<'a, 'o> {
     }
 
     fn client(&self) -> Result<Client> {
-        let token = fs::read_to_string(self.places.data("global").join("admin-token"))?;
-        Client::of(Target { address: GLOBAL.into(), ca: None, token: Some(token.trim().into()) })
+        let file = self.places.data("global").join("admin-token");
+        let token = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        Client::of(Target { address: GLOBAL.into(), ca: None, tokens: vec![token.trim().into()] })
     }
 
     /// Looks until `look` finds what it looks for, as long as every process runs. Returns how long
@@ -80,7 +81,7 @@ impl<'a, 'o> Steps<'a, 'o> {
     }
 
     async fn ready(&mut self, name: &str, address: &str) -> Result<Duration> {
-        let target = Target { address: format!("http://{address}"), ca: None, token: None };
+        let target = Target { address: format!("http://{address}"), ca: None, tokens: vec![] };
         let client = Client::of(target)?;
         let look = async || client.request(Method::GET, "/ready", None).await.map(drop);
         Ok(self.until(name, look).await?.1)
@@ -246,6 +247,15 @@ impl<'a, 'o> Steps<'a, 'o> {
     /// Every step did what it shows.
     pub(crate) fn done(&mut self) -> Result<()> {
         self.out.line("\nEvery step did what it shows.")
+    }
+
+    /// Stays up until a process ends by itself.
+    pub(crate) async fn stay_up(&mut self) -> Result<()> {
+        let mut ticks = interval(Duration::from_millis(200));
+        loop {
+            ticks.tick().await;
+            self.processes.check()?;
+        }
     }
 
     /// What a person can do now.

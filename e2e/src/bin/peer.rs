@@ -1,5 +1,5 @@
 //! Applications and clients of end-to-end tests: `peer http ADDRESS NAME`, `peer tcp ADDRESS NAME`,
-//! `peer client`.
+//! `peer names ADDRESS ANSWER`, `peer client`.
 
 use anyhow::{Context, Result, bail};
 use e2e::{
@@ -19,12 +19,13 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     io::{self, BufRead, Write},
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     runtime::Runtime,
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -46,8 +47,9 @@ fn main() -> Result<()> {
     match *words {
         ["http", address, name] => runtime.block_on(http(address, name)),
         ["tcp", address, name] => runtime.block_on(tcp(address, name)),
+        ["names", address, answer] => runtime.block_on(names(address, answer.parse()?)),
         ["client"] => client(&runtime),
-        _ => bail!("peer http|tcp ADDRESS NAME, or peer client"),
+        _ => bail!("peer http|tcp|names ADDRESS NAME, or peer client"),
     }
 }
 
@@ -102,6 +104,41 @@ async fn tcp(address: &str, name: &str) -> Result<()> {
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+/// Answers every question for an IPv4 address with the same one, and others with none.
+async fn names(address: &str, answer: Ipv4Addr) -> Result<()> {
+    let socket = UdpSocket::bind(address).await.context(address.to_owned())?;
+    let mut bytes = [0; 512];
+    loop {
+        let (read, from) = socket.recv_from(&mut bytes).await?;
+        let query = bytes.get(..read).unwrap_or_default();
+        if let Some(reply) = reply(query, answer) {
+            socket.send_to(&reply, from).await?;
+        }
+    }
+}
+
+fn reply(query: &[u8], answer: Ipv4Addr) -> Option<Vec<u8>> {
+    const HEADER: usize = 12;
+    let labels = query.get(HEADER..)?;
+    // The name ends with an empty label; its type and class follow.
+    let mut end = 0;
+    while let length @ 1.. = *labels.get(end)? {
+        end += usize::from(length) + 1;
+    }
+    let question = labels.get(..end + 5)?;
+    let is_ipv4 = question.get(end + 1..end + 3)? == [0, 1];
+    // An authoritative answer without error, with one question and its answers.
+    let mut reply = query.get(..2)?.to_vec();
+    reply.extend([0x84, 0, 0, 1, 0, u8::from(is_ipv4), 0, 0, 0, 0]);
+    reply.extend(question);
+    if is_ipv4 {
+        // The name of the question, an address, for a second.
+        reply.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        reply.extend(answer.octets());
+    }
+    Some(reply)
 }
 
 /// A connection, with TLS or without.

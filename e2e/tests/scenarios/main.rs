@@ -3,10 +3,16 @@
 mod alone;
 mod away;
 mod calls;
+mod command_line;
 mod hostile;
+mod identities;
 mod ingresses;
+mod names;
+mod outages;
 mod permissions;
+mod refused;
 mod replicas;
+mod zones;
 
 use anyhow::{Result, bail};
 use e2e::{lab::envoy, namespace, peer::Told, process::programs};
@@ -24,10 +30,22 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials = vec![trial("the_demo_does_what_it_shows", the_demo_does_what_it_shows)];
     trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(command_line::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
-    let in_namespaces =
-        [calls::ALL, permissions::ALL, replicas::ALL, ingresses::ALL, hostile::ALL].concat();
+    let in_namespaces = [
+        calls::ALL,
+        permissions::ALL,
+        replicas::ALL,
+        ingresses::ALL,
+        hostile::ALL,
+        outages::ALL,
+        identities::ALL,
+        refused::ALL,
+        names::ALL,
+        zones::ALL,
+    ]
+    .concat();
     trials.extend(
         in_namespaces.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())),
     );

@@ -86,20 +86,62 @@ impl Identity {
 /// The claims and identities of one mesh, by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mesh {
-    pub(super) identities: BTreeMap<Arc<str>, Identity>,
-    pub(super) claims: BTreeMap<Arc<str>, Claim>,
+    identities: BTreeMap<Arc<str>, Identity>,
+    claims: BTreeMap<Arc<str>, Claim>,
+    /// The claims of each trust domain, by their rank: who came first.
+    by_domain: BTreeMap<String, BTreeSet<(Timestamp, Arc<str>)>>,
+    /// How many claims were looked at so far.
+    #[cfg(test)]
+    pub(super) looks: std::cell::Cell<usize>,
 }
 
 impl Mesh {
+    /// A MeshIdentity is this now, or is gone. Returns whether that changes anything.
+    pub(super) fn identify(&mut self, name: &Arc<str>, now: Option<Identity>) -> bool {
+        let before = match now.clone() {
+            Some(identity) => self.identities.insert(name.clone(), identity),
+            None => self.identities.remove(name),
+        };
+        let said = |identity: &Identity| (identity.spec.clone(), identity.labels.clone());
+        before.as_ref().map(said) != now.as_ref().map(said)
+    }
+
+    /// A claim is this now, or is gone. Returns what it was.
+    pub(super) fn claim(&mut self, name: &Arc<str>, now: Option<Claim>) -> Option<Claim> {
+        let before = self.claims.remove(name);
+        if let Some(before) = &before
+            && let Some(rivals) = self.by_domain.get_mut(&before.domain)
+        {
+            rivals.remove(&(before.since, name.clone()));
+            if rivals.is_empty() {
+                self.by_domain.remove(&before.domain);
+            }
+        }
+        if let Some(now) = now {
+            let rivals = self.by_domain.entry(now.domain.clone()).or_default();
+            rivals.insert((now.since, name.clone()));
+            self.claims.insert(name.clone(), now);
+        }
+        before
+    }
+
+    /// The names of all claims.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.claims.keys()
+    }
+
     /// Whether nothing is known of it.
     pub(super) fn is_empty(&self) -> bool {
         self.identities.is_empty() && self.claims.is_empty()
     }
 
     /// The claims of the same trust domain as one of them.
-    pub(super) fn rivals(&self, domain: &str) -> BTreeSet<Arc<str>> {
-        let same = self.claims.iter().filter(|(_, claim)| claim.domain == domain);
-        same.map(|(name, _)| name.clone()).collect()
+    pub(super) fn rivals(&self, domain: &str) -> impl Iterator<Item = &Arc<str>> {
+        let same = self.by_domain.get(domain).into_iter().flatten();
+        same.map(|(_, name)| name).inspect(|_| {
+            #[cfg(test)]
+            self.looks.set(self.looks.get() + 1);
+        })
     }
 
     /// What becomes of the claim called `name`.
@@ -109,15 +151,12 @@ impl Mesh {
         if right == Right::Common {
             return Verdict::Relayed;
         }
-        let rank = |name: &str, claim: &Claim| (claim.since, name.to_owned());
-        let first = self
-            .claims
-            .iter()
-            .filter(|(_, other)| other.domain == claim.domain && other.zone != claim.zone)
-            .filter(|(_, other)| self.right(other, allowed, mesh).is_some())
-            .filter(|(other, known)| rank(other, known) < rank(name, claim))
-            .min_by_key(|(other, known)| rank(other, known));
-        first.map_or(Verdict::Relayed, |(_, other)| Verdict::Taken(other.zone.clone()))
+        let earlier = self.rivals(&claim.domain).take_while(|other| &***other != name);
+        let first = earlier
+            .filter_map(|other| self.claims.get(other))
+            .filter(|other| other.zone != claim.zone)
+            .find(|other| self.right(other, allowed, mesh).is_some());
+        first.map_or(Verdict::Relayed, |other| Verdict::Taken(other.zone.clone()))
     }
 
     /// By what a zone may have the trust domain that it claims.
@@ -167,16 +206,15 @@ mod tests {
 
     /// Claims of zones, each a second after the one before.
     fn claims(identity: Identity, claims: &[(&str, &str)]) -> Mesh {
-        let claim = |(i, (zone, domain)): (usize, &(&str, &str))| {
+        let mut known = Mesh::default();
+        known.identify(&"identity".into(), Some(identity));
+        for (i, (zone, domain)) in claims.iter().enumerate() {
             let since = Timestamp::from_second(i64::try_from(i).unwrap()).unwrap();
             let zone = ZoneName::new(zone).unwrap();
             let name = format!("{i}-{zone}").into();
-            (name, Claim { zone, domain: (*domain).into(), since })
-        };
-        Mesh {
-            identities: [("identity".into(), identity)].into(),
-            claims: claims.iter().enumerate().map(claim).collect(),
+            known.claim(&name, Some(Claim { zone, domain: (*domain).into(), since }));
         }
+        known
     }
 
     fn verdicts(known: &Mesh, allowed: &[AllowedTrust]) -> Vec<Verdict> {
@@ -237,6 +275,34 @@ mod tests {
             verdicts(&known, &both),
             [relayed.clone(), taken("east"), relayed, taken("west")]
         );
+    }
+
+    #[test]
+    fn only_claims_of_the_same_trust_domain_are_looked_at() {
+        let mut known = claims(identity(None), &[]);
+        for i in 0..1000 {
+            let zone = ZoneName::new(&format!("zone-{i}")).unwrap();
+            let domain = format!("shop.{zone}.mesh.local");
+            let name = zone.to_string().into();
+            known.claim(&name, Some(Claim { zone, domain, since: Timestamp::UNIX_EPOCH }));
+        }
+        let zone = ZoneName::new("zone-7").unwrap();
+        let claim = Claim {
+            zone,
+            domain: "shop.zone-7.mesh.local".into(),
+            since: Timestamp::from_second(1).unwrap(),
+        };
+        known.claim(&"second".into(), Some(claim));
+        known.looks.set(0);
+        assert_eq!(known.judge("zone-7", &[], &mesh()), Verdict::Relayed);
+        assert_eq!(known.judge("second", &[], &mesh()), Verdict::Relayed);
+        assert_eq!(known.rivals("shop.zone-7.mesh.local").count(), 2);
+        assert!(known.looks.get() <= 5, "{} of 1001 claims", known.looks.get());
+
+        // What is gone is not looked at any more.
+        known.claim(&"zone-7".into(), None);
+        known.claim(&"second".into(), None);
+        assert_eq!(known.rivals("shop.zone-7.mesh.local").count(), 0);
     }
 
     #[test]

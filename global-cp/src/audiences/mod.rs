@@ -132,17 +132,14 @@ impl Audiences {
         let known = self.meshes.entry(mesh.clone()).or_default();
         // What a zone wrote itself gives it nothing.
         let ours = update.now.as_ref().filter(|row| Place::Global.is_origin_of(&row.head.labels));
-        let spec = ours.and_then(|row| Some((kinds::read(row).ok()?, row)));
-        match spec {
-            Some((spec, row)) => {
-                let labels = row.head.labels.clone();
-                let identity = Identity { spec, labels, mesh: mesh.clone() };
-                known.identities.insert(update.key.name.clone(), identity);
-            }
-            None => drop(known.identities.remove(&update.key.name)),
+        let identity = ours.and_then(|row| {
+            let labels = row.head.labels.clone();
+            Some(Identity { spec: kinds::read(row).ok()?, labels, mesh: mesh.clone() })
+        });
+        if known.identify(&update.key.name, identity) {
+            let names = known.names();
+            due.extend(names.map(|name| (self.ids.trusts, ResourceKey::in_mesh(mesh, name))));
         }
-        let names = known.claims.keys();
-        due.extend(names.map(|name| (self.ids.trusts, ResourceKey::in_mesh(mesh, name))));
         self.forget_empty(mesh);
     }
 
@@ -151,15 +148,12 @@ impl Audiences {
         let known = self.meshes.entry(mesh.clone()).or_default();
         let name = &update.key.name;
         let claim = update.now.as_ref().and_then(|row| claim(row));
-        let before = match claim.clone() {
-            Some(claim) => known.claims.insert(name.clone(), claim),
-            None => known.claims.remove(name),
-        };
+        let before = known.claim(name, claim.clone());
         if before != claim {
             for domain in before.iter().chain(&claim).map(|claim| &claim.domain) {
-                let rivals = known.rivals(domain).into_iter();
+                let rivals = known.rivals(domain);
                 due.extend(
-                    rivals.map(|rival| (self.ids.trusts, ResourceKey::in_mesh(mesh, &rival))),
+                    rivals.map(|rival| (self.ids.trusts, ResourceKey::in_mesh(mesh, rival))),
                 );
             }
         }

@@ -28,6 +28,24 @@ pub struct Presented<'a> {
     pub dialect: Dialect,
 }
 
+impl Presented<'_> {
+    /// Refuses a call that names another zone than the one whose credential it has.
+    pub fn check_name(&self, zone: &ZoneName) -> Result<(), Refused> {
+        let claimed = self.claimed();
+        if claimed == zone.as_str() {
+            return Ok(());
+        }
+        Err(Refused::Denied(format!("client-id is {claimed:?}, the credential is of {zone:?}")))
+    }
+
+    /// The zone that the call says it is of.
+    #[must_use]
+    pub fn claimed(&self) -> &str {
+        let name = self.metadata.get(CLIENT_ID).and_then(|name| name.to_str().ok());
+        name.unwrap_or_default()
+    }
+}
+
 /// Who was let in.
 #[derive(Clone, Debug)]
 pub struct Admitted {
@@ -132,16 +150,11 @@ async fn admit(
     peer: Option<&Peer>,
 ) -> Result<Guest, Refused> {
     let dialect = dialect(metadata);
-    let claimed = metadata.get(CLIENT_ID).and_then(|name| name.to_str().ok()).unwrap_or_default();
     let presented = Presented { metadata, peer, dialect };
-    let admitted = admission.admit(presented).await.and_then(|admitted| {
-        if claimed == admitted.zone.as_str() {
-            return Ok(admitted);
-        }
-        let zone = &admitted.zone;
-        Err(Refused::Denied(format!("client-id is {claimed:?}, the credential is of {zone:?}")))
-    });
+    let admitted = admission.admit(presented).await;
+    let admitted = admitted.and_then(|it| presented.check_name(&it.zone).map(|()| it));
     if let Err(refused) = &admitted {
+        let claimed = presented.claimed();
         let address = peer.map(|peer| peer.address);
         tracing::warn!(?address, client_id = ?claimed, reason = ?refused.to_string(), "zone refused");
     }

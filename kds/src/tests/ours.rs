@@ -1,8 +1,12 @@
 //! A global of ours and zones of ours.
 
 use super::world::{Address, Global, Zone, away};
-use crate::testkinds::{MESH, SERVICE, TIMEOUT};
+use crate::{
+    testkinds::{MESH, SERVICE, TIMEOUT},
+    zone::State,
+};
 use resource::{Labels, label};
+use store::Backend as _;
 use tokio::task::JoinSet;
 
 const ONE: &str = r#"{"seconds":1}"#;
@@ -78,6 +82,29 @@ async fn a_status_goes_up_and_sends_nothing_down() {
     west.plane.until(TIMEOUT, &[away(TIMEOUT, "web", None)]).await;
     assert_eq!(global.counts.of("sent", SERVICE), 0, "a status is nothing to those below");
     assert_eq!(west.plane.get(SERVICE, &web).unwrap().status, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_knows_until_where_global_has_what_it_wrote() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    east.until(|state| state.connected_since.is_some()).await;
+    east.plane.put(SERVICE, "web", r#"{"port":1}"#).await;
+    let (written, _) = east.plane.store.reader().rows(east.plane.id(SERVICE));
+    let known = |state: &State| state.known_to_global.get(SERVICE.name).copied();
+    east.until(|state| known(state) == Some(written)).await;
+    assert!(global.plane.get(SERVICE, &away(SERVICE, "web", Some("east"))).is_some());
+
+    // What global refuses it does not have.
+    east.plane.put_unchecked(SERVICE, "bad", r#"{"port":"none"}"#).await;
+    east.until(|state| state.refused_by_global.contains_key(SERVICE.name)).await;
+    assert_eq!(known(&east.handle.state().borrow()), Some(written));
+    east.plane.put(SERVICE, "more", r#"{"port":2}"#).await;
+    let more = away(SERVICE, "more", Some("east"));
+    global.plane.until_so(SERVICE, |all| all.contains_key(&more)).await;
+    assert_eq!(known(&east.handle.state().borrow()), Some(written), "one is still missing");
 }
 
 #[tokio::test(start_paused = true)]

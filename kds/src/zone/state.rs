@@ -9,6 +9,7 @@ use daemon::Clock;
 use jiff::Timestamp;
 use resource::ZoneName;
 use std::collections::{BTreeMap, BTreeSet};
+use store::view::Revision;
 use tokio::sync::watch;
 
 /// What a zone knows of its connection with global.
@@ -31,6 +32,8 @@ pub struct State {
     pub refused: BTreeMap<&'static str, BTreeMap<String, String>>,
     /// What global did not take, by kind and name in transit; a plain one does not say which.
     pub refused_by_global: BTreeMap<&'static str, BTreeMap<String, String>>,
+    /// Until which revision of the zone's store global has everything, by kind.
+    pub known_to_global: BTreeMap<&'static str, Revision>,
     /// Set while nothing of global is applied: why. Ended by [`super::Handle::adopt`], or by a global
     /// that is taken again.
     pub held: Option<Held>,
@@ -93,8 +96,13 @@ impl Observer for Watcher {
             Event::TooLarge { kind, bytes } => {
                 tracing::error!(%zone, kind, bytes, "a state is too large to be sent");
             }
-            Event::HealthChecked => self.heard(|_| {}),
-            Event::Acked { kind } => self.heard(|state| drop(state.refused_by_global.remove(kind))),
+            Event::HealthChecked { .. } => self.heard(|_| {}),
+            Event::Acked { kind, until } => self.heard(|state| {
+                state.refused_by_global.remove(kind);
+                if let Some(until) = until {
+                    state.known_to_global.insert(kind, until);
+                }
+            }),
             Event::Refused { kind, refusals } => {
                 tracing::warn!(%zone, kind, text = ?refusals.text, "global refused resources");
                 let list = refusals.list.iter();

@@ -11,7 +11,7 @@ use crate::{
     records,
     workdir::{Workdir, WorkdirError},
 };
-use daemon::Backoff;
+use daemon::{Backoff, Ready};
 use proto::atoll::proxy::v1::{
     AdminAnswer, AdminRequest, FromProxy, Hello, Leaving, Pong, RecordsTaken, State, ToProxy,
     Token, Welcome, admin_answer, admin_request, from_proxy, proxies_client::ProxiesClient,
@@ -103,6 +103,8 @@ pub(crate) struct Session<D, A> {
     pub(crate) configured: watch::Sender<bool>,
     /// Whether there is a session.
     pub(crate) connected: watch::Sender<bool>,
+    /// Shows why there is none, and what the control plane says is wrong.
+    pub(crate) ready: Ready,
     pub(crate) admin: Arc<A>,
     /// Set if names are answered here.
     pub(crate) records: Option<Arc<dns::Records>>,
@@ -119,7 +121,10 @@ impl<D: Dial, A: Admin> Session<D, A> {
             match ended {
                 Ok(Left) => return,
                 // The same again and again says nothing new.
-                Err(error) => say_once(&mut said, &error),
+                Err(error) => {
+                    self.ready.show("session", vec![chain(&error)]);
+                    say_once(&mut said, &error);
+                }
             }
             let next = Instant::now() + backoff.next(fastrand::f64());
             tokio::select! {
@@ -145,6 +150,9 @@ impl<D: Dial, A: Admin> Session<D, A> {
         self.welcomed(&welcome)?;
         backoff.made_progress();
         said.clear();
+        // It says again what is still wrong.
+        self.ready.show("session", Vec::new());
+        self.ready.show("proxy", Vec::new());
         info!("session with the control plane begun");
         self.connected.send_replace(true);
         self.serve(&mut stream, to_peer, leave).await
@@ -227,7 +235,10 @@ impl<D: Dial, A: Admin> Session<D, A> {
                 () = leave.cancelled() => return farewell(stream, to_peer).await,
                 message = next(stream) => match message? {
                     to_proxy::Message::Welcome(welcome) => self.welcomed(&welcome)?,
-                    to_proxy::Message::Problems(now) => say(&mut problems, now.problems),
+                    to_proxy::Message::Problems(now) => {
+                        self.ready.show("proxy", now.problems.clone());
+                        say(&mut problems, now.problems);
+                    }
                     to_proxy::Message::Token(token) => self.renew(token)?,
                     to_proxy::Message::Ping(_) => put(&to_peer, from_proxy::Message::Pong(Pong {}))?,
                     to_proxy::Message::Admin(request) if answers.len() >= REQUESTS => {

@@ -112,6 +112,7 @@ struct World {
     connected: watch::Receiver<bool>,
     leave: CancellationToken,
     records: Arc<dns::Records>,
+    ready: Ready,
     folder: tempfile::TempDir,
     tasks: JoinSet<&'static str>,
 }
@@ -126,6 +127,7 @@ impl World {
         let (configures, configured) = watch::channel(false);
         let (connects, connected) = watch::channel(false);
         let records = Arc::<dns::Records>::default();
+        let ready = Ready::default();
         let session = Session {
             dial: Pipes(dialled),
             hello: Hello { mesh: "shop".into(), name: "web-1".into(), ..Hello::default() },
@@ -135,6 +137,7 @@ impl World {
             workdir: Workdir::open(&folder.path().join("w")).unwrap(),
             configured: configures,
             connected: connects,
+            ready: ready.clone(),
             admin: Arc::new(Echo),
             records: Some(records.clone()),
         };
@@ -153,7 +156,7 @@ impl World {
             server.serve_with_incoming(incoming).await.unwrap();
             "server"
         });
-        Self { sessions, state, configured, connected, leave, records, folder, tasks }
+        Self { sessions, state, configured, connected, leave, records, ready, folder, tasks }
     }
 
     async fn session(&mut self) -> Seen {
@@ -230,8 +233,14 @@ async fn a_token_that_was_refused_is_read_again() {
     std::fs::write(world.folder.path().join("token"), "wrong").unwrap();
     let early = timeout(Duration::from_secs(30), world.sessions.recv()).await;
     assert!(early.is_err(), "it was let in");
+    let why = "session: Unauthenticated: the token is for another mesh";
+    assert_eq!(world.ready.problems(), [why]);
     std::fs::write(world.folder.path().join("token"), "right").unwrap();
-    assert_eq!(world.session().await.token, "Bearer right");
+    let mut session = world.session().await;
+    assert_eq!(session.token, "Bearer right");
+    session.welcome().await;
+    world.connected(true).await;
+    assert_eq!(world.ready.problems(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,6 +267,9 @@ async fn the_control_plane_asks_and_is_answered() {
     session
         .send(to_proxy::Message::Problems(Problems { problems: vec!["port taken".into()] }))
         .await;
+    session.send(to_proxy::Message::Ping(Ping {})).await;
+    assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
+    assert_eq!(world.ready.problems(), ["proxy: port taken"]);
     let files = BTreeMap::from([("token.yaml".to_owned(), b"newer".to_vec())]);
     session.send(to_proxy::Message::Token(Token { token: "newer".into(), files })).await;
     session.send(to_proxy::Message::Ping(Ping {})).await;

@@ -57,6 +57,17 @@ pub enum OpenProblem {
         /// The file that says so.
         mark: PathBuf,
     },
+    /// There is none, and there was one.
+    #[error(
+        "it is missing, but revision {} of it was acknowledged; put it back, or remove {} to begin with nothing",
+        acknowledged.0, mark.display()
+    )]
+    Lost {
+        /// What its mark says.
+        acknowledged: Revision,
+        /// The file that says so.
+        mark: PathBuf,
+    },
     /// The system refused.
     #[error("it cannot be read and written")]
     Io(#[source] io::Error),
@@ -149,6 +160,12 @@ fn existing(path: &Path, file: File) -> Result<Embedded, OpenProblem> {
 
 /// Makes a new file under another name first: one that is called `path` was complete once.
 fn create(path: &Path) -> Result<Embedded, OpenProblem> {
+    let mark_path = mark::path(path);
+    if let Found::Mark(mark) = mark::read(&mark_path)?
+        && mark.revision > Revision(0)
+    {
+        return Err(OpenProblem::Lost { acknowledged: mark.revision, mark: mark_path });
+    }
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let mut options = File::options();
@@ -167,7 +184,7 @@ fn create(path: &Path) -> Result<Embedded, OpenProblem> {
     let database = checked(file)?;
     let epoch = begin(&database)?;
     // The mark first: a store without one counts as a copy.
-    let mark = MarkFile::set(&mark::path(path), Mark { epoch, revision: Revision(0) })?;
+    let mark = MarkFile::set(&mark_path, Mark { epoch, revision: Revision(0) })?;
     fs::rename(&temporary, path)?;
     sync_folder(path)?;
     Ok(Embedded { path: path.into(), database, epoch, mark: Some(mark) })

@@ -114,6 +114,22 @@ async fn a_store_that_ends_before_what_was_acknowledged_is_refused_until_somebod
 }
 
 #[tokio::test]
+async fn a_store_that_is_gone_is_missed_until_somebody_decides() {
+    let (folder, path) = folder();
+    written(&path, &["1s"]).await;
+    fs::remove_file(&path).unwrap();
+    assert_eq!(
+        problem(&path),
+        "store file PATH: it is missing, but revision 1 of it was acknowledged; put it back, or \
+         remove PATH.mark to begin with nothing"
+    );
+    assert!(!path.exists());
+    fs::remove_file(folder.path().join("store.redb.mark")).unwrap();
+    written(&path, &["2s"]).await;
+    assert_eq!(value(&path), r#"{"value":"2s"}"#);
+}
+
+#[tokio::test]
 async fn a_mark_that_was_not_written_whole_says_nothing() {
     let (folder, path) = folder();
     written(&path, &["1s"]).await;
@@ -126,7 +142,7 @@ async fn a_mark_that_was_not_written_whole_says_nothing() {
 async fn what_a_crash_left_while_the_store_was_made_does_not_matter() {
     let (folder, path) = folder();
     fs::write(folder.path().join("store.redb.new"), "half a store").unwrap();
-    let mark = Mark { epoch: 7, revision: Revision(9) };
+    let mark = Mark { epoch: 7, revision: Revision(0) };
     MarkFile::set(&folder.path().join("store.redb.mark"), mark).unwrap();
     written(&path, &["1s"]).await;
     assert_eq!(value(&path), r#"{"value":"1s"}"#);

@@ -326,6 +326,23 @@ fn a_refusal_says_what_and_why_and_nothing_is_sent_before_it_changes() {
 }
 
 #[test]
+fn a_refusal_holds_up_no_later_version_of_anything() {
+    let mut stream = settled();
+    stream.truth.change([(Listener, "bad", Some("bad")), (Listener, "good", Some("1"))]);
+    assert_eq!(stream.next(), Some(sent(Listener, &["bad", "good"])));
+    let update = stream.in_flight.remove(&Listener).unwrap();
+    stream.requests(answer(Listener, update.nonce, Some("bad: cannot be bound")));
+    assert_eq!(stream.settle(), [], "neither is sent again as it was");
+    stream.truth.put(Listener, "good", "2");
+    assert_eq!(stream.settle(), [sent(Listener, &["good"])]);
+    stream.truth.put(Listener, "bad", "mended");
+    assert_eq!(stream.settle(), [sent(Listener, &["bad"])]);
+    // Back to what was refused once: it may be good by now.
+    stream.truth.put(Listener, "bad", "bad");
+    assert_eq!(stream.settle(), [sent(Listener, &["bad"])]);
+}
+
+#[test]
 fn who_comes_back_gets_the_difference_and_clusters_go_after_their_listeners() {
     let mut stream =
         Stream::of(&[(Cluster, "a"), (Endpoint, "a"), (Listener, "a"), (Listener, "new")]);

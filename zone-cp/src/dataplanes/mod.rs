@@ -6,6 +6,7 @@
 
 mod ads;
 mod auth;
+mod blame;
 mod bootstrap;
 mod desk;
 mod driven;

@@ -25,6 +25,7 @@ use resource::{Labels, ResourceKey, label};
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
+    net::IpAddr,
     sync::Arc,
 };
 use store::Item;
@@ -195,6 +196,7 @@ impl Proxy {
             let unserved = self.unserved().into_iter();
             problems.extend(unserved.map(|name| format!("inbound {name} is not served: {why}")));
         }
+        problems.extend(self.names_as_addresses());
         let address = shelf.get(shelf.ids.address, key);
         if self.advertised.is_some() && address.is_some_and(|row| !is_ours(&row)) {
             problems.push(format!(
@@ -203,6 +205,28 @@ impl Proxy {
         }
         problems.truncate(limits::PROBLEMS);
         problems
+    }
+
+    /// What says a name where only an IP address is of use: nobody resolves it.
+    fn names_as_addresses(&self) -> Vec<String> {
+        let networking = self.sent.as_ref().and_then(|sent| sent.spec.0.networking.as_ref());
+        let own = networking.into_iter().flat_map(|networking| {
+            let listeners = networking.listeners.iter().map(|it| &it.address);
+            let listeners = listeners.map(|it| ("networking.listeners.address", it));
+            let inbounds = networking.inbound.iter().map(|it| &it.address);
+            let inbounds = inbounds.map(|it| ("networking.inbound.address", it));
+            [("networking.address", &networking.address)]
+                .into_iter()
+                .chain(inbounds)
+                .chain(listeners)
+        });
+        let advertised = self.advertised.iter().map(|it| ("the advertised address", &it.host));
+        let all = own.chain(advertised).filter(|(_, text)| !text.is_empty());
+        all.filter(|(_, text)| text.parse::<IpAddr>().is_err())
+            .map(|(field, text)| {
+                format!("{field}: {text:?} is a name and not an IP address, so nobody can call it")
+            })
+            .collect()
     }
 
     /// The steps that make the store say what is so now.

@@ -1,6 +1,7 @@
 //! All proxies of the zone, and what of them is not written yet.
 
 use super::{
+    blame::blamed,
     insight::Versions,
     limits,
     place::{Shelf, is_ours},
@@ -389,7 +390,16 @@ impl Stream {
                 self.taken.lock().counts.of(kind).sent += 1;
                 return;
             }
-            Event::Acked { kind, update } => (kind, update, None),
+            Event::Acked { kind, update } => {
+                // With it anybody can see how long a change takes to reach a proxy.
+                tracing::debug!(
+                    dataplane = %self.key,
+                    ?kind,
+                    resources = ?update.upserts.iter().map(|item| &*item.name).collect::<Vec<_>>(),
+                    "Envoy took its configuration"
+                );
+                (kind, update, None)
+            }
             Event::Refused { kind, update, text } => {
                 tracing::warn!(dataplane = %self.key, ?kind, text, "Envoy refuses its configuration");
                 (kind, update, Some(text))
@@ -434,30 +444,29 @@ impl Taken {
         for name in names(update) {
             self.refused.remove(&(kind, name.clone()));
         }
-        self.served(kind, update, &[]);
+        self.served(kind, update, &BTreeMap::new());
         before != self.refused.len()
     }
 
     /// Envoy refused something of what was sent. Returns whether that is news.
     fn refused(&mut self, kind: Type, update: &Update, text: &str) -> bool {
         self.counts.of(kind).refused += 1;
-        let text: String = text.chars().take(limits::PROBLEM).collect();
-        let blamed = blamed(update, &text);
+        let blamed = blamed(names(update), text);
         self.served(kind, update, &blamed);
         let mut news = false;
-        for name in blamed {
-            news |= self.refused.insert((kind, name), text.clone()).as_ref() != Some(&text);
+        for (name, said) in blamed {
+            news |= self.refused.insert((kind, name), said.clone()) != Some(said);
         }
         news
     }
 
     /// Envoy has what was sent of its inbounds, but for what it refused.
-    fn served(&mut self, kind: Type, update: &Update, refused: &[Name]) {
+    fn served(&mut self, kind: Type, update: &Update, refused: &BTreeMap<Name, String>) {
         if kind != Type::Listener {
             return;
         }
         self.answered = true;
-        let taken = |name: &&Name| is_inbound(name) && !refused.contains(*name);
+        let taken = |name: &&Name| is_inbound(name) && !refused.contains_key(*name);
         let added = update.upserts.iter().map(|item| &item.name).filter(taken);
         self.inbounds.extend(added.cloned());
         for name in update.removals.iter().filter(taken) {
@@ -479,11 +488,4 @@ impl Drop for Stream {
 
 fn names(update: &Update) -> impl Iterator<Item = &Name> {
     update.upserts.iter().map(|item| &item.name).chain(update.removals.iter())
-}
-
-/// The resources that Envoy means: those it names, or all of them if it names none.
-fn blamed(update: &Update, text: &str) -> Vec<Name> {
-    let all: Vec<Name> = names(update).cloned().collect();
-    let named: Vec<Name> = all.iter().filter(|name| text.contains(&***name)).cloned().collect();
-    if named.is_empty() { all } else { named }
 }

@@ -21,7 +21,9 @@ pub(super) enum NoAuthority {
     NoSecret(String),
     #[error("the Secret {0:?} is not text")]
     NotText(String),
-    #[error("data of type {0:?} cannot be read here: only Secret and InsecureInline can")]
+    #[error("the file {path:?} cannot be read: {reason}")]
+    File { path: String, reason: String },
+    #[error("data of type {0:?} cannot be read here: only File, Secret and InsecureInline can")]
     Source(DataSourceType),
     #[error("{0}")]
     Unusable(String),
@@ -39,7 +41,11 @@ impl NoAuthority {
     /// Whether what was there before goes on: nobody wanted this.
     pub(super) const fn is_damage(&self) -> bool {
         match self {
-            Self::Half { .. } | Self::NoSecret(_) | Self::NotText(_) | Self::Unusable(_) => true,
+            Self::Half { .. }
+            | Self::NoSecret(_)
+            | Self::NotText(_)
+            | Self::File { .. }
+            | Self::Unusable(_) => true,
             Self::Source(_) | Self::Expired(_) | Self::SelfSigned | Self::NameTaken(_) => false,
         }
     }
@@ -80,6 +86,16 @@ impl Cache {
 /// The Secrets of the mesh.
 pub(super) type Secrets<'a> = dyn Fn(&str) -> Option<Arc<Resource>> + 'a;
 
+/// The files of the control plane, as text.
+pub(super) type Files = fn(&str) -> Result<String, String>;
+
+/// Where the text of an authority may be.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) secrets: &'a Secrets<'a>,
+    pub(super) files: Files,
+}
+
 /// Whose authority is looked for.
 pub(super) struct Search<'a> {
     /// A name for the cache: mesh and MeshIdentity.
@@ -94,12 +110,12 @@ impl Search<'_> {
     pub(super) fn find(
         &self,
         bundled: &Bundled,
-        secrets: &Secrets<'_>,
+        sources: Sources<'_>,
         cache: &mut Cache,
     ) -> Result<Found, NoAuthority> {
         let authority = if bundled.autogenerates() {
             let names = SUFFIXES.map(|suffix| format!("{}{suffix}", self.display_name));
-            match names.each_ref().map(|name| secrets(name)) {
+            match names.each_ref().map(|name| (sources.secrets)(name)) {
                 [None, None] => return self.make(names),
                 [Some(certificate), Some(key)] => {
                     let [certificate_name, key_name] = &names;
@@ -115,8 +131,8 @@ impl Search<'_> {
             }
         } else {
             let ca = bundled.ca.as_ref();
-            let certificate = given(ca.and_then(|ca| ca.certificate.as_ref()), secrets)?;
-            let key = given(ca.and_then(|ca| ca.private_key.as_ref()), secrets)?;
+            let certificate = given(ca.and_then(|ca| ca.certificate.as_ref()), sources)?;
+            let key = given(ca.and_then(|ca| ca.private_key.as_ref()), sources)?;
             let authority = cache.read(self.name, &certificate, &key)?;
             if authority.is_self_signed() && bundled.insecure_allow_self_signed != Some(true) {
                 return Err(NoAuthority::SelfSigned);
@@ -140,7 +156,7 @@ impl Search<'_> {
     }
 }
 
-fn given(source: Option<&DataSource>, secrets: &Secrets<'_>) -> Result<String, NoAuthority> {
+fn given(source: Option<&DataSource>, sources: Sources<'_>) -> Result<String, NoAuthority> {
     let source = source.ok_or_else(|| NoAuthority::Unusable("no authority is given".into()))?;
     match source.kind {
         DataSourceType::InsecureInline => Ok(source
@@ -150,10 +166,16 @@ fn given(source: Option<&DataSource>, secrets: &Secrets<'_>) -> Result<String, N
             .unwrap_or_default()),
         DataSourceType::Secret => {
             let name = source.secret_ref.as_ref().map(|secret| &*secret.name).unwrap_or_default();
-            let secret = secrets(name).ok_or_else(|| NoAuthority::NoSecret(name.into()))?;
+            let secret =
+                (sources.secrets)(name).ok_or_else(|| NoAuthority::NoSecret(name.into()))?;
             text(&secret, name)
         }
-        DataSourceType::File | DataSourceType::EnvVar => Err(NoAuthority::Source(source.kind)),
+        DataSourceType::File => {
+            let path = source.file.as_ref().map(|file| &*file.path).unwrap_or_default();
+            let text = (sources.files)(path);
+            text.map_err(|reason| NoAuthority::File { path: path.into(), reason })
+        }
+        DataSourceType::EnvVar => Err(NoAuthority::Source(source.kind)),
     }
 }
 

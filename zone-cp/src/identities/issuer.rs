@@ -14,9 +14,14 @@ use resource::{Kri, Labels, MeshName, ResourceKey};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::{Notify, watch};
 use xxhash_rust::xxh3::xxh3_64;
+
+/// No certificate is replaced earlier than this after it was issued, however short its life is: that
+/// of an authority that ends soon has a short one.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A proxy's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +144,7 @@ struct Mesh {
 struct Held {
     issued: Arc<Issued>,
     authority: Arc<Authority>,
-    validity: std::time::Duration,
+    validity: Duration,
     renew_at: Timestamp,
 }
 
@@ -307,7 +312,7 @@ impl State {
         }
         match authority.issue(&id, now, member.validity) {
             Ok(svid) => {
-                let renew_at = spread(proxy, &svid);
+                let renew_at = spread(proxy, &svid).max(now.saturating_add(PAUSE).unwrap_or(now));
                 let issued = Arc::new(Issued { identity: member.kri.clone(), svid });
                 let (authority, validity) = (authority.clone(), member.validity);
                 Ok(Held { issued, authority, validity, renew_at })
@@ -354,8 +359,9 @@ impl Member {
 fn spread(proxy: &ResourceKey, svid: &Svid) -> Timestamp {
     const STEPS: u64 = 1000;
     let step = xxh3_64(proxy.to_string().as_bytes()) % STEPS;
-    let life = svid.not_before.duration_until(svid.not_after).as_millis();
-    let earlier = u64::try_from(life / 20).unwrap_or(0) / STEPS * step;
-    let earlier = std::time::Duration::from_millis(earlier);
-    svid.renew_at().saturating_sub(earlier).unwrap_or_else(|_| svid.renew_at())
+    let renew_at = svid.renew_at();
+    // A fourth of the last fifth.
+    let most = renew_at.duration_until(svid.not_after).as_millis() / 4;
+    let earlier = u64::try_from(most).unwrap_or(0).saturating_mul(step) / STEPS;
+    renew_at.saturating_sub(Duration::from_millis(earlier)).unwrap_or(renew_at)
 }

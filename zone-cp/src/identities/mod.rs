@@ -8,6 +8,7 @@
 //! must know it before it meets it.
 
 mod authority;
+mod handover;
 mod issuer;
 mod plan;
 mod task;

@@ -1,7 +1,7 @@
 //! What follows from the MeshIdentities of a mesh. No I/O.
 
 use super::{
-    authority::{Cache, Found, NoAuthority, SUFFIXES, Search, Secrets},
+    authority::{Cache, Files, Found, NoAuthority, SUFFIXES, Search, Secrets, Sources},
     trust::{Claims, trust},
 };
 use crate::generate::Trust;
@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use store::view::Revision;
 
 /// Who made the Secrets that are made here.
 const MANAGER: &str = "meshidentity-provider";
@@ -60,6 +61,9 @@ pub(super) struct View<'a> {
     pub(super) identities: Vec<Arc<Resource>>,
     pub(super) trusts: Vec<Arc<Resource>>,
     pub(super) secrets: Vec<Arc<Resource>>,
+    pub(super) files: Files,
+    /// Until which revision global has the MeshTrusts of this zone; `None` if there is no global.
+    pub(super) relayed: Option<Revision>,
     pub(super) now: Timestamp,
 }
 
@@ -108,6 +112,8 @@ pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) members: Vec<Member>,
     pub(super) trust: Trust,
+    /// An authority is used when global has the MeshTrusts until here.
+    pub(super) waits: Option<Revision>,
 }
 
 /// What is remembered of a mesh, so that only what changed is read.
@@ -115,8 +121,11 @@ pub(super) struct Plan {
 pub(super) struct Memory {
     authorities: Cache,
     claims: Claims,
-    /// What issued last. It goes on while its Secrets are damaged.
-    last_good: BTreeMap<Arc<str>, Arc<Authority>>,
+    /// What issued last. It goes on while its Secrets are damaged, and until what takes its place is
+    /// known to others.
+    pub(super) last_good: BTreeMap<Arc<str>, Member>,
+    /// When MeshTrusts were written here.
+    pub(super) written: BTreeMap<Arc<str>, Revision>,
 }
 
 /// Why a MeshIdentity is not ready.
@@ -128,7 +137,8 @@ struct Trouble {
 
 /// Works out what a mesh needs next. When it needs nothing, it is as it should be.
 pub(super) fn plan(here: &Here, view: &View<'_>, memory: &mut Memory) -> Plan {
-    let mut planner = Planner { here, view, memory, steps: Vec::new() };
+    let mut planner =
+        Planner { here, view, memory, steps: Vec::new(), kept: Vec::new(), waits: None };
     let mut members = Vec::new();
     if view.exists {
         for identity in &view.identities {
@@ -136,23 +146,30 @@ pub(super) fn plan(here: &Here, view: &View<'_>, memory: &mut Memory) -> Plan {
         }
     }
     planner.tidy();
-    let steps = planner.steps;
+    let Planner { steps, kept, waits, .. } = planner;
     memory.last_good.retain(|name, _| members.iter().any(|member| member.name == *name));
     for member in &members {
-        if let Some(authority) = &member.authority {
-            memory.last_good.insert(member.name.clone(), authority.clone());
+        if member.authority.is_some() {
+            memory.last_good.insert(member.name.clone(), member.clone());
         }
     }
     let claims = memory.claims.read(&view.trusts);
-    let trust = trust(&here.zone, &members, &claims);
-    Plan { steps, members, trust }
+    let mut trust = trust(&here.zone, &members, &claims);
+    // What goes on is believed here, also under a trust domain that is about to be another one.
+    for (domain, authority) in kept {
+        trust.0.entry(domain).or_default().extend(split(authority.certificate_pem()));
+    }
+    Plan { steps, members, trust, waits }
 }
 
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     here: &'a Here,
-    view: &'a View<'a>,
-    memory: &'a mut Memory,
+    pub(super) view: &'a View<'a>,
+    pub(super) memory: &'a mut Memory,
     steps: Vec<Step>,
+    /// What goes on as it was before.
+    pub(super) kept: Vec<(TrustDomain, Arc<Authority>)>,
+    pub(super) waits: Option<Revision>,
 }
 
 fn display_name(resource: &Resource) -> &str {
@@ -223,10 +240,13 @@ impl Planner<'_> {
         member: &mut Member,
         conditions: &mut Vec<Condition>,
     ) -> Result<bool, Trouble> {
-        let domain = member.domain.clone().map_err(|message| Trouble {
-            aspect: condition::SPIFFE_ID_PROVIDER,
-            reason: "TrustDomainNotRendered",
-            message,
+        let domain = member.domain.clone().map_err(|message| {
+            self.keep(member);
+            Trouble {
+                aspect: condition::SPIFFE_ID_PROVIDER,
+                reason: "TrustDomainNotRendered",
+                message,
+            }
         })?;
         let spec = member.spec.clone();
         let Some(provider) = &spec.provider else {
@@ -245,12 +265,13 @@ impl Planner<'_> {
                 message: format!("this zone has no provider of type {:?}", provider.kind),
             });
         };
-        let last_good = self.memory.last_good.get(&member.name).cloned();
         let authority = match self.authority(resource, bundled, &domain) {
             Ok(Some(authority)) => authority,
             Ok(None) => return Ok(true),
             Err(error) => {
-                member.authority = last_good.filter(|_| error.is_damage());
+                if error.is_damage() {
+                    self.keep(member);
+                }
                 let message = error.to_string();
                 return Err(Trouble {
                     aspect: condition::PROVIDER,
@@ -265,7 +286,7 @@ impl Planner<'_> {
             && !self.is_trusted(resource, &member.kri, &domain, &authority)?
         {
             // Others shall know it before they meet it.
-            member.authority = last_good;
+            self.keep(member);
             return Ok(true);
         }
         if bundled.creates_mesh_trust() {
@@ -275,6 +296,17 @@ impl Planner<'_> {
                 "MeshTrustCreated",
                 message,
             ));
+            if self.replaces(member, &authority) && !self.is_relayed(&member.name) {
+                let message = "the new authority issues when global has its MeshTrust; until then \
+                               the one before does";
+                conditions.push(Condition::fails(
+                    condition::DEPENDENCIES_READY,
+                    "MeshTrustNotRelayed",
+                    message,
+                ));
+                self.keep(member);
+                return Ok(true);
+            }
         }
         member.authority = Some(authority);
         Ok(true)
@@ -295,7 +327,8 @@ impl Planner<'_> {
         let search = Search { name, display_name, trust_domain: domain, now: self.view.now };
         let secrets: &Secrets<'_> =
             &|name| self.view.secrets.iter().find(|secret| *secret.head.key.name == *name).cloned();
-        match search.find(bundled, secrets, &mut self.memory.authorities)? {
+        let sources = Sources { secrets, files: self.view.files };
+        match search.find(bundled, sources, &mut self.memory.authorities)? {
             Found::There(authority) => Ok(Some(authority)),
             Found::Made(pair) => {
                 let [certificate, key] = pair.map(|(name, text)| self.secret(&name, text));

@@ -7,6 +7,7 @@ use super::{
 use anyhow::Context as _;
 use daemon::Clock;
 use jiff::Timestamp;
+use kds::zone::State;
 use kinds::{
     ConditionStatus,
     labels::Env,
@@ -17,13 +18,19 @@ use kinds::{
 use resource::{Kind, MeshName, Resource, ResourceKey, ZoneName};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read as _,
     sync::Arc,
 };
 use store::{
     Backend, Committed, Expected, Item, Kinds, Outcome,
     view::{Changes, Edit, KindId, KindSet, Reader, Revision, Rows},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// No file is read further.
+const LARGEST: u64 = 1 << 20;
 
 /// So often a mesh is looked at again in one go. Each time it is nearer to what it should be.
 const ROUNDS: usize = 8;
@@ -40,6 +47,10 @@ pub struct Identities<B> {
     memory: BTreeMap<MeshName, Memory>,
     /// When the authorities of a mesh expire.
     expiry: BTreeMap<MeshName, Timestamp>,
+    /// What is known of the connection with global, if there is one.
+    global: Option<watch::Receiver<State>>,
+    /// Meshes that wait until global has the MeshTrusts of this zone until a revision.
+    waiting: BTreeMap<MeshName, Revision>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +105,21 @@ impl<B: Backend> Identities<B> {
             ids: Ids::of(kinds)?,
             memory: BTreeMap::new(),
             expiry: BTreeMap::new(),
+            global: None,
+            waiting: BTreeMap::new(),
         })
+    }
+
+    /// The same under a global: an authority takes the place of another when global has it.
+    #[must_use]
+    pub fn under(mut self, global: Option<watch::Receiver<State>>) -> Self {
+        self.global = global;
+        self
+    }
+
+    /// Until which revision global has the MeshTrusts of this zone.
+    fn relayed(&self) -> Option<Revision> {
+        self.global.as_ref().map(|global| relayed(&global.borrow()))
     }
 
     /// Works until `shutdown`.
@@ -110,6 +135,7 @@ impl<B: Backend> Identities<B> {
             }
             issuer.completed();
             let expiry = self.expiry.values().min().copied();
+            let first = self.waiting.values().min().copied();
             loop {
                 tokio::select! {
                     biased;
@@ -119,6 +145,7 @@ impl<B: Backend> Identities<B> {
                         break;
                     }
                     () = expired(&self.clock, expiry) => break,
+                    () = reached(&mut self.global, first) => break,
                     () = issuer.rotate() => {}
                 }
             }
@@ -152,12 +179,16 @@ impl<B: Backend> Identities<B> {
         let now = self.clock.now();
         let due = self.expiry.iter().filter(|(_, when)| **when <= now);
         touched.extend(due.map(|(mesh, _)| mesh.clone()));
+        let relayed = self.relayed().unwrap_or_default();
+        let due = self.waiting.iter().filter(|(_, until)| **until <= relayed);
+        touched.extend(due.map(|(mesh, _)| mesh.clone()));
         touched
     }
 
     /// Brings a mesh to what it should be, and tells the issuer.
     async fn settle(&mut self, mesh: &MeshName) -> anyhow::Result<()> {
         for _ in 0..ROUNDS {
+            let relayed = self.relayed();
             let memory = self.memory.entry(mesh.clone()).or_default();
             let snapshot = self.reader.snapshot();
             let of_mesh = |kind| of_mesh(snapshot.rows(kind), mesh);
@@ -171,6 +202,8 @@ impl<B: Backend> Identities<B> {
                 identities: of_mesh(self.ids.identity),
                 trusts: of_mesh(self.ids.trust),
                 secrets: of_mesh(self.ids.secret),
+                files: read,
+                relayed,
                 now,
             };
             let plan = plan(&self.here, &view, memory);
@@ -181,6 +214,10 @@ impl<B: Backend> Identities<B> {
             match ends.map(|authority| authority.not_after()).filter(|end| now < *end).min() {
                 Some(end) => self.expiry.insert(mesh.clone(), end),
                 None => self.expiry.remove(mesh),
+            };
+            match plan.waits {
+                Some(until) => self.waiting.insert(mesh.clone(), until),
+                None => self.waiting.remove(mesh),
             };
             self.issuer.publish(mesh, plan.members, plan.trust);
             if plan.steps.is_empty() {
@@ -193,7 +230,7 @@ impl<B: Backend> Identities<B> {
         Ok(())
     }
 
-    async fn commit(&self, mesh: &MeshName, steps: Vec<Step>) -> anyhow::Result<()> {
+    async fn commit(&mut self, mesh: &MeshName, steps: Vec<Step>) -> anyhow::Result<()> {
         let mut batch = Vec::new();
         for step in &steps {
             match step {
@@ -221,6 +258,12 @@ impl<B: Backend> Identities<B> {
         self.backend.wait_for(revision).await.context("identities")?;
         for step in &steps {
             log(mesh, step);
+            if let Step::Put { kind, now, .. } = step
+                && kind.name == mesh_trust::KIND.name
+            {
+                let memory = self.memory.entry(mesh.clone()).or_default();
+                memory.written.insert(now.head.key.name.clone(), committed.revision);
+            }
         }
         Ok(())
     }
@@ -262,6 +305,30 @@ async fn expired(clock: &Clock, at: Option<Timestamp>) {
         Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+/// Until which revision global has the MeshTrusts of this zone.
+fn relayed(global: &State) -> Revision {
+    global.known_to_global.get(mesh_trust::KIND.name).copied().unwrap_or_default()
+}
+
+/// Waits until global has the MeshTrusts until a revision.
+async fn reached(global: &mut Option<watch::Receiver<State>>, until: Option<Revision>) {
+    if let (Some(global), Some(until)) = (global, until) {
+        // Who tells is gone only when the process ends.
+        if global.wait_for(|state| until <= relayed(state)).await.is_ok() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// A file of this machine.
+fn read(path: &str) -> Result<String, String> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(LARGEST).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(text)
 }
 
 fn of_mesh(rows: &Rows, mesh: &MeshName) -> Vec<Arc<Resource>> {

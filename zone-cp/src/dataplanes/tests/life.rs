@@ -187,6 +187,24 @@ async fn an_ingress_is_advertised_while_it_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_says_a_name_for_an_address_is_told_that_nobody_calls_it() {
+    let world = World::new().await;
+    let mut hello = ingress_hello();
+    hello.advertised.as_mut().unwrap().host = "in.example.org".into();
+    let mut session = world.session(&token(&ingress_claims()), hello).await.unwrap();
+    let problem = "the advertised address: \"in.example.org\" is a name and not an IP address, so \
+                   nobody can call it";
+    assert_eq!(session.problems().await, [problem]);
+
+    let mut web = web("web-1");
+    web["networking"]["address"] = "web.example.org".into();
+    let mut session = world.session(&token(&claims()), self::hello(&web)).await.unwrap();
+    let problem = "networking.address: \"web.example.org\" is a name and not an IP address, so \
+                   nobody can call it";
+    assert_eq!(session.problems().await, [problem]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_that_somebody_wrote_is_left_alone() {
     let world = World::new().await;
     let by_hand = json!({ "address": "198.51.100.1", "port": 1 });

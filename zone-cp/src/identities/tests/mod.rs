@@ -1,8 +1,7 @@
-use super::{
-    plan::{Here, Member, Memory, View, plan},
-    trust::{Claim, trust},
-    *,
-};
+mod changes;
+mod trust;
+
+use super::*;
 use crate::generate::Trust;
 use daemon::Clock;
 use identity::{Authority, SpiffeId, TrustDomain};
@@ -20,7 +19,7 @@ use store::{
     Backend, Committed, Expected, Item, Kinds, Local, Memory as Journal, Outcome, StoreError,
     view::{Edit, KindSet, Reader, Revision},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Virtual time.
@@ -114,6 +113,13 @@ impl East {
 
     /// Somebody else writes the Secret of this name just before the first commit of the task.
     async fn interfered(secret: Option<&'static str>) -> Self {
+        Self::of(secret, None).await
+    }
+
+    async fn of(
+        secret: Option<&'static str>,
+        global: Option<watch::Receiver<kds::zone::State>>,
+    ) -> Self {
         let clock = Clock::since(start());
         let kinds = kinds();
         let (store, writer) = store::open(Journal::new(1), kinds.clone(), clock.clone()).unwrap();
@@ -124,7 +130,8 @@ impl East {
             Identities::new(racing, &kinds, zone("east"), Env::Universal, issuer.clone(), clock);
         let mut tasks = JoinSet::new();
         tasks.spawn(async { writer.run().await.unwrap() });
-        tasks.spawn(async { identities.unwrap().run(CancellationToken::new()).await.unwrap() });
+        let identities = identities.unwrap().under(global);
+        tasks.spawn(async { identities.run(CancellationToken::new()).await.unwrap() });
         let east = Self { store, kinds, issuer, changes, _tasks: tasks };
         east.put(mesh::KIND, ResourceKey::global("shop"), Labels::default(), json!({})).await;
         east
@@ -487,10 +494,27 @@ async fn an_authority_that_is_given_is_used() {
 
     east.identity(&given(in_secret("ours"), in_secret("key"), true)).await;
     east.reported(&not_ready("ProviderNotReady", "the Secret \"ours\" is missing")).await;
-    let file = json!({"type": "File", "file": {"path": "/ca.pem"}});
-    east.identity(&given(file, in_secret("key"), true)).await;
-    let message = "data of type File cannot be read here: only Secret and InsecureInline can";
+    let variable = json!({"type": "EnvVar", "envVar": {"name": "CA"}});
+    east.identity(&given(variable, in_secret("key"), true)).await;
+    let message =
+        "data of type EnvVar cannot be read here: only File, Secret and InsecureInline can";
     east.reported(&not_ready("ProviderNotReady", message)).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let in_file = |name: &str| json!({"type": "File", "file": {"path": file(name)}});
+    let files = given(in_file("ca.pem"), in_file("key.pem"), true);
+    east.identity(&files).await;
+    let message = format!(
+        "the file {:?} cannot be read: No such file or directory (os error 2)",
+        file("ca.pem")
+    );
+    east.reported(&not_ready("ProviderNotReady", &message)).await;
+    std::fs::write(file("ca.pem"), own.certificate_pem()).unwrap();
+    std::fs::write(file("key.pem"), own.key_pem()).unwrap();
+    // Files are looked at when something else of the mesh changes.
+    east.secret("any", "thing").await;
+    east.ready().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -637,80 +661,6 @@ async fn a_status_causes_no_work() {
     assert_eq!(east.store.reader().revision().0, before.0 + 2, "blanked, and reported again");
     let quiet = timeout(PATIENCE, east.changes.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
-}
-
-/// The members of the mesh in east, of which one has this template.
-fn members(template: &str) -> Vec<Member> {
-    let spec = json!({"spiffeID": {"trustDomain": template}});
-    let spec = mesh_identity::KIND.encode(&mesh_identity::KIND.from_json(spec).unwrap()).unwrap();
-    let identity = mesh_identity::KIND
-        .resource(proxy("identity"), Labels::default(), spec, "".into(), Peer::Global)
-        .unwrap();
-    let view = View {
-        mesh: &shop(),
-        exists: true,
-        identities: vec![Arc::new(identity)],
-        trusts: vec![],
-        secrets: vec![],
-        now: start(),
-    };
-    let here = Here { zone: zone("east"), env: Env::Universal };
-    plan(&here, &view, &mut Memory::default()).members
-}
-
-fn claims(claims: &[(Option<&str>, &str, &str)]) -> Vec<Arc<Claim>> {
-    let claim = |(age, (zone, name, authority)): (usize, &(Option<&str>, &str, &str))| Claim {
-        zone: zone.map(self::zone),
-        domain: domain(name),
-        authorities: [(*authority).to_owned()].into(),
-        created: start() + Duration::from_secs(age as u64),
-    };
-    claims.iter().enumerate().map(claim).map(Arc::new).collect()
-}
-
-fn trusted(template: &str, said: &[(Option<&str>, &str, &str)]) -> Vec<(String, Vec<String>)> {
-    let trust = trust(&zone("east"), &members(template), &claims(said));
-    let domains = trust.0.into_iter();
-    domains.map(|(domain, set)| (domain.to_string(), set.into_iter().collect())).collect()
-}
-
-fn expect(domains: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
-    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    domains.iter().map(|(domain, set)| ((*domain).to_owned(), texts(set))).collect()
-}
-
-#[test]
-fn no_zone_speaks_for_the_trust_domain_of_another() {
-    let said = [
-        (Some("west"), "shop.east.local", "forged"),
-        (Some("east"), "shop.east.local", "own"),
-        (Some("north"), "shop.west.local", "early"),
-        (Some("west"), "shop.west.local", "west"),
-        (None, "shop.west.local", "global"),
-    ];
-    let expected =
-        expect(&[("shop.east.local", &["own"]), ("shop.west.local", &["global", "west"])]);
-    assert_eq!(trusted("shop.{{ .Zone }}.local", &said), expected);
-    // Also not while the zone itself says nothing.
-    assert_eq!(trusted("shop.{{ .Zone }}.local", &said[..1]), expect(&[]));
-}
-
-#[test]
-fn a_trust_domain_that_the_template_makes_common_is_everybodys() {
-    let said = [(Some("west"), "shop.local", "west"), (Some("east"), "shop.local", "own")];
-    assert_eq!(trusted("shop.local", &said), expect(&[("shop.local", &["own", "west"])]));
-}
-
-#[test]
-fn of_several_the_first_one_counts_where_no_template_decides() {
-    let said = [
-        (Some("west"), "corp", "first"),
-        (Some("north"), "corp", "second"),
-        (Some("west"), "corp", "third"),
-    ];
-    assert_eq!(trusted("{{ .Zone }}.local", &said), expect(&[("corp", &["first", "third"])]));
-    let own = [said[0], said[1], (Some("east"), "corp", "own")];
-    assert_eq!(trusted("{{ .Zone }}.local", &own), expect(&[("corp", &["own"])]));
 }
 
 #[tokio::test(start_paused = true)]

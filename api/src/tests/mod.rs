@@ -1,3 +1,5 @@
+mod overview;
+
 use super::*;
 use axum::body::Body;
 use daemon::Clock;
@@ -75,6 +77,10 @@ fn east() -> Place {
 
 impl Cp {
     async fn at(place: Place) -> Self {
+        Self::following(place, None).await
+    }
+
+    async fn following(place: Place, global: Option<Arc<dyn following::Follow>>) -> Self {
         let peer = if place.here == Here::Global { Peer::Zone } else { Peer::Global };
         let kinds = Kinds { list: kinds::all().collect(), peer };
         let clock = Clock::since(NOW.parse::<Timestamp>().unwrap());
@@ -91,6 +97,7 @@ impl Cp {
             entry: Entry::default(),
             config: json!({"dataDir": "x"}),
             hooks: Arc::new(NoHooks),
+            global,
             shutdown: shutdown.clone(),
         });
         let cp = Self { router, store, kinds, shutdown, _tasks: tasks };
@@ -526,7 +533,8 @@ async fn a_large_body_is_refused() {
     let mut body = timeout("t1", &[]);
     body["pad"] = json!("x".repeat(limits::BODY));
     let refused = cp.put(&format!("{TIMEOUTS}/t1"), body).await;
-    assert_eq!(refused.refusal().0, 413);
+    let said = format!("Bad Request: a body may have {} bytes", limits::BODY);
+    assert_eq!(refused.refusal(), (400, said, vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -592,6 +600,7 @@ async fn an_overview_joins_what_is_known() {
         "kri": "kri_z____east_",
         "zone": {"enabled": true},
         "zoneInsight": insight,
+        "status": {"state": "Offline", "reasons": ["it never was connected"]},
     });
     assert_eq!(cp.get("/zones/east/_overview").await.json(), expected);
     let list = json!({"total": 1, "items": [expected], "next": null});
