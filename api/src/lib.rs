@@ -10,6 +10,8 @@ pub mod author;
 mod body;
 mod catalog;
 pub mod config;
+pub mod following;
+mod health;
 mod insight;
 pub mod keys;
 mod labels;
@@ -76,6 +78,8 @@ fn fixed<B: Backend + 'static>(api: Arc<Api<B>>) -> Router {
         .route("/_resources", get(catalog::resources))
         .route("/policies", get(catalog::policies))
         .route("/_kri/{kri}", get(read::by_kri))
+        .route("/_global", get(following::state))
+        .route("/_global/adopt", post(following::adopt))
         .route("/tokens/dataplane", post(tokens::dataplane))
         .route("/tokens/zone", post(tokens::zone))
         .route("/tokens/user", post(tokens::user))

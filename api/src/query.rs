@@ -2,7 +2,8 @@
 
 use super::{Problem, limits};
 use http::{StatusCode, Uri};
-use resource::{Labels, Resource};
+use kinds::dataplane::{self, Dataplane};
+use resource::{Kind, Labels, Resource};
 
 const TITLE: &str = "Could not retrieve resources";
 
@@ -131,12 +132,63 @@ pub(crate) struct Filter {
     name: Option<String>,
     /// Labels, all of which must be there.
     labels: Vec<(String, String)>,
+    /// For dataplanes.
+    proxies: Proxies,
+}
+
+/// Which dataplanes of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Proxies {
+    /// Labels, or tags of a gateway, each with a part of its value; all must be there.
+    tags: Vec<(String, String)>,
+    /// Whether they are gateways.
+    gateway: Option<bool>,
+}
+
+impl Proxies {
+    fn of(query: &Query) -> Result<Self, Problem> {
+        let gateway = match query.get("gateway") {
+            None => None,
+            // There are no others than those that somebody else runs.
+            Some("true" | "delegated") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => {
+                let reason = r#""gateway" must be one of ["true", "false", "delegated"]"#;
+                return Err(Problem::field(TITLE, "gateway", reason));
+            }
+        };
+        let tags = query.0.iter().filter(|(key, _)| key == "tag").map(|(_, tag)| {
+            let pair = tag.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()));
+            pair.ok_or_else(|| Problem::field(TITLE, "tag", "must be a key and a value: key:value"))
+        });
+        Ok(Self { tags: tags.collect::<Result<_, _>>()?, gateway })
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.tags.is_empty() && self.gateway.is_none()
+    }
+
+    fn select(&self, row: &Resource) -> bool {
+        if self.is_empty() {
+            return true;
+        }
+        let Ok(dataplane) = kinds::read::<Dataplane>(row) else { return false };
+        let has = |(key, part): &(String, String)| {
+            let values = [row.head.labels.get(key), dataplane.gateway_tag(key)];
+            values.into_iter().flatten().any(|value| value.contains(&**part))
+        };
+        self.gateway.is_none_or(|wanted| wanted == dataplane.is_gateway())
+            && self.tags.iter().all(has)
+    }
 }
 
 impl Filter {
-    /// `route` names the list where a filter is refused.
-    pub(crate) fn of(query: &Query, route: &str) -> Result<Self, Problem> {
-        let mut filter = Self { name: query.get("name").map(str::to_owned), labels: Vec::new() };
+    /// For a list of `kind`. `route` names it where a filter is refused.
+    pub(crate) fn of(query: &Query, route: &str, kind: &Kind) -> Result<Self, Problem> {
+        let mut filter = Self { name: query.get("name").map(str::to_owned), ..Self::default() };
+        if kind.name == dataplane::KIND.name {
+            filter.proxies = Proxies::of(query)?;
+        }
         let filters = query.0.iter().filter_map(|(key, value)| {
             let inner = key.strip_prefix("filter[")?;
             Some((
@@ -157,19 +209,21 @@ impl Filter {
 
     /// Whether it lets everything through.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.name.is_none() && self.labels.is_empty()
+        self.name.is_none() && self.labels.is_empty() && self.proxies.is_empty()
     }
 
     pub(crate) fn selects(&self, row: &Resource) -> bool {
         let labels: &Labels = &row.head.labels;
         self.name.as_ref().is_none_or(|part| row.head.key.name.contains(&**part))
             && labels.contain(self.labels.iter().map(|(key, value)| (&**key, &**value)))
+            && self.proxies.select(row)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kinds::mesh_timeout;
 
     fn query(text: &str) -> Query {
         Query::of(&format!("/x?{text}").parse().unwrap()).unwrap()
@@ -213,11 +267,17 @@ mod tests {
 
     #[test]
     fn filters_are_for_labels_only() {
-        let filter =
-            |text: &str| Filter::of(&query(text), "/meshtimeouts").map_err(|p| p.to_string());
+        let filter = |text: &str| {
+            Filter::of(&query(text), "/meshtimeouts", &mesh_timeout::KIND.kind)
+                .map_err(|p| p.to_string())
+        };
         assert_eq!(
             filter("name=l&filter[labels.team]=a&nonsense=1"),
-            Ok(Filter { name: Some("l".into()), labels: vec![("team".into(), "a".into())] })
+            Ok(Filter {
+                name: Some("l".into()),
+                labels: vec![("team".into(), "a".into())],
+                ..Filter::default()
+            })
         );
         for bad in ["filter[name]", "filter[labels.]", "filter[labels.x"] {
             assert_eq!(

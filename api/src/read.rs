@@ -3,6 +3,7 @@
 use super::{
     Problem,
     asked::{Asked, Served},
+    health,
     query::{Filter, Page},
     render::{self, Form},
     state::Api,
@@ -98,7 +99,7 @@ fn page<B: Backend>(
     show: impl Fn(&Resource) -> Result<Value, RejectedSpec>,
 ) -> Result<List, Problem> {
     let page = Page::of(&asked.query)?;
-    let filter = Filter::of(&asked.query, &asked.route(&served.kind))?;
+    let filter = Filter::of(&asked.query, &asked.route(&served.kind), &served.kind)?;
     let (_, rows) = served.api.reader.rows(served.id);
     let all = mesh.is_some() || asked.user.reads_all(&served.kind);
     let (total, rows) = if filter.is_empty() && all {
@@ -174,8 +175,10 @@ impl<B> Clone for Observed<B> {
 impl<B: Backend> Observed<B> {
     fn show(&self, row: &Resource) -> Result<Value, RejectedSpec> {
         let (id, kind) = &self.insight;
-        let insight = self.served.api.reader.get(*id, &row.head.key);
-        render::overview((&self.served.kind, row), (kind, insight.as_deref()))
+        let (api, of) = (&self.served.api, &self.served.kind);
+        let insight = api.reader.get(*id, &row.head.key);
+        let health = health::of(api, of, row, insight.as_deref());
+        render::overview((of, row), (kind, insight.as_deref()), health)
     }
 }
 

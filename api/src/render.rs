@@ -1,5 +1,6 @@
 //! Resources as the API shows them.
 
+use super::health::Health;
 use jiff::{Timestamp, tz::TimeZone};
 use resource::{Head, Kind, RejectedSpec, Resource, label};
 use serde::Serialize;
@@ -85,11 +86,15 @@ fn status(kind: &Kind, row: &Resource) -> Option<Value> {
 pub(crate) fn overview(
     (kind, row): (&Kind, &Resource),
     (insight_kind, insight): (&Kind, Option<&Resource>),
+    health: Option<Health>,
 ) -> Result<Value, RejectedSpec> {
     let mut rest = Map::new();
     rest.insert(lower_first(kind.name), spec(kind, row)?);
     if let Some(insight) = insight {
         rest.insert(lower_first(insight_kind.name), spec(insight_kind, insight)?);
+    }
+    if let Some(health) = health {
+        rest.insert("status".into(), json!(health));
     }
     Ok(envelope(&format!("{}Overview", kind.name), kind, row, rest))
 }

@@ -1,6 +1,6 @@
 //! What the API works on.
 
-use super::{Problem, insight::Insight, keys::Keys};
+use super::{Problem, following::Follow, insight::Insight, keys::Keys};
 use daemon::Clock;
 use resource::{Kind, MeshName, Resource, ResourceKey};
 use serde::Serialize;
@@ -124,6 +124,8 @@ pub struct ApiState<B> {
     pub config: serde_json::Value,
     /// What the program adds to writes.
     pub hooks: Arc<dyn Hooks>,
+    /// The global that the control plane follows, if it is a zone that does.
+    pub global: Option<Arc<dyn Follow>>,
     /// Ends the watches.
     pub shutdown: CancellationToken,
 }

@@ -75,7 +75,7 @@ pub(crate) fn stream<B: Backend>(
         None => Since::Nothing,
         Some(text) => parsed(text, epoch)?.map_or(Since::Lost, Since::At),
     };
-    let filter = Filter::of(&asked.query, &asked.route(&served.kind))?;
+    let filter = Filter::of(&asked.query, &asked.route(&served.kind), &served.kind)?;
     let permit = api.watches.clone().try_acquire_owned().map_err(|_| {
         let detail =
             format_args!("{} watches are open, which is the limit", super::limits::WATCHES);

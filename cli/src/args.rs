@@ -6,6 +6,7 @@ use crate::{
     demo::Demo,
     lists::Get,
     token::TokenCommand,
+    zone::ZoneCommand,
 };
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
@@ -38,10 +39,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// List the zones: which are online, since when, and what they refused.
+    /// See how a zone stands with its global, and confirm one. For the control plane of a zone.
+    #[command(after_help = "Example: atoll zone status --address https://zone:5682")]
+    Zone {
+        #[command(subcommand)]
+        command: ZoneCommand,
+    },
+    /// List the zones: which are online, since when, what they refused, and what is wrong.
     #[command(after_help = "Example: atoll zones")]
     Zones,
-    /// List the dataplanes of all meshes, or of one.
+    /// List the dataplanes of all meshes, or of one: which are online, and why others are not.
     #[command(after_help = "Example: atoll dataplanes --mesh default")]
     Dataplanes {
         /// Only those of this mesh.

@@ -10,6 +10,7 @@ mod kind;
 mod lists;
 mod output;
 mod token;
+mod zone;
 
 use self::{
     args::{Args, Command},
@@ -62,6 +63,7 @@ async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<()>
         Command::Get(get) => get.run(&Client::new(&connection)?, &mut out).await,
         Command::Delete(delete) => delete.run(&Client::new(&connection)?, &mut out).await,
         Command::Token { command } => command.run(&Client::new(&connection)?, &mut out).await,
+        Command::Zone { command } => command.run(&Client::new(&connection)?, &mut out).await,
         Command::Zones => lists::zones(&Client::new(&connection)?, &mut out).await,
         Command::Dataplanes { mesh } => {
             lists::dataplanes(&Client::new(&connection)?, mesh.as_deref(), &mut out).await

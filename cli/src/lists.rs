@@ -8,11 +8,6 @@ use crate::{
 use anyhow::Result;
 use clap::Args;
 use jiff::{SpanRound, Timestamp, Unit};
-use kinds::{
-    dataplane::{self, Dataplane, Presence},
-    dataplane_insight::{self, DataplaneInsight},
-};
-use resource::{Kind, Spec};
 use serde_json::Value;
 
 /// Show resources.
@@ -83,17 +78,10 @@ pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
             let sent = text(&last, &["status", "total", field]);
             if sent.is_empty() { "0".to_owned() } else { sent }
         };
-        let (connected, ended) = (text(&last, &["connectTime"]), text(&last, &["disconnectTime"]));
-        let (status, since) = match (connected.is_empty(), ended.is_empty()) {
-            (true, _) => ("never seen", String::new()),
-            (false, true) => ("online", age(&connected, now)),
-            (false, false) => ("offline", age(&ended, now)),
-        };
-        let enabled = item.pointer("/zone/enabled").and_then(Value::as_bool).unwrap_or(true);
         [
             text(item, &["name"]),
-            if enabled { status.to_owned() } else { format!("{status}, disabled") },
-            since,
+            state(item),
+            age(&text(item, &["status", "since"]), now),
             text(&last, &["version", "kumaCp", "version"]),
             count("responsesSent"),
             count("responsesAcknowledged"),
@@ -101,7 +89,8 @@ pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
         ]
     };
     let header = ["NAME", "STATUS", "SINCE", "VERSION", "SENT", "TAKEN", "REFUSED"];
-    out.table(header, items.iter().map(row).collect())
+    out.table(header, items.iter().map(row).collect())?;
+    explain(&items, out)
 }
 
 /// Lists dataplanes.
@@ -133,40 +122,38 @@ pub(crate) async fn dataplanes(
     };
     let header = ["MESH", "NAME", "ZONE", "WORKLOAD", "STATUS", "ADDRESS", "PORTS", "CERTIFICATE"];
     out.table(header, items.iter().map(row).collect())?;
-    for item in &items {
+    explain(&items, out)
+}
+
+/// Says under a table why something in it is not better.
+fn explain(items: &[Value], out: &mut Output<'_>) -> Result<()> {
+    for item in items {
         let (name, mesh) = (text(item, &["name"]), text(item, &["mesh"]));
-        for problem in problems(item) {
-            out.line(format_args!("{mesh}/{name}: {problem}"))?;
+        let whose = if mesh.is_empty() { name } else { format!("{mesh}/{name}") };
+        for reason in list(item, &["status", "reasons"]).iter().filter_map(Value::as_str) {
+            out.line(format_args!("{whose}: {reason}"))?;
         }
     }
     Ok(())
 }
 
-/// How a proxy does, and whether anything is wrong with it.
+/// How a proxy does, and whether anything is wrong although it does well.
 fn status(item: &Value) -> String {
-    let insight: Option<DataplaneInsight> = spec(item, "dataplaneInsight", dataplane_insight::KIND);
-    let connected = insight.is_some_and(|insight| insight.is_online());
-    let dataplane: Option<Dataplane> = spec(item, "dataplane", dataplane::KIND);
-    let status = match dataplane.map(|dataplane| dataplane.presence(connected)) {
-        Some(Presence::Online) => "online",
-        Some(Presence::PartiallyDegraded) => "partly",
-        Some(Presence::Offline) if connected => "not ready",
-        Some(Presence::Offline) => "offline",
-        // A newer control plane may have what is not known here.
-        None => "unknown",
-    };
-    if problems(item).is_empty() { status.to_owned() } else { format!("{status}, problems") }
+    let state = state(item);
+    let well = state != "online" || list(item, &["status", "reasons"]).is_empty();
+    if well { state } else { format!("{state}, problems") }
 }
 
-fn spec<S: Spec + Clone>(item: &Value, field: &str, kind: Kind) -> Option<S> {
-    let spec = kind.from_json(item.get(field)?.clone()).ok()?;
-    spec.downcast_ref::<S>().cloned()
-}
-
-/// What is wrong with a proxy, as its zone says.
-fn problems(item: &Value) -> Vec<String> {
-    let problems = list(item, &["dataplaneInsight", "metadata", "problems"]);
-    problems.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+/// The state of an overview as a person writes it: `PartiallyDegraded` is `partially degraded`.
+fn state(item: &Value) -> String {
+    let mut words = String::new();
+    for c in text(item, &["status", "state"]).chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
 }
 
 /// The ports of inbounds and listeners that are ready, and in brackets those that are not.
@@ -227,27 +214,22 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_does_as_its_session_and_its_ports_do() {
-        let status = |state: &str, stay: Value| {
-            status(&serde_json::json!({
-                "dataplane": { "networking": {
-                    "address": "10.0.0.1", "inbound": [{ "port": 80, "state": state }],
-                } },
-                "dataplaneInsight": stay,
-            }))
-        };
-        let (since, until) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
-        let here = serde_json::json!({ "id": "1", "connectTime": since });
-        let gone = serde_json::json!({ "id": "1", "connectTime": since, "disconnectTime": until });
-        let insight = |stay: &Value| serde_json::json!({ "subscriptions": [stay] });
-        assert_eq!(status("Ready", insight(&here)), "online");
-        assert_eq!(status("NotReady", insight(&here)), "not ready");
-        assert_eq!(status("Ready", insight(&gone)), "offline");
-        let wrong = serde_json::json!({
-            "subscriptions": [here], "metadata": { "problems": ["Envoy refuses"] },
+    fn a_state_and_its_reasons_are_for_people() {
+        let reasons = ["inbound http is not ready", "Envoy refuses Listener x"];
+        let item = serde_json::json!({
+            "mesh": "shop", "name": "web-1", "status": { "state": "NotReady", "reasons": reasons },
         });
-        assert_eq!(status("Ready", wrong), "online, problems");
-        assert_eq!(super::status(&serde_json::json!({ "dataplane": 1 })), "unknown");
+        assert_eq!(status(&item), "not ready");
+        let mut online = item.clone();
+        online["status"]["state"] = "Online".into();
+        assert_eq!((state(&online), status(&online)), ("online".into(), "online, problems".into()));
+        let unknown = serde_json::json!({ "name": "east" });
+        assert_eq!(state(&unknown), "");
+        let mut printed = Vec::new();
+        explain(&[item, unknown], &mut Output::new(&mut printed)).unwrap();
+        let expected =
+            "shop/web-1: inbound http is not ready\nshop/web-1: Envoy refuses Listener x\n";
+        assert_eq!(String::from_utf8(printed).unwrap(), expected);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use parking_lot::Mutex;
 use prometheus_client::{
+    collector::Collector,
     encoding::text,
     registry::{Metric, Registry},
 };
@@ -16,6 +17,11 @@ impl Metrics {
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
         self.0.lock().register(name, help, metric.clone());
         metric
+    }
+
+    /// Publishes what `collector` counts whenever somebody asks.
+    pub fn collect(&self, collector: impl Collector) {
+        self.0.lock().register_collector(Box::new(collector));
     }
 
     /// All of them, in the OpenMetrics text format.

@@ -7,6 +7,7 @@ use crate::{
     audiences::Audiences,
     first_start,
     hooks::GlobalHooks,
+    numbers::{Numbers, Stored},
     ports::{self, Ports},
     zones::Insights,
 };
@@ -81,6 +82,8 @@ impl Bound {
             clock.clone(),
         ));
         insights.close_all(store).await?;
+        let metrics = Metrics::default();
+        metrics.collect(Stored { reader: store.reader(), kinds: self.kinds.clone() });
         let allowed = self.config.allowed_trust.clone();
         let mut audiences = Audiences::new(author.clone(), store.reader(), allowed);
         // Before zones are served: what has not been judged is hidden.
@@ -92,11 +95,11 @@ impl Bound {
             (store.clone(), self.kinds.clone()),
             settings(&about),
             gate.clone(),
-            insights.clone(),
+            Arc::new(Numbers::new(&metrics, insights.clone())),
             shutdown.clone(),
         )?;
         let router = api::router(self.api_state(about, author, shutdown.clone())?);
-        let admin = admin::router(self.ready.clone(), Metrics::default());
+        let admin = admin::router(self.ready.clone(), metrics);
 
         let (tasks, tls) = (&mut self.tasks, &self.tls);
         let zones = TlsListener::new(self.ports.kds, tls.clone(), Alpn::Grpc);
@@ -136,6 +139,7 @@ impl Bound {
             about,
             config: serde_json::to_value(&self.config)?,
             hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author } }),
+            global: None,
             shutdown,
         })
     }

@@ -8,6 +8,7 @@ mod config;
 mod defaults;
 mod first_start;
 mod hooks;
+mod numbers;
 mod ports;
 #[cfg(test)]
 mod tests;

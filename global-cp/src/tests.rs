@@ -1,4 +1,5 @@
 use crate::{Addresses, Config, bind};
+use api::author::Author;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
@@ -9,15 +10,24 @@ use kds::{
     dialect::{Introduction, own_features},
     zone::{Client, Settings, tls},
 };
-use kinds::zone_insight::ZoneInsight;
-use resource::{Peer, ResourceKey, ZoneName};
+use kinds::{
+    dataplane, dataplane_insight,
+    labels::{Env, Place},
+    zone_insight::ZoneInsight,
+};
+use resource::{Kind, Peer, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use store::{
-    Kinds, Memory, StoreKind,
+    Backend as _, Kinds, Memory, StoreKind,
     view::{KindSet, Reader},
 };
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 /// In real time: sockets and keys are real here.
@@ -112,6 +122,15 @@ impl Global {
         serde_json::from_str(&text).unwrap()
     }
 
+    async fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.addresses.admin).await.unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        text
+    }
+
     async fn names(&self, path: &str) -> Vec<String> {
         let list = self.get(path).await;
         let items = list["items"].as_array().unwrap().iter();
@@ -140,6 +159,16 @@ impl Global {
 
     /// A zone that connects with `token`. It ends when the set is dropped.
     fn zone(&self, name: &str, token: Option<String>) -> JoinSet<()> {
+        self.zone_with(name, token, Vec::new())
+    }
+
+    /// A zone that has these resources in the mesh `default`.
+    fn zone_with(
+        &self,
+        name: &str,
+        token: Option<String>,
+        resources: Vec<(Kind, &'static str, Value)>,
+    ) -> JoinSet<()> {
         let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
         let clock = daemon::Clock::system();
         let (store, writer) = store::open(Memory::new(3), kinds.clone(), clock.clone()).unwrap();
@@ -149,11 +178,21 @@ impl Global {
         let ca = fs::read_to_string(self.config.data_dir.join("tls/ca.crt")).unwrap();
         let tls_config = client_config(&ca, None, Alpn::Grpc).unwrap();
         let dial = tls(tls_config, "localhost".into(), self.addresses.kds.port());
+        let place = Place::Zone { name: settings.zone.clone(), env: Env::Universal };
+        let author = Author { kinds: Arc::new(kinds.clone()), place };
+        let item = |(kind, name, spec)| {
+            author.create(kind, ResourceKey::in_mesh(&"default".parse().unwrap(), name), spec)
+        };
+        let rows = resources.into_iter().map(|row| item(row).unwrap()).collect();
+        let filled = store.clone();
         let answerer = Arc::new(NoProxies);
         let client = Client::new((store, Arc::new(kinds)), settings, dial, answerer, clock);
         let mut tasks = JoinSet::new();
         tasks.spawn(async { writer.run().await.unwrap() });
-        tasks.spawn(client.unwrap().run(CancellationToken::new()));
+        tasks.spawn(async move {
+            filled.commit(rows).await.unwrap();
+            client.unwrap().run(CancellationToken::new()).await;
+        });
         tasks
     }
 }
@@ -253,15 +292,68 @@ async fn a_zone_comes_by_its_token_and_goes() {
     assert!(subscription["disconnectTime"].is_string(), "{subscription}");
 
     assert_eq!(global.admin(Method::DELETE, "/zones/east", None).await.0, 200);
+    assert_eq!(global.names("/zone-insights").await, [""; 0], "nothing is known of it any more");
     let zone = global.zone("east", Some(east.clone()));
     let other = mint("west", "cp").await.1;
     let west = global.zone("west", Some(other));
     global.until("ZoneInsight", global.is_online("west")).await;
     assert_eq!(global.names("/zones").await, ["west"], "who was deleted stays out");
+    assert_eq!(global.names("/zone-insights").await, ["west"]);
     let allowed = json!({"type": "Zone", "name": "east"});
     assert_eq!(global.admin(Method::PUT, "/zones/east", Some(allowed)).await.0, 201);
     global.until("ZoneInsight", global.is_online("east")).await;
     drop((zone, west));
+    global.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_zone_says_of_its_proxies_is_shown_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = config(folder.path());
+    settings.store.kind = StoreKind::Memory;
+    let global = Global::start(settings).await;
+    let body = json!({"zone": "east", "scope": ["cp"], "validFor": "1h"});
+    let (_, token) = global.admin(Method::POST, "/tokens/zone", Some(body)).await;
+    let inbound = json!({"port": 8080, "name": "http", "state": "NotReady"});
+    let networking = json!({"address": "127.0.0.1", "inbound": [inbound]});
+    let connected = "2026-11-24T10:00:00Z";
+    let insight = json!({"subscriptions": [{"connectTime": connected}]});
+    let resources = vec![
+        (dataplane::KIND, "web-1", json!({"networking": networking})),
+        (dataplane_insight::KIND, "web-1", insight),
+    ];
+    let zone = global.zone_with("east", Some(token), resources);
+    let online = global.is_online("east");
+    global.until("ZoneInsight", &online).await;
+    for kind in ["Dataplane", "DataplaneInsight"] {
+        let id = global.kinds.id_of(kind).unwrap();
+        global.until(kind, |reader| reader.rows(id).1.len() == 1).await;
+    }
+    let status = async || {
+        let list = global.get("/meshes/default/dataplanes/_overview").await;
+        list["items"][0]["status"].clone()
+    };
+    let reason = "inbound http is not ready";
+    let not_ready = json!({"state": "NotReady", "since": connected, "reasons": [reason]});
+    assert_eq!(status().await, not_ready);
+    let metrics = global.metrics().await;
+    for line in [
+        "zones_online 1",
+        "kds_streams{call=\"global-to-zone\"} 1",
+        "kds_received_total{kind=\"Dataplane\"} 1",
+        "store_resources{kind=\"Dataplane\"} 1",
+        "store_resources{kind=\"MeshService\"} 0",
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line} in {metrics}");
+    }
+
+    drop(zone);
+    global.until("ZoneInsight", |reader| !online(reader)).await;
+    let away = "zone east is not connected; it said NotReady last";
+    assert_eq!(status().await, json!({"state": "Unknown", "reasons": [away, reason]}));
+    let zones = global.get("/zones/_overview").await;
+    assert_eq!(zones["items"][0]["status"]["state"], "Offline");
+    assert!(global.metrics().await.lines().any(|line| line == "zones_online 0"));
     global.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     dialect::Dialect,
+    limit,
     memory::{Identity, Presented},
 };
 use resource::{Feature, Features, ZoneName};
@@ -22,6 +23,7 @@ const OURS: &str = "atoll-features";
 const ID: &str = "atoll-global-id";
 const EPOCH: &str = "atoll-epoch";
 const REVISION: &str = "atoll-revision";
+const HELD: &str = "atoll-held-bin";
 
 const NAMED: [(Feature, &str); 2] =
     [(Feature::Resume, "atoll-resume"), (Feature::Split, "atoll-split")];
@@ -67,6 +69,22 @@ pub fn presented(metadata: &MetadataMap) -> Option<Presented> {
     let epoch = u64::from_str_radix(get(EPOCH)?, 16).ok()?;
     let identity = Identity { id: get(ID)?.to_owned(), epoch: Some(epoch) };
     Some(Presented { identity, revision: get(REVISION)?.parse().ok()? })
+}
+
+/// Says why a zone applies nothing of this global.
+pub fn hold(metadata: &mut MetadataMap, why: &str) {
+    let end = why.floor_char_boundary(limit::REASON);
+    let why = why.get(..end).unwrap_or_default();
+    metadata.insert_bin(HELD, MetadataValue::from_bytes(why.as_bytes()));
+}
+
+/// Why the zone that sent `metadata` applies nothing of this global, if so.
+#[must_use]
+pub fn held(metadata: &MetadataMap) -> Option<String> {
+    let why = metadata.get_bin(HELD)?.to_bytes().ok()?;
+    let why = String::from_utf8_lossy(&why);
+    let end = why.floor_char_boundary(limit::REASON);
+    why.get(..end).map(str::to_owned)
 }
 
 /// What a zone says with each call.
@@ -128,6 +146,16 @@ mod tests {
         assert_eq!(dialect(&metadata), Dialect::Ours(own_features()));
         assert_eq!(dialect(&MetadataMap::new()), Dialect::Plain);
         assert_eq!((has(&metadata, HASH_SUFFIX), has(&metadata, "hash")), (true, false));
+    }
+
+    #[test]
+    fn a_zone_says_why_it_takes_nothing() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(held(&metadata), None);
+        hold(&mut metadata, "another global: \"größer\"");
+        assert_eq!(held(&metadata).as_deref(), Some("another global: \"größer\""));
+        hold(&mut metadata, &"ü".repeat(limit::REASON));
+        assert_eq!(held(&metadata), Some("ü".repeat(limit::REASON / 2)), "as much as people read");
     }
 
     #[test]

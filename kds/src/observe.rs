@@ -118,7 +118,10 @@ pub enum Event<'a> {
     /// Nothing of the stream is applied until an operator says so.
     Held(&'a Held),
     /// The zone asked whether global is there.
-    HealthChecked,
+    HealthChecked {
+        /// Why it applies nothing of this global, if so. A plain one does not say.
+        held: Option<&'a str>,
+    },
     /// The stream ended.
     Closed,
 }

@@ -21,6 +21,7 @@ pub mod role;
 mod rule;
 pub mod secret;
 mod sni;
+mod stay;
 pub mod template;
 #[cfg(test)]
 mod tests;

@@ -96,10 +96,10 @@ impl Bound {
         tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
         tasks.spawn("dataplanes", done(dataplanes.serve(ports.proxies)));
         tasks.spawn("dataplanes.keep", dataplanes.keep());
-        tasks.spawn("names", join::after(known, stop(), parts.names(names, records)?));
+        tasks.spawn("names", join::after(known.clone(), stop(), parts.names(names, records)?));
         let (dns, stopped) = (ports.dns, stop());
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
-        let router = parts.api(about)?;
+        let router = parts.api(about, known.clone())?;
         if let Some(http) = ports.http {
             tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop())));
         }

@@ -4,6 +4,7 @@ mod app;
 mod config;
 pub mod dataplanes;
 mod defaults;
+mod following;
 pub mod generate;
 mod hooks;
 pub mod identities;

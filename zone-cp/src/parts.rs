@@ -4,6 +4,7 @@ use crate::{
     Config,
     dataplanes::{self, Dataplanes, Questions},
     defaults,
+    following::Global,
     hooks::OwnZone,
     identities::{self, Identities, Issuer},
     join,
@@ -12,7 +13,8 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use api::{
-    About, ApiState, Hooks, NoHooks, admin_token, author::Author, mesh_defaults::MeshDefaults,
+    About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
+    mesh_defaults::MeshDefaults,
 };
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
@@ -173,7 +175,7 @@ impl Parts {
     }
 
     /// The REST API.
-    pub(crate) fn api(&self, about: About) -> Result<Router> {
+    pub(crate) fn api(&self, about: About, global: Option<Handle>) -> Result<Router> {
         Ok(api::router(ApiState {
             backend: self.store.clone(),
             kinds: self.kinds.clone(),
@@ -183,6 +185,7 @@ impl Parts {
             about,
             config: serde_json::to_value(&self.config)?,
             hooks: self.hooks(),
+            global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
             shutdown: self.stop.clone(),
         }))
     }

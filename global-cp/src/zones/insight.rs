@@ -48,14 +48,16 @@ pub(super) fn close_all(insight: &mut ZoneInsight, now: Timestamp) -> bool {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) insight: ZoneInsight,
+    /// Why the zone applies nothing of this global, if so.
+    pub(super) held: Option<String>,
     /// The calls that are open, with the subscription that belongs to each, if one does.
     open: BTreeMap<StreamId, (Call, KdsStream, String)>,
 }
 
 impl State {
     /// What was written down last goes on.
-    pub(super) fn new(insight: ZoneInsight) -> Self {
-        Self { insight, open: BTreeMap::new() }
+    pub(super) fn new(insight: ZoneInsight, held: Option<String>) -> Self {
+        Self { insight, held, open: BTreeMap::new() }
     }
 
     /// Whether a call is open.
@@ -86,9 +88,11 @@ impl State {
             Event::Refused { kind, .. } => {
                 self.count(stream, kind, now, |stats| &mut stats.responses_rejected)
             }
-            Event::HealthChecked => {
+            Event::HealthChecked { held } => {
                 self.insight.health_check = Some(HealthCheck { time: Some(time(now)) });
-                Urgency::Later
+                let changed = self.held.as_deref() != *held;
+                self.held = held.map(str::to_owned);
+                if changed { Urgency::Now } else { Urgency::Later }
             }
             Event::Closed => self.closed(stream, now),
             Event::TooLarge { .. } | Event::Applied { .. } | Event::Remembered | Event::Held(_) => {
@@ -276,6 +280,19 @@ mod tests {
         assert_eq!(online(&state), [("old", true), ("new", false)]);
         apply(&mut state, old, "", &Event::Closed);
         assert_eq!(online(&state), [("old", false), ("new", false)]);
+    }
+
+    #[test]
+    fn that_a_zone_takes_nothing_is_told_at_once_and_so_is_its_end() {
+        let (mut state, stream) = (State::default(), StreamId::next());
+        let mut check = |held| {
+            let urgency = apply(&mut state, stream, "", &Event::HealthChecked { held });
+            (urgency, state.held.clone())
+        };
+        assert_eq!(check(None), (Urgency::Later, None));
+        assert_eq!(check(Some("other")), (Urgency::Now, Some("other".into())));
+        assert_eq!(check(Some("other")), (Urgency::Later, Some("other".into())));
+        assert_eq!(check(None), (Urgency::Now, None));
     }
 
     #[test]

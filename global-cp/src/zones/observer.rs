@@ -15,7 +15,10 @@ use kinds::{
 use parking_lot::Mutex;
 use resource::{AnySpec, ResourceKey, ZoneName};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use store::{Backend, Expected, Item, view::Reader};
+use store::{
+    Backend, Expected, Item,
+    view::{Edit, Reader},
+};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -46,11 +49,14 @@ impl Insights {
     }
 
     /// What is written down about a zone.
-    fn written(&self, zone: &ZoneName) -> proto::kuma::system::v1alpha1::ZoneInsight {
+    fn written(&self, zone: &ZoneName) -> State {
         let key = ResourceKey::global(zone.as_str());
-        let row = self.author.get(&self.reader, zone_insight::KIND, &key);
-        let insight = row.and_then(|row| kinds::read::<ZoneInsight>(&row).ok());
-        insight.map(|insight| insight.0.clone()).unwrap_or_default()
+        let Some(row) = self.author.get(&self.reader, zone_insight::KIND, &key) else {
+            return State::default();
+        };
+        let insight = kinds::read::<ZoneInsight>(&row).map(|insight| insight.0.clone());
+        let status = kinds::status::<ZoneInsight>(&row).unwrap_or_default();
+        State::new(insight.unwrap_or_default(), status.held)
     }
 
     /// Ends what was open in an earlier life of this process: nobody will tell any more.
@@ -61,7 +67,7 @@ impl Insights {
             let Ok(insight) = kinds::read::<ZoneInsight>(row) else { continue };
             let mut insight = insight.0.clone();
             if close_all(&mut insight, self.clock.now()) {
-                batch.push(self.item(row.head.key.clone(), insight)?);
+                batch.push(self.item(row.head.key.clone(), insight, None)?);
             }
         }
         if !batch.is_empty() {
@@ -75,9 +81,19 @@ impl Insights {
         &self,
         key: ResourceKey,
         insight: proto::kuma::system::v1alpha1::ZoneInsight,
+        held: Option<String>,
     ) -> Result<Item> {
         let spec: AnySpec = Arc::new(ZoneInsight(insight));
-        Ok(self.author.write(zone_insight::KIND, key, &spec, Expected::Anything)?)
+        let mut item = self.author.write(zone_insight::KIND, key, &spec, Expected::Anything)?;
+        if let Edit::Put(row) = &mut item.edit {
+            let status = serde_json::to_vec(&zone_insight::Status { held })?;
+            *row = Arc::new(row.with_status(status.into()));
+        }
+        Ok(item)
+    }
+
+    fn is_there(&self, key: &ResourceKey) -> bool {
+        self.author.get(&self.reader, zone::KIND, key).is_some()
     }
 
     /// Writes down what is noted, until `stop`, and once more then.
@@ -110,13 +126,15 @@ impl Insights {
 
     /// Writes down what is at least so urgent.
     async fn write(&self, backend: &impl Backend, least: Urgency) -> Result<()> {
-        let mut batch = Vec::new();
+        let (mut batch, mut written) = (Vec::new(), Vec::new());
         for (zone, noted) in self.zones.lock().iter_mut().filter(|(_, noted)| noted.due >= least) {
             noted.due = Urgency::None;
             let key = ResourceKey::global(zone.as_str());
             // A zone that was deleted must not leave an insight behind.
-            if self.author.get(&self.reader, zone::KIND, &key).is_some() {
-                batch.push(self.item(key, noted.state.insight.clone())?);
+            if self.is_there(&key) {
+                let State { insight, held, .. } = &noted.state;
+                batch.push(self.item(key.clone(), insight.clone(), held.clone())?);
+                written.push(key);
             }
         }
         if !batch.is_empty() {
@@ -124,7 +142,19 @@ impl Insights {
             // What is forgotten must be there when it is read again.
             backend.wait_for(committed.revision).await?;
         }
+        self.forget_deleted(backend, written).await?;
         self.forget_idle();
+        Ok(())
+    }
+
+    /// A zone may have been deleted while its insight was on its way: then that is all there is.
+    async fn forget_deleted(&self, backend: &impl Backend, keys: Vec<ResourceKey>) -> Result<()> {
+        let gone = keys.into_iter().filter(|key| !self.is_there(key));
+        let batch: Vec<Item> =
+            gone.map(|key| self.author.delete(zone_insight::KIND, key)).collect();
+        if !batch.is_empty() {
+            backend.commit(batch).await?;
+        }
         Ok(())
     }
 
@@ -147,7 +177,7 @@ impl Observer for Insights {
         let mut zones = self.zones.lock();
         let noted = zones
             .entry(zone.clone())
-            .or_insert_with(|| Noted { state: State::new(self.written(zone)), due: Urgency::None });
+            .or_insert_with(|| Noted { state: self.written(zone), due: Urgency::None });
         let names = (&*self.instance, || Uuid::new_v4().to_string());
         let urgency = noted.state.apply(stream, &event, names, self.clock.now());
         let before = noted.due;

@@ -130,6 +130,25 @@ async fn counters_are_written_together_and_nothing_while_idle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn why_a_zone_takes_nothing_is_written_at_once_and_stays_until_it_does() {
+    let mut global = Global::new().await;
+    let held = |global: &Global| {
+        let key = ResourceKey::global("east");
+        let row = global.author.get(&global.store.reader(), zone_insight::KIND, &key).unwrap();
+        kinds::status::<ZoneInsight>(&row).unwrap().held
+    };
+    let stream = global.open().await;
+    let check = |held| Event::HealthChecked { held };
+    global.at_once(StreamId::next(), check(Some("another global"))).await;
+    assert_eq!(held(&global).as_deref(), Some("another global"));
+    global.at_once(stream, Event::Closed).await;
+    global.open().await;
+    assert_eq!(held(&global).as_deref(), Some("another global"), "also of a zone that comes back");
+    global.at_once(StreamId::next(), check(None)).await;
+    assert_eq!(held(&global), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_crash_left_open_is_closed_at_start() {
     let mut global = Global::new().await;
     global.open().await;
@@ -156,5 +175,52 @@ async fn a_zone_that_was_deleted_leaves_no_insight_behind() {
     assert_eq!(global.write().await, None);
     let reader = global.store.reader();
     assert!(global.author.get(&reader, zone::KIND, &key).is_none());
+    assert!(global.author.get(&reader, zone_insight::KIND, &key).is_none());
+}
+
+/// A store in which a zone is deleted, with all that goes with it, just before each commit.
+struct Deleting<'a>(&'a Global);
+
+impl store::Backend for Deleting<'_> {
+    async fn commit(&self, batch: Vec<Item>) -> Result<store::Committed, store::StoreError> {
+        for kind in [zone::KIND, zone_insight::KIND] {
+            let delete = self.0.author.delete(kind, ResourceKey::global("east"));
+            self.0.commit(delete).await;
+        }
+        self.0.store.commit(batch).await
+    }
+
+    async fn wait_for(&self, revision: store::view::Revision) -> Result<(), store::StoreError> {
+        self.0.store.wait_for(revision).await
+    }
+
+    fn reader(&self) -> Reader {
+        self.0.store.reader()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.0.store.epoch()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_is_deleted_while_its_insight_is_written_leaves_none_behind() {
+    let mut global = Global::new().await;
+    global.tasks.abort_all();
+    let (store, writer) = {
+        let kinds = (*global.author.kinds).clone();
+        store::open(Memory::new(2), kinds, global.clock.clone()).unwrap()
+    };
+    global.tasks.spawn(async { writer.run().await.unwrap() });
+    global.insights = insights(&global.author, &store, &global.clock);
+    global.store = store;
+    let key = ResourceKey::global("east");
+    global.commit(global.author.create(zone::KIND, key.clone(), json!({})).unwrap()).await;
+    global.tell(StreamId::next(), OPENED);
+    let stop = CancellationToken::new();
+    // It writes once more when it ends.
+    stop.cancel();
+    global.insights.clone().run(Deleting(&global), stop).await.unwrap();
+    let reader = global.store.reader();
     assert!(global.author.get(&reader, zone_insight::KIND, &key).is_none());
 }

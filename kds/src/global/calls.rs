@@ -4,6 +4,7 @@ use super::{Guest, Shared};
 use crate::{
     admin::Wire,
     ended::StreamEnded,
+    metadata::held,
     observe::{Call, Event, Report},
 };
 use futures::{Stream, StreamExt as _};
@@ -56,7 +57,8 @@ impl<B: Backend + 'static> GlobalKdsService for Calls<B> {
     ) -> Result<Response<ZoneHealthCheckResponse>, Status> {
         let guest = guest(request.extensions())?;
         let report = Report::new(self.shared.observer.clone(), guest.admitted.zone);
-        report.tell(Event::HealthChecked);
+        let held = held(request.metadata());
+        report.tell(Event::HealthChecked { held: held.as_deref() });
         let interval = self.shared.settings.health_interval.try_into().ok();
         Ok(Response::new(ZoneHealthCheckResponse { interval }))
     }

@@ -4,10 +4,14 @@ use super::world::{Address, Global, Plane, Zone, away};
 use crate::{
     memory::{Held, Identity},
     testkinds::{CONFIG, MESH, SERVICE, TIMEOUT},
+    zone::NothingHeld,
 };
-use tokio::task::JoinSet;
+use std::time::Duration;
+use tokio::{task::JoinSet, time::timeout};
 
 const ONE: &str = r#"{"seconds":1}"#;
+/// Sooner than a zone asks for another reason whether global is there.
+const SOON: Duration = Duration::from_secs(1);
 const TWO: &str = r#"{"seconds":2}"#;
 
 fn identity(id: &str, epoch: u64) -> Identity {
@@ -154,14 +158,22 @@ async fn a_global_that_comes_back_empty_takes_nothing_away() {
     assert!(state.complete_once);
     assert_eq!((east.plane.all(MESH), east.plane.all(TIMEOUT)), (meshes, timeouts));
     assert_eq!(empty.counts.of("acked", TIMEOUT), 0);
+    let why = state.held.as_ref().map(Held::to_string);
+    let mut told = empty.counts.held.subscribe();
+    let heard = timeout(SOON, told.wait_for(|told| *told == why)).await.is_ok();
+    assert!(heard, "global hears why nothing of it is applied");
 
     // Until an operator says that this is what is wanted.
-    assert_eq!(east.handle.adopt(), Ok(found.clone()));
+    let another = Identity { epoch: Some(3), ..found.clone() };
+    assert_eq!(east.handle.adopt(&another), Err(NothingHeld), "that is not the one that is held");
+    assert_eq!(east.handle.adopt(&found), Ok(()));
     east.plane.until(MESH, &[]).await;
     east.plane.until(TIMEOUT, &[]).await;
     east.until_complete().await;
     assert_eq!(east.remembers().unwrap().identity, found);
-    east.handle.adopt().unwrap_err();
+    let heard = timeout(SOON, told.wait_for(Option::is_none)).await.is_ok();
+    assert!(heard, "global hears that it is followed");
+    assert_eq!(east.handle.adopt(&found), Err(NothingHeld));
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +199,7 @@ async fn a_global_that_was_set_back_is_not_followed() {
     assert_eq!(state.held, Some(held));
     assert_eq!(east.plane.all(TIMEOUT), timeouts);
 
-    east.handle.adopt().unwrap();
+    east.handle.adopt(&identity).unwrap();
     let web = away(TIMEOUT, "web", None);
     east.plane.until_so(TIMEOUT, |all| all.get(&web).is_some_and(|spec| spec == ONE)).await;
     east.until_complete().await;
@@ -209,7 +221,7 @@ async fn a_zone_with_meshes_of_its_own_waits_before_it_gives_them_up() {
     assert_eq!(east.plane.all(TIMEOUT), [].into(), "nothing at all is applied");
     assert_eq!(east.remembers(), None);
 
-    east.handle.adopt().unwrap();
+    east.handle.adopt(&identity("c1", 1)).unwrap();
     east.plane.until(MESH, &["default".into()]).await;
     east.plane.until(TIMEOUT, &[away(TIMEOUT, "web", None)]).await;
 }

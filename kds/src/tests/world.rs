@@ -162,6 +162,8 @@ pub(crate) struct Counts {
     /// Woken by each event.
     happened: Notify,
     opened: watch::Sender<usize>,
+    /// Why the zone takes nothing, as it said last.
+    pub(super) held: watch::Sender<Option<String>>,
 }
 
 impl Counts {
@@ -196,11 +198,15 @@ impl Observer for Counts {
                 self.opened.send_modify(|opened| *opened += 1);
                 return;
             }
-            Event::Introduced(_)
-            | Event::Held(_)
-            | Event::HealthChecked
-            | Event::Remembered
-            | Event::Closed => return,
+            Event::HealthChecked { held } => {
+                self.held.send_if_modified(|told| {
+                    let changed = told.as_deref() != held;
+                    *told = held.map(str::to_owned);
+                    changed
+                });
+                return;
+            }
+            Event::Introduced(_) | Event::Held(_) | Event::Remembered | Event::Closed => return,
         };
         *self.events.lock().entry(what).or_default() += 1;
         self.happened.notify_one();

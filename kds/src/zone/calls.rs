@@ -8,7 +8,7 @@ use crate::{
     fetch::Asking,
     limit,
     memory::{Facts, Identity, Memory},
-    metadata::{dialect, of_zone, presented},
+    metadata::{dialect, hold, of_zone, presented},
     observe::{Call, Event, Observer, Report, StreamId},
     serve::Offering,
     transit::Hop,
@@ -237,14 +237,21 @@ impl<B: Backend + 'static> Connection<B> {
         }
     }
 
-    /// Asks again and again whether global is there.
+    /// Asks again and again whether global is there, and says by it whether anything of it is
+    /// applied: at once when that changes.
     async fn health(self, metadata: MetadataMap) -> Over {
         let mut interval = limit::HEALTH_INTERVAL;
         let report = self.report();
+        let mut state = self.watcher.state.subscribe();
         loop {
+            let held = state.borrow_and_update().held.clone();
+            let mut metadata = metadata.clone();
+            if let Some(held) = &held {
+                hold(&mut metadata, &held.to_string());
+            }
             let codec = ProstCodec::<ZoneHealthCheckRequest, ZoneHealthCheckResponse>::default();
             let mut request = Request::new(ZoneHealthCheckRequest {});
-            *request.metadata_mut() = metadata.clone();
+            *request.metadata_mut() = metadata;
             let asked = async {
                 let mut grpc = grpc(&self.channel);
                 grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
@@ -260,9 +267,9 @@ impl<B: Backend + 'static> Connection<B> {
                 Ok(Err(status)) => return Over::All(describe("HealthCheck", &status)),
                 Err(_) => return Over::All("HealthCheck: no answer in time".into()),
             }
-            report.tell(Event::HealthChecked);
-            // A pause: nothing ends it but the end of the connection.
-            timeout(interval, std::future::pending::<()>()).await.ok();
+            report.tell(Event::HealthChecked { held: None });
+            // A pause: nothing else ends it but the end of the connection.
+            timeout(interval, state.wait_for(|state| state.held != held)).await.ok();
         }
     }
 }

@@ -100,9 +100,9 @@ impl Settings {
     }
 }
 
-/// There is no global that waits to be confirmed.
+/// This global does not wait to be confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no global waits to be confirmed")]
+#[error("this global does not wait to be confirmed")]
 pub struct NothingHeld;
 
 /// Looks at the client, and decides what only an operator can.
@@ -120,12 +120,13 @@ impl Handle {
         self.watcher.state.subscribe()
     }
 
-    /// Takes the global that is held back as this zone's own, whatever that removes.
-    pub fn adopt(&self) -> Result<Identity, NothingHeld> {
-        let identity = self.watcher.held().ok_or(NothingHeld)?;
-        *self.confirmed.lock() = Some(identity.clone());
+    /// Takes the global that is held back as this zone's own, whatever that removes. It must be the
+    /// one that the operator saw.
+    pub fn adopt(&self, seen: &Identity) -> Result<(), NothingHeld> {
+        let identity = self.watcher.held().filter(|held| held == seen).ok_or(NothingHeld)?;
+        *self.confirmed.lock() = Some(identity);
         self.again.notify_one();
-        Ok(identity)
+        Ok(())
     }
 }
 

@@ -96,7 +96,7 @@ impl Observer for Watcher {
             Event::TooLarge { kind, bytes } => {
                 tracing::error!(%zone, kind, bytes, "a state is too large to be sent");
             }
-            Event::HealthChecked => self.heard(|_| {}),
+            Event::HealthChecked { .. } => self.heard(|_| {}),
             Event::Acked { kind, until } => self.heard(|state| {
                 state.refused_by_global.remove(kind);
                 if let Some(until) = until {

@@ -62,6 +62,12 @@ impl Dataplane {
         self.networking().is_some_and(|networking| networking.gateway.is_some())
     }
 
+    /// The tag `key` of a gateway.
+    #[must_use]
+    pub fn gateway_tag(&self, key: &str) -> Option<&str> {
+        self.networking()?.gateway.as_ref()?.tags.get(key).map(String::as_str)
+    }
+
     /// Whether one of its listeners is of the sort `wanted`.
     #[must_use]
     pub fn has_listener(&self, wanted: listener::Type) -> bool {
@@ -81,14 +87,25 @@ pub enum Presence {
 }
 
 impl Dataplane {
+    /// What it should serve and does not, as a person calls it.
+    #[must_use]
+    pub fn unready(&self) -> Vec<String> {
+        let inbounds = self.inbounds().iter().filter(|inbound| !is_healthy(inbound));
+        let listeners = self.listeners().iter().filter(|listener| !is_ready(listener));
+        let inbounds = inbounds.map(|inbound| format!("inbound {}", section(inbound)));
+        let listeners = listeners.map(|listener| match &*listener.name {
+            "" => format!("listener {}", listener.port),
+            name => format!("listener {name}"),
+        });
+        inbounds.chain(listeners).collect()
+    }
+
     /// How it does, if it is `connected` to a control plane. A proxy that only calls serves nothing,
     /// and is online while it is connected.
     #[must_use]
     pub fn presence(&self, connected: bool) -> Presence {
         let inbounds = self.inbounds().iter().map(is_healthy);
-        // A state that is not known here is not ready.
-        let ready = |listener: &Listener| listener.state == listener::State::Ready as i32;
-        let serving: Vec<bool> = inbounds.chain(self.listeners().iter().map(ready)).collect();
+        let serving: Vec<bool> = inbounds.chain(self.listeners().iter().map(is_ready)).collect();
         if !connected || (!serving.is_empty() && !serving.contains(&true)) {
             Presence::Offline
         } else if serving.contains(&false) && !self.is_gateway() {
@@ -97,6 +114,11 @@ impl Dataplane {
             Presence::Online
         }
     }
+}
+
+fn is_ready(listener: &Listener) -> bool {
+    // A state that is not known here is not ready.
+    listener.state == listener::State::Ready as i32
 }
 
 /// Whether traffic may be sent to `inbound`.

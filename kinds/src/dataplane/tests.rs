@@ -300,3 +300,23 @@ fn a_proxy_is_as_present_as_what_it_serves() {
     assert_eq!(presence(json!({ "inbound": [not_ready, not_ready] })), of(Presence::Offline));
     assert_eq!(presence(json!({ "gateway": {} })), of(Presence::Online));
 }
+
+#[test]
+fn what_is_not_served_is_named() {
+    let dataplane = protobuf_json(json!({ "networking": {
+        "inbound": [
+            { "port": 80, "name": "http", "state": "NotReady" },
+            { "port": 81, "health": { "ready": false } },
+            { "port": 82 },
+        ],
+        "listeners": [
+            { "port": 10001, "state": "NotReady" },
+            { "port": 10002, "name": "in", "state": "NotReady" },
+            { "port": 10003, "name": "out" },
+        ],
+    } }));
+    assert_eq!(
+        dataplane.unready(),
+        ["inbound http", "inbound 81", "listener 10001", "listener in"]
+    );
+}

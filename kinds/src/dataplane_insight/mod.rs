@@ -1,11 +1,19 @@
 //! DataplaneInsight: what a zone knows about a proxy.
 
-use crate::protobuf::{self, Protobuf};
-use proto::kuma::mesh::v1alpha1::{DataplaneInsight as Message, DiscoverySubscription};
+use crate::{
+    protobuf::{self, Protobuf},
+    stay,
+};
+use jiff::Timestamp;
+use prost_types::{Timestamp as Time, value::Kind as Value};
+use proto::kuma::mesh::v1alpha1::DataplaneInsight as Message;
 use resource::{Access, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope, Spec};
 
 /// See [`DataplaneInsight`].
 pub const KIND: Kind = Kind::of::<DataplaneInsight>();
+
+/// The field of the metadata that lists what is wrong.
+pub const PROBLEMS: &str = "problems";
 
 protobuf::spec! {
     /// When a proxy was connected, and what it runs.
@@ -38,19 +46,40 @@ impl Spec for DataplaneInsight {
 }
 
 impl DataplaneInsight {
+    fn stays(&self) -> impl Iterator<Item = (&Option<Time>, &Option<Time>)> {
+        self.0.subscriptions.iter().map(|one| (&one.connect_time, &one.disconnect_time))
+    }
+
     /// Whether the proxy is connected to a control plane.
     #[must_use]
     pub fn is_online(&self) -> bool {
-        let open = |subscription: &DiscoverySubscription| {
-            subscription.connect_time.is_some() && subscription.disconnect_time.is_none()
-        };
-        self.0.subscriptions.iter().any(open)
+        self.stays().any(|(began, ended)| stay::is_open(began, ended))
+    }
+
+    /// Since when it is connected, or else since when it is not; `None` if it never was.
+    #[must_use]
+    pub fn since(&self) -> Option<Timestamp> {
+        stay::since(self.stays())
+    }
+
+    /// What is wrong with it, as its zone says.
+    #[must_use]
+    pub fn problems(&self) -> Vec<&str> {
+        let metadata = self.0.metadata.as_ref();
+        let list = metadata.and_then(|metadata| metadata.fields.get(PROBLEMS)?.kind.as_ref());
+        let Some(Value::ListValue(list)) = list else { return Vec::new() };
+        let texts = list.values.iter().filter_map(|value| {
+            let Some(Value::StringValue(text)) = &value.kind else { return None };
+            Some(&**text)
+        });
+        texts.collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::kuma::mesh::v1alpha1::DiscoverySubscription;
 
     fn insight(generation: u32) -> DataplaneInsight {
         let subscription = DiscoverySubscription { generation, ..Default::default() };

@@ -1,7 +1,7 @@
 //! What is shown of a proxy: since when it is connected, what it runs, how it takes what it is sent.
 
 use jiff::Timestamp;
-use kinds::dataplane_insight::DataplaneInsight;
+use kinds::dataplane_insight::{DataplaneInsight, PROBLEMS};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use proto::kuma::mesh::v1alpha1::{
     DataplaneInsight as Message, DiscoveryServiceStats, DiscoverySubscription,
@@ -12,7 +12,6 @@ use xds::Type;
 
 /// Subscriptions that are kept: the one that is and the one before.
 const KEPT: usize = 2;
-const PROBLEMS: &str = "problems";
 
 /// What became of responses of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

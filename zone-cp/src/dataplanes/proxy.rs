@@ -321,7 +321,9 @@ impl Proxy {
     fn address(&self, key: &ResourceKey, shelf: &Shelf) -> Option<Item> {
         let id = shelf.ids.address;
         let there = shelf.get(id, key);
-        if there.as_ref().is_some_and(|row| !is_ours(row)) {
+        // An Envoy that came back before its program says nothing about the address.
+        let is_silent = self.state.is_none() && self.sent.is_none() && !self.withdrawn;
+        if is_silent || there.as_ref().is_some_and(|row| !is_ours(row)) {
             return None;
         }
         match self.advertises() {

@@ -171,7 +171,7 @@ async fn another_plain_global_takes_nothing_away() {
     let identity = |id: &str| Identity { id: id.into(), epoch: None };
     assert_eq!(state.held, Some(Held::Other { remembered: identity("c1"), found: identity("c2") }));
     assert_eq!(zone.plane.names(TIMEOUT), [hashed("web", None)]);
-    zone.handle.adopt().unwrap();
+    zone.handle.adopt(&identity("c2")).unwrap();
     zone.plane.until(TIMEOUT, |all| all.is_empty()).await;
 }
 

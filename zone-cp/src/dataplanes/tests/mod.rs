@@ -3,5 +3,6 @@
 mod access;
 mod kuma;
 mod life;
+mod overview;
 mod streams;
 mod world;

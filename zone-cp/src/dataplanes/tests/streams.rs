@@ -275,6 +275,27 @@ async fn a_proxy_without_a_session_is_there_while_its_stream_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_envoy_that_comes_back_before_its_program_takes_no_address_away() {
+    let world = World::new().await;
+    let token = token(&ingress_claims());
+    world.session(&token, ingress_hello()).await.unwrap();
+    let world = world.restart().await;
+    let first = ask(Some(ours("shop.ingress-1")), Type::Listener);
+    let mut envoy = world.envoy(&token, first).await.unwrap();
+    let response = envoy.next().await.unwrap();
+    let acknowledgement = DeltaDiscoveryRequest {
+        type_url: response.type_url,
+        response_nonce: response.nonce,
+        ..DeltaDiscoveryRequest::default()
+    };
+    envoy.to_zone.send(acknowledgement).await.unwrap();
+    settle().await;
+    let advertised = |world: &World| world.row(mesh_zone_address::KIND, "ingress-1").is_some();
+    assert!(advertised(&world), "its program has its time to come back");
+    world.until(|world| !advertised(world)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_envoy_of_ours_does_not_keep_its_dataplane_alone() {
     let world = World::new().await;
     tokio::time::advance(super::super::presence::START).await;

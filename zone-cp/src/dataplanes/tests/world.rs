@@ -6,7 +6,9 @@ use crate::{
     names::Names,
     reconcile::Meshes,
 };
+use api::{About, ApiState, Entry, NoHooks};
 use daemon::{Clock, Metrics, Ready};
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use identity::token::{self, DataplaneClaims, KeySet, SigningKey};
 use jiff::Timestamp;
@@ -43,6 +45,7 @@ use tonic::{
     Code, Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
+use tower::ServiceExt as _;
 
 /// No wait of a test is longer, in paused time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -242,6 +245,30 @@ impl World {
         let request = with(token, ReceiverStream::new(requests));
         let stream = client.delta_aggregated_resources(request).await?.into_inner();
         Ok(Envoy { to_zone, stream })
+    }
+
+    /// What the API of the zone answers an administrator.
+    pub(super) async fn get(&self, path: &str) -> Value {
+        let here = "127.0.0.1:5681".parse().unwrap();
+        let router = api::router(ApiState {
+            backend: self.store.clone(),
+            kinds: Arc::new(kinds()),
+            place: api::Place { here: place(), federated: true },
+            clock: self.clock.clone(),
+            about: About::default(),
+            entry: Entry { localhost_is_admin: true, ..Entry::default() },
+            config: Value::Null,
+            hooks: Arc::new(NoHooks),
+            global: None,
+            shutdown: self.stop.clone(),
+        });
+        let request = axum::http::Request::get(path)
+            .header("host", "localhost")
+            .extension(api::serve::Connection { peer: here, local: here, tls: false })
+            .body(axum::body::Body::empty());
+        let response = router.oneshot(request.unwrap()).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&body).unwrap()
     }
 
     pub(super) async fn put(&self, kind: Kind, row: Resource) {

@@ -1,3 +1,5 @@
+mod overview;
+
 use super::*;
 use axum::body::Body;
 use daemon::Clock;
@@ -75,6 +77,10 @@ fn east() -> Place {
 
 impl Cp {
     async fn at(place: Place) -> Self {
+        Self::following(place, None).await
+    }
+
+    async fn following(place: Place, global: Option<Arc<dyn following::Follow>>) -> Self {
         let peer = if place.here == Here::Global { Peer::Zone } else { Peer::Global };
         let kinds = Kinds { list: kinds::all().collect(), peer };
         let clock = Clock::since(NOW.parse::<Timestamp>().unwrap());
@@ -91,6 +97,7 @@ impl Cp {
             entry: Entry::default(),
             config: json!({"dataDir": "x"}),
             hooks: Arc::new(NoHooks),
+            global,
             shutdown: shutdown.clone(),
         });
         let cp = Self { router, store, kinds, shutdown, _tasks: tasks };
@@ -593,6 +600,7 @@ async fn an_overview_joins_what_is_known() {
         "kri": "kri_z____east_",
         "zone": {"enabled": true},
         "zoneInsight": insight,
+        "status": {"state": "Offline", "reasons": ["it never was connected"]},
     });
     assert_eq!(cp.get("/zones/east/_overview").await.json(), expected);
     let list = json!({"total": 1, "items": [expected], "next": null});

@@ -1,0 +1,205 @@
+//! The numbers that global publishes.
+
+use daemon::Metrics;
+use kds::observe::{Call, Event, Observer, StreamId};
+use parking_lot::Mutex;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge},
+};
+use resource::ZoneName;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use store::{Kinds, view::Reader};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCall {
+    call: &'static str,
+}
+
+/// Counts what happens on the streams of zones, and passes it on.
+pub(crate) struct Numbers {
+    next: Arc<dyn Observer>,
+    open: Mutex<BTreeMap<StreamId, (Call, ZoneName)>>,
+    online: Gauge,
+    streams: Family<OfCall, Gauge>,
+    sent: Family<OfKind, Counter>,
+    acknowledged: Family<OfKind, Counter>,
+    rejected: Family<OfKind, Counter>,
+    received: Family<OfKind, Counter>,
+    refused: Family<OfKind, Counter>,
+}
+
+impl Numbers {
+    /// Publishes in `metrics` what `next` is told too.
+    pub(crate) fn new(metrics: &Metrics, next: Arc<dyn Observer>) -> Self {
+        let counters = |name, help| metrics.register(name, help, Family::default());
+        Self {
+            next,
+            open: Mutex::default(),
+            online: metrics.register("zones_online", "Zones that are connected", Gauge::default()),
+            streams: metrics.register(
+                "kds_streams",
+                "Open streams of zones, by call",
+                Family::default(),
+            ),
+            sent: counters("kds_responses", "Responses sent to zones, by kind"),
+            acknowledged: counters("kds_acks", "Responses that zones took, by kind"),
+            rejected: counters("kds_nacks", "Responses that zones refused some of, by kind"),
+            received: counters("kds_received", "Responses of zones that were applied, by kind"),
+            refused: counters("kds_refused", "Resources of zones that were refused, by kind"),
+        }
+    }
+
+    fn show(&self, open: &BTreeMap<StreamId, (Call, ZoneName)>, call: Call) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let of_call = open.values().filter(|(other, _)| *other == call);
+        let zones: BTreeSet<&ZoneName> = of_call.clone().map(|(_, zone)| zone).collect();
+        let name = OfCall { call: name(call) };
+        self.streams.get_or_create(&name).set(number(of_call.count()));
+        if call == Call::GlobalToZone {
+            self.online.set(number(zones.len()));
+        }
+    }
+}
+
+const fn name(call: Call) -> &'static str {
+    match call {
+        Call::GlobalToZone => "global-to-zone",
+        Call::ZoneToGlobal => "zone-to-global",
+        Call::Config => "config",
+        Call::Stats => "stats",
+        Call::Clusters => "clusters",
+        Call::Health => "health",
+    }
+}
+
+impl Observer for Numbers {
+    fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>) {
+        let add = |to: &Family<OfKind, Counter>, kind, count| {
+            to.get_or_create(&OfKind { kind }).inc_by(count);
+        };
+        match event {
+            Event::Opened { call, .. } => {
+                let mut open = self.open.lock();
+                open.insert(stream, (call, zone.clone()));
+                self.show(&open, call);
+            }
+            Event::Closed => {
+                let mut open = self.open.lock();
+                if let Some((call, _)) = open.remove(&stream) {
+                    self.show(&open, call);
+                }
+            }
+            Event::Sent { kind, .. } => add(&self.sent, kind, 1),
+            Event::Acked { kind, .. } => add(&self.acknowledged, kind, 1),
+            Event::Refused { kind, .. } => add(&self.rejected, kind, 1),
+            Event::Applied { kind, refused, .. } => {
+                add(&self.received, kind, 1);
+                add(&self.refused, kind, u64::try_from(refused.len()).unwrap_or(u64::MAX));
+            }
+            Event::Introduced(_)
+            | Event::TooLarge { .. }
+            | Event::Remembered
+            | Event::Held(_)
+            | Event::HealthChecked { .. } => {}
+        }
+        self.next.observe(stream, zone, event);
+    }
+}
+
+/// What is stored, counted when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) reader: Reader,
+    pub(crate) kinds: Arc<Kinds>,
+}
+
+impl Collector for Stored {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let revision = i64::try_from(self.reader.revision().0).unwrap_or(i64::MAX);
+        let revision = ConstGauge::new(revision);
+        let help = "Batches of writes since the store was made";
+        let written =
+            encoder.encode_descriptor("store_revision", help, None, revision.metric_type())?;
+        revision.encode(written)?;
+        let help = "Resources that are stored, by kind";
+        let none = ConstGauge::new(0_i64).metric_type();
+        let mut stored = encoder.encode_descriptor("store_resources", help, None, none)?;
+        for (id, kind) in self.kinds.iter() {
+            let count = ConstGauge::new(number(self.reader.rows(id).1.len()));
+            count.encode(stored.encode_family(&OfKind { kind: kind.name })?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kds::observe::Unobserved;
+    use kds::refusal::{Refusal, Refusals};
+
+    /// The lines about `name`.
+    fn lines(metrics: &Metrics, name: &str) -> Vec<String> {
+        let text = metrics.encode().unwrap();
+        text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn streams_and_zones_are_counted_while_they_are_there() {
+        let metrics = Metrics::default();
+        let numbers = Numbers::new(&metrics, Arc::new(Unobserved));
+        let east: ZoneName = "east".parse().unwrap();
+        let open = |call| {
+            let stream = StreamId::next();
+            numbers.observe(stream, &east, Event::Opened { call, token: true });
+            stream
+        };
+        let (old, new) = (open(Call::GlobalToZone), open(Call::GlobalToZone));
+        open(Call::ZoneToGlobal);
+        assert_eq!(lines(&metrics, "zones_online"), ["zones_online 1"]);
+        let mut streams = lines(&metrics, "kds_streams");
+        streams.sort();
+        let expected =
+            [r#"kds_streams{call="global-to-zone"} 2"#, r#"kds_streams{call="zone-to-global"} 1"#];
+        assert_eq!(streams, expected);
+        numbers.observe(old, &east, Event::Closed);
+        assert_eq!(lines(&metrics, "zones_online"), ["zones_online 1"]);
+        numbers.observe(new, &east, Event::Closed);
+        assert_eq!(lines(&metrics, "zones_online"), ["zones_online 0"]);
+    }
+
+    #[test]
+    fn what_zones_take_and_refuse_is_counted_by_kind() {
+        let metrics = Metrics::default();
+        let numbers = Numbers::new(&metrics, Arc::new(Unobserved));
+        let (east, stream) = ("east".parse().unwrap(), StreamId::next());
+        let refused = [Refusal { name: "a".into(), reason: "bad".into() }];
+        let kind = "Mesh";
+        for event in [
+            Event::Sent { kind, resources: 3 },
+            Event::Sent { kind, resources: 0 },
+            Event::Acked { kind, until: None },
+            Event::Refused { kind, refusals: &Refusals::default() },
+            Event::Applied { kind, resources: 2, complete: true, refused: &refused },
+        ] {
+            numbers.observe(stream, &east, event);
+        }
+        let count = |name: &str| lines(&metrics, &format!("kds_{name}_total")).join("\n");
+        assert_eq!(count("responses"), r#"kds_responses_total{kind="Mesh"} 2"#);
+        assert_eq!(count("acks"), r#"kds_acks_total{kind="Mesh"} 1"#);
+        assert_eq!(count("nacks"), r#"kds_nacks_total{kind="Mesh"} 1"#);
+        assert_eq!(count("received"), r#"kds_received_total{kind="Mesh"} 1"#);
+        assert_eq!(count("refused"), r#"kds_refused_total{kind="Mesh"} 1"#);
+    }
+}
