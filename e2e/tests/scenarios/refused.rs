@@ -143,15 +143,14 @@ fn a_second_sidecar_on_a_virtual_address_is_told_so_and_the_first_keeps_it() -> 
     let address = format!("https://{}:5682", lab.global.address);
     let ca = lab.global.ca().display().to_string();
     let command = ["--address", &*address, "--ca-file", &*ca, "--token-file", &*token];
-    let said = run(&[&[&*atoll], &command[..], &["dataplanes"]].concat())?;
-    let row = |name: &str| said.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
-    let (first, other) = (row("web-1").context("web-1")?, row("shop-1").context("shop-1")?);
-    if !first.contains(" online ")
-        || !other.contains(" online, problems ")
-        || !said.contains(problem)
-    {
-        bail!("{said}");
-    }
+    wait::until("everybody is told who asks", PATIENCE, || {
+        let said = run(&[&[&*atoll], &command[..], &["dataplanes"]].concat())?;
+        let row =
+            |name: &str| said.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
+        let (first, other) = (row("web-1").context("web-1")?, row("shop-1").context("shop-1")?);
+        let shown = first.contains(" online ") && other.contains(" online, problems ");
+        if shown && said.contains(problem) { Ok(()) } else { bail!("{said}") }
+    })?;
 
     let told = client.ask(&Ask::Stop)?;
     if told.bad != 0 || told.good < 100 {
