@@ -35,6 +35,8 @@ use tokio_rustls::TlsConnector;
 
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a slow request takes.
+const SLOW: Duration = Duration::from_secs(1);
 /// A load leaves the machine some air between two requests.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -51,7 +53,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Answers every request with its own name and the request's headers as JSON.
+/// Answers every request with its own name and the request's headers as JSON; `/slow` takes its time.
 async fn http(address: &str, name: &str) -> Result<()> {
     let listener = TcpListener::bind(address).await.context(address.to_owned())?;
     let mut connections = JoinSet::new();
@@ -68,13 +70,24 @@ async fn http(address: &str, name: &str) -> Result<()> {
                     })
                     .collect();
                 let body = serde_json::json!({ "name": name, "headers": headers }).to_string();
-                async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))) }
+                let slow = request.uri().path() == "/slow";
+                async move {
+                    if slow {
+                        work().await;
+                    }
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body))))
+                }
             });
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             server.serve_connection(TokioIo::new(stream), answer).await.ok();
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "stands for work that takes time")]
+async fn work() {
+    tokio::time::sleep(SLOW).await;
 }
 
 /// Greets, as a server that speaks first, and echoes.
