@@ -114,6 +114,14 @@ impl Named {
         }
     }
 
+    /// What the peer refused of `name` is worth another attempt, if it still asks for it.
+    pub fn try_again(&mut self, name: &Name) {
+        if self.all || self.names.contains(name) {
+            self.refused.remove(name);
+            self.mark(name.clone());
+        }
+    }
+
     /// How many names the peer asked for.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -141,6 +149,14 @@ impl Named {
     /// What was sent and is not answered.
     pub fn in_flight(&self) -> impl Iterator<Item = &Item> {
         self.in_flight.iter().flat_map(|in_flight| &*in_flight.upserts)
+    }
+
+    /// The response in flight, if it has this nonce.
+    #[must_use]
+    pub fn waits_for(&self, nonce: Nonce) -> Option<Update> {
+        let in_flight = self.in_flight.as_ref().filter(|in_flight| in_flight.nonce == nonce)?;
+        let InFlight { nonce, upserts, removals } = in_flight;
+        Some(Update { nonce: *nonce, upserts: upserts.clone(), removals: removals.clone() })
     }
 
     /// Whether anything is due.
@@ -362,6 +378,25 @@ mod tests {
         stream.put("a", 2);
         assert_eq!(stream.sent(), upserts(&[item("a", 2)]));
         assert_eq!(*stream.named.refused(), Versions::new());
+    }
+
+    #[test]
+    fn what_was_refused_is_sent_once_more_if_somebody_thinks_so() {
+        let mut stream = Stream::of(&[item("a", 1), item("b", 1)]);
+        stream.ask_all(&[]);
+        let update = stream.next().unwrap();
+        assert_eq!(stream.named.waits_for(Nonce(99)), None);
+        assert_eq!(stream.named.waits_for(update.nonce), Some(update.clone()));
+        stream.named.answered(update.nonce, &Answer::RefusedSome);
+        stream.named.try_again(&"a".into());
+        assert_eq!(stream.answered(&Answer::RefusedSome), upserts(&[item("a", 1)]));
+        assert_eq!(stream.sent(), None, "once");
+        stream.remove("a");
+        stream.named.try_again(&"a".into());
+        assert_eq!(stream.sent(), removals(&["a"]), "as it is now");
+        stream.named.unsubscribe_all();
+        stream.named.try_again(&"b".into());
+        assert_eq!(stream.sent(), None, "nobody asks for it");
     }
 
     #[test]

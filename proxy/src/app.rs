@@ -6,8 +6,9 @@ use crate::{
     envoy::{Envoy, Socket, System},
     numbers::Numbers,
     probe,
-    session::{LARGEST_ANSWER, Session, Tls},
-    state, version,
+    session::{self, LARGEST_ANSWER, Session, Tls},
+    state::{self, Contact},
+    version,
     workdir::Workdir,
 };
 use anyhow::{Context, Result, bail};
@@ -35,7 +36,8 @@ pub struct Bound {
     pub(crate) names: Option<(dns::Bound, Arc<dns::Records>)>,
 }
 
-/// Reads the Dataplane, takes the working directory and opens the port.
+/// Reads what the settings name, opens the ports and takes the working directory. What cannot be had
+/// is named by its setting; nothing is changed before all the rest is there.
 pub async fn bind(mut settings: Settings) -> Result<Bound> {
     // Envoy runs in its working directory, where a relative path would mean something else.
     if settings.envoy.path.contains('/') {
@@ -51,12 +53,8 @@ pub async fn bind(mut settings: Settings) -> Result<Bound> {
         (Some(_), true) | (None, false) => {}
     }
     let dial = Tls::new(&settings.zone)?;
+    session::token(Path::new(&settings.token_file)).context("tokenFile")?;
     let envoy_version = version::of(&settings.envoy.path).await.context("envoy.path")?;
-    let folder = settings.workdir.as_ref().map_or_else(
-        || std::env::temp_dir().join(format!("atoll-{}-{}", dataplane.mesh, dataplane.name)),
-        PathBuf::from,
-    );
-    let workdir = Workdir::open(&folder).context("workdir")?;
     let readiness = daemon::listen(settings.readiness.address, "readiness.address").await?;
     let names = match settings.dns.enabled {
         true => {
@@ -66,6 +64,11 @@ pub async fn bind(mut settings: Settings) -> Result<Bound> {
         }
         false => None,
     };
+    let folder = settings.workdir.as_ref().map_or_else(
+        || std::env::temp_dir().join(format!("atoll-{}-{}", dataplane.mesh, dataplane.name)),
+        PathBuf::from,
+    );
+    let workdir = Workdir::open(&folder).context("workdir")?;
     workdir.end_stale().await.context("workdir")?;
     Ok(Bound { settings, dataplane, workdir, readiness, dial, envoy_version, names })
 }
@@ -105,7 +108,7 @@ impl Bound {
         let (ready, metrics) = (Ready::new(stop()), Metrics::default());
         let numbers = Numbers::new(&metrics);
         let (configures, configured) = watch::channel(false);
-        let (connects, connected) = watch::channel(false);
+        let (contacts, contact) = watch::channel(Contact::default());
         let (serves, serving) = watch::channel(false);
         let (probed, inbounds) = watch::channel(self.unprobed());
         let (tells, state) = watch::channel(State::default());
@@ -120,17 +123,17 @@ impl Bound {
             state,
             workdir: self.workdir.clone(),
             configured: configures,
-            connected: connects,
+            contact: contacts,
             ready: ready.clone(),
             admin: Arc::new(admin.clone()),
             records: self.names.as_ref().map(|(_, records)| records.clone()),
         };
         let (leave, left) = (stop(), gone.clone());
         tasks.spawn("proxy.session", async move {
-            session.run(leave).await;
+            let ended = session.run(leave).await;
             // Not before the control plane knows: nobody shall be sent to an Envoy that drains.
             left.cancel();
-            Ok(())
+            Ok(ended?)
         });
         let envoy = Envoy {
             runner: System,
@@ -143,7 +146,7 @@ impl Bound {
         tasks.spawn("proxy.envoy", async move { Ok(envoy.run(configured, serves, gone).await?) });
         tasks.spawn("proxy.state", until(stop(), state::tell(serving.clone(), inbounds, tells)));
         tasks.spawn("proxy.probes", until(stop(), probe::all(self.dataplane.probes, probed)));
-        let shown = state::show(ready.clone(), numbers, connected, serving);
+        let shown = state::show(ready.clone(), numbers, contact, serving);
         tasks.spawn("proxy.ready", until(stop(), shown));
         if let Some((names, _)) = self.names {
             let stop = stop();

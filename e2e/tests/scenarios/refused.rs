@@ -24,24 +24,17 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
 ];
 
-/// Waits until a proxy says in its log and where it shows its readiness why it is not let in, and
-/// its zone logs it too.
-fn refused(lab: &mut Lab, proxy: &Proxy, reason: &str) -> Result<()> {
-    wait::until(&format!("{reason:?} is said"), PATIENCE, || {
-        let (ready, text) = proxy.readiness()?;
-        let shown = text.lines().any(|it| it.starts_with("session: ") && it.contains(reason));
-        if ready || !text.starts_with("not ready: envoy, session\n") || !shown {
-            bail!("{ready} {text}\n{}", proxy.log());
-        }
-        let process = proxy.process.as_ref().context("it runs")?;
-        // As a value in a log has it.
-        let reason = reason.replace('"', "\\\"");
-        if !process.said(&reason) {
-            bail!("its log says\n{}", proxy.log());
-        }
-        let zone = lab.zone("west")?.process()?;
-        if zone.said(&reason) { Ok(()) } else { bail!("the zone's log says\n{}", zone.tail()) }
-    })
+/// Waits until a proxy that is not let in has ended, and said why, as its zone has.
+fn refused(lab: &mut Lab, proxy: &mut Proxy, reason: &str) -> Result<()> {
+    let mut process = proxy.process.take().context("it was started")?;
+    let status = process.ended(PATIENCE)?;
+    if status.code() != Some(1) || !process.said(reason) {
+        bail!("{status}: {}", process.tail());
+    }
+    // As a value in a log has it.
+    let reason = reason.replace('"', "\\\"");
+    let zone = lab.zone("west")?.process()?;
+    if zone.said(&reason) { Ok(()) } else { bail!("the zone's log says\n{}", zone.tail()) }
 }
 
 /// Nothing of what was refused is in the API of a control plane.
@@ -60,7 +53,7 @@ fn unknown(cp: &ControlPlane) -> Result<()> {
 }
 
 /// A token of another mesh, workload, name or type, one that is over, and one that another global
-/// signed. Each is refused with its reason, and nothing of its bearer is written. With a token of
+/// signed. Each ends its bearer with the reason, and nothing of that one is written. With a token of
 /// its own the same proxy is let in.
 fn a_token_of_somebody_else_admits_nobody() -> Result<()> {
     let mut lab = Lab::start(&["west"])?;
@@ -98,14 +91,15 @@ fn a_token_of_somebody_else_admits_nobody() -> Result<()> {
     let host = lab.host("west")?;
     let ingress = lab.launch_ingress_at(host, ("west", "default", "ingress-1"), &of_sidecar)?;
     proxies.push((ingress, r#"the token is for type "dataplane", not "ingress""#));
-    for (proxy, reason) in &proxies {
+    for (proxy, reason) in &mut proxies {
         refused(&mut lab, proxy, reason)?;
     }
     unknown(lab.zone("west")?)?;
     unknown(&lab.global)?;
 
-    for (proxy, _) in proxies.iter().take(tokens.len()) {
+    for (proxy, _) in proxies.iter_mut().take(tokens.len()) {
         proxy.give(&own)?;
+        proxy.start()?;
     }
     for (proxy, _) in proxies.iter().take(tokens.len()) {
         proxy.wait()?;
@@ -149,15 +143,14 @@ fn a_second_sidecar_on_a_virtual_address_is_told_so_and_the_first_keeps_it() -> 
     let address = format!("https://{}:5682", lab.global.address);
     let ca = lab.global.ca().display().to_string();
     let command = ["--address", &*address, "--ca-file", &*ca, "--token-file", &*token];
-    let said = run(&[&[&*atoll], &command[..], &["dataplanes"]].concat())?;
-    let row = |name: &str| said.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
-    let (first, other) = (row("web-1").context("web-1")?, row("shop-1").context("shop-1")?);
-    if !first.contains(" online ")
-        || !other.contains(" online, problems ")
-        || !said.contains(problem)
-    {
-        bail!("{said}");
-    }
+    wait::until("everybody is told who asks", PATIENCE, || {
+        let said = run(&[&[&*atoll], &command[..], &["dataplanes"]].concat())?;
+        let row =
+            |name: &str| said.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
+        let (first, other) = (row("web-1").context("web-1")?, row("shop-1").context("shop-1")?);
+        let shown = first.contains(" online ") && other.contains(" online, problems ");
+        if shown && said.contains(problem) { Ok(()) } else { bail!("{said}") }
+    })?;
 
     let told = client.ask(&Ask::Stop)?;
     if told.bad != 0 || told.good < 100 {

@@ -1,14 +1,16 @@
 //! The session with the zone's control plane: one stream, opened anew whenever it ends.
 
 mod dial;
+mod ended;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::dial::Tls;
+pub(crate) use self::{dial::Tls, ended::SessionEnded};
 
 use crate::{
     envoy::{Admin, What},
     records,
+    state::Contact,
     workdir::{Workdir, WorkdirError},
 };
 use daemon::{Backoff, Ready};
@@ -20,7 +22,7 @@ use proto::atoll::proxy::v1::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -31,7 +33,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
+use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 use tracing::{debug, info, warn};
 
 /// What a connection, and then the welcome, may take.
@@ -58,33 +60,6 @@ pub(crate) trait Dial: Send + 'static {
 /// Why there is no connection.
 pub(crate) type DialError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-enum SessionEnded {
-    #[error("token file {}", path.display())]
-    Token {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("token file {} holds no token", .0.display())]
-    NotAToken(PathBuf),
-    #[error("cannot connect")]
-    Connect(#[source] DialError),
-    #[error("the control plane took longer than {PATIENCE:?}")]
-    Late,
-    #[error("{:?}: {}", .0.code(), .0.message())]
-    Refused(Status),
-    #[error("the first message was no welcome")]
-    NoWelcome,
-    #[error("the control plane ended the session")]
-    Ended,
-    #[error("the control plane does not read")]
-    Stuck,
-    #[error("working directory")]
-    Workdir(#[from] WorkdirError),
-}
-
 /// What a session ended with, other than an error.
 #[derive(Debug, PartialEq, Eq)]
 struct Left;
@@ -101,8 +76,8 @@ pub(crate) struct Session<D, A> {
     pub(crate) workdir: Workdir,
     /// Turns true with the first welcome.
     pub(crate) configured: watch::Sender<bool>,
-    /// Whether there is a session.
-    pub(crate) connected: watch::Sender<bool>,
+    /// How it stands with the control plane.
+    pub(crate) contact: watch::Sender<Contact>,
     /// Shows why there is none, and what the control plane says is wrong.
     pub(crate) ready: Ready,
     pub(crate) admin: Arc<A>,
@@ -111,25 +86,26 @@ pub(crate) struct Session<D, A> {
 }
 
 impl<D: Dial, A: Admin> Session<D, A> {
-    /// Keeps a session until `leave` is cancelled, then says good-bye.
-    pub(crate) async fn run(mut self, leave: CancellationToken) {
+    /// Keeps a session until `leave` is cancelled, then says good-bye. It fails if there was none yet
+    /// and cannot be one with the settings that there are.
+    pub(crate) async fn run(mut self, leave: CancellationToken) -> Result<(), SessionEnded> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
         let mut said = String::new();
         loop {
             let ended = self.once(&leave, &mut backoff, &mut said).await;
-            self.connected.send_replace(false);
-            match ended {
-                Ok(Left) => return,
-                // The same again and again says nothing new.
-                Err(error) => {
-                    self.ready.show("session", vec![chain(&error)]);
-                    say_once(&mut said, &error);
-                }
+            let Err(error) = ended else { return Ok(()) };
+            let began = *self.configured.borrow();
+            if error.is_final(began) {
+                return Err(error);
             }
+            // The same again and again says nothing new.
+            say_once(&mut said, &error);
+            self.ready.show("session", vec![chain(&error)]);
+            self.contact.send_modify(|contact| contact.connected = false);
             let next = Instant::now() + backoff.next(fastrand::f64());
             tokio::select! {
                 biased;
-                () = leave.cancelled() => return,
+                () = leave.cancelled() => return Ok(()),
                 () = sleep_until(next) => {}
             }
         }
@@ -150,11 +126,11 @@ impl<D: Dial, A: Admin> Session<D, A> {
         self.welcomed(&welcome)?;
         backoff.made_progress();
         said.clear();
+        info!("session with the control plane begun");
         // It says again what is still wrong.
         self.ready.show("session", Vec::new());
         self.ready.show("proxy", Vec::new());
-        info!("session with the control plane begun");
-        self.connected.send_replace(true);
+        self.contact.send_replace(Contact { connected: true, ..Contact::default() });
         self.serve(&mut stream, to_peer, leave).await
     }
 
@@ -184,19 +160,10 @@ impl<D: Dial, A: Admin> Session<D, A> {
 
     /// What the file says, or the token that came for what the file says.
     fn token(&self) -> Result<String, SessionEnded> {
-        let path = || self.token_file.clone();
-        let text = std::fs::read_to_string(&self.token_file)
-            .map_err(|source| SessionEnded::Token { path: path(), source })?;
-        let token = text.trim();
-        if token.is_empty()
-            || token.len() > LARGEST_TOKEN
-            || !token.bytes().all(|b| b.is_ascii_graphic())
-        {
-            return Err(SessionEnded::NotAToken(path()));
-        }
+        let token = token(&self.token_file)?;
         match &self.renewed {
-            Some((replaced, renewed)) if replaced == token => Ok(renewed.clone()),
-            Some(_) | None => Ok(token.to_owned()),
+            Some((replaced, renewed)) if *replaced == token => Ok(renewed.clone()),
+            Some(_) | None => Ok(token),
         }
     }
 
@@ -238,6 +205,8 @@ impl<D: Dial, A: Admin> Session<D, A> {
                     to_proxy::Message::Problems(now) => {
                         self.ready.show("proxy", now.problems.clone());
                         say(&mut problems, now.problems);
+                        let unready = !now.unready.is_empty();
+                        self.contact.send_modify(|contact| contact.unready = unready);
                     }
                     to_proxy::Message::Token(token) => self.renew(token)?,
                     to_proxy::Message::Ping(_) => put(&to_peer, from_proxy::Message::Pong(Pong {}))?,
@@ -281,6 +250,20 @@ impl<D: Dial, A: Admin> Session<D, A> {
         drop(to_peer.reserve().await.ok()?);
         Some(self.state.borrow_and_update().clone())
     }
+}
+
+/// The token in a file.
+pub(crate) fn token(path: &Path) -> Result<String, SessionEnded> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SessionEnded::Token { path: path.to_owned(), source })?;
+    let token = text.trim();
+    if token.is_empty()
+        || token.len() > LARGEST_TOKEN
+        || !token.bytes().all(|b| b.is_ascii_graphic())
+    {
+        return Err(SessionEnded::NotAToken(path.to_owned()));
+    }
+    Ok(token.to_owned())
 }
 
 async fn farewell(

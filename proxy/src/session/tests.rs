@@ -10,7 +10,7 @@ use proto::atoll::proxy::v1::{
 };
 use std::{collections::BTreeMap, pin::Pin};
 use tokio::io::DuplexStream;
-use tonic::{Response, transport::Endpoint};
+use tonic::{Response, Status, transport::Endpoint};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -109,12 +109,12 @@ struct World {
     sessions: mpsc::Receiver<Seen>,
     state: watch::Sender<State>,
     configured: watch::Receiver<bool>,
-    connected: watch::Receiver<bool>,
+    contact: watch::Receiver<Contact>,
     leave: CancellationToken,
     records: Arc<dns::Records>,
     ready: Ready,
     folder: tempfile::TempDir,
-    tasks: JoinSet<&'static str>,
+    tasks: JoinSet<Result<&'static str, SessionEnded>>,
 }
 
 impl World {
@@ -125,7 +125,7 @@ impl World {
         let (seen, sessions) = mpsc::channel(4);
         let (state, states) = watch::channel(State::default());
         let (configures, configured) = watch::channel(false);
-        let (connects, connected) = watch::channel(false);
+        let (contacts, contact) = watch::channel(Contact::default());
         let records = Arc::<dns::Records>::default();
         let ready = Ready::default();
         let session = Session {
@@ -136,7 +136,7 @@ impl World {
             state: states,
             workdir: Workdir::open(&folder.path().join("w")).unwrap(),
             configured: configures,
-            connected: connects,
+            contact: contacts,
             ready: ready.clone(),
             admin: Arc::new(Echo),
             records: Some(records.clone()),
@@ -144,23 +144,25 @@ impl World {
         let leave = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let run = session.run(leave.clone());
-        tasks.spawn(async move {
-            run.await;
-            "session"
-        });
+        tasks.spawn(async move { run.await.map(|()| "session") });
         let incoming = ReceiverStream::new(connections);
         let incoming = futures::StreamExt::map(incoming, Ok::<_, std::io::Error>);
         tasks.spawn(async move {
             let service = ProxiesServer::new(ControlPlane { sessions: seen });
             let server = tonic::transport::Server::builder().add_service(service);
             server.serve_with_incoming(incoming).await.unwrap();
-            "server"
+            Ok("server")
         });
-        Self { sessions, state, configured, connected, leave, records, ready, folder, tasks }
+        Self { sessions, state, configured, contact, leave, records, ready, folder, tasks }
     }
 
     async fn session(&mut self) -> Seen {
         timeout(LONG, self.sessions.recv()).await.expect("in time").expect("it runs")
+    }
+
+    /// How the session ends.
+    async fn ended(&mut self) -> Result<&'static str, SessionEnded> {
+        timeout(LONG, self.tasks.join_next()).await.expect("in time").unwrap().unwrap()
     }
 
     fn file(&self, name: &str) -> String {
@@ -168,7 +170,7 @@ impl World {
     }
 
     async fn connected(&mut self, wanted: bool) {
-        let wait = self.connected.wait_for(|connected| *connected == wanted);
+        let wait = self.contact.wait_for(|contact| contact.connected == wanted);
         drop(timeout(LONG, wait).await.expect("in time").unwrap());
     }
 }
@@ -224,22 +226,98 @@ async fn a_proxy_that_leaves_says_so_and_waits_until_it_is_withdrawn() {
         "not withdrawn"
     );
     drop(session);
-    assert_eq!(timeout(LONG, world.tasks.join_next()).await.unwrap().unwrap().unwrap(), "session");
+    assert_eq!(world.ended().await.unwrap(), "session");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_refused_is_read_again() {
+async fn a_proxy_that_began_goes_on_with_a_token_that_is_refused_and_reads_it_again() {
     let mut world = World::new();
-    std::fs::write(world.folder.path().join("token"), "wrong").unwrap();
-    let early = timeout(Duration::from_secs(30), world.sessions.recv()).await;
-    assert!(early.is_err(), "it was let in");
-    let why = "session: Unauthenticated: the token is for another mesh";
-    assert_eq!(world.ready.problems(), [why]);
-    std::fs::write(world.folder.path().join("token"), "right").unwrap();
+    let mut session = world.session().await;
+    session.welcome().await;
+    world.connected(true).await;
+    let token = world.folder.path().join("token");
+    for (content, why) in [
+        ("wrong", "Unauthenticated: the token is for another mesh".to_owned()),
+        ("", format!("{} holds no token", token.display())),
+    ] {
+        std::fs::write(&token, content).unwrap();
+        let _ended = session.to_proxy.send(Err(Status::unauthenticated("it expired"))).await;
+        let early = timeout(Duration::from_secs(30), world.sessions.recv()).await;
+        assert!(early.is_err(), "it was let in");
+        assert_eq!(world.ready.problems(), [format!("session: {why}")]);
+    }
+    std::fs::write(&token, "right").unwrap();
     let mut session = world.session().await;
     assert_eq!(session.token, "Bearer right");
     session.welcome().await;
     world.connected(true).await;
+    assert_eq!(world.ready.problems(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_whose_settings_are_wrong_ends_and_says_why() {
+    let mut world = World::new();
+    let mut session = world.session().await;
+    session.next().await.unwrap();
+    let status = Status::invalid_argument("dataplane: networking.address: must be set");
+    session.to_proxy.send(Err(status)).await.unwrap();
+    let ended = world.ended().await.unwrap_err();
+    let text = "InvalidArgument: dataplane: networking.address: must be set";
+    assert_eq!(ended.to_string(), text);
+
+    for (content, text) in [("wrong", "Unauthenticated: the token is for another mesh"), ("", "")] {
+        let mut world = World::new();
+        std::fs::write(world.folder.path().join("token"), content).unwrap();
+        let ended = world.ended().await.unwrap_err();
+        match content {
+            "" => assert!(matches!(ended, SessionEnded::NotAToken(_)), "{ended}"),
+            _ => assert_eq!(ended.to_string(), text),
+        }
+        assert!(!*world.configured.borrow());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_is_tried_again_and_said() {
+    let mut world = World::new();
+    for status in [
+        Status::unavailable("this zone does not know everything yet"),
+        Status::not_found("mesh: mesh \"shop\" does not exist"),
+        Status::already_exists("another proxy runs as Dataplane shop/web-1, and answers"),
+        Status::internal("broken"),
+    ] {
+        let mut session = world.session().await;
+        session.next().await.unwrap();
+        let why = format!("session: {:?}: {}", status.code(), status.message());
+        session.to_proxy.send(Err(status)).await.unwrap();
+        // Paused time: what comes next comes after it was said.
+        let mut again = world.session().await;
+        assert_eq!(world.ready.problems(), [why]);
+        again.next().await.unwrap();
+    }
+    let mut session = world.session().await;
+    session.welcome().await;
+    world.connected(true).await;
+    assert_eq!(world.ready.problems(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_serves_less_than_it_should_is_not_ready_and_says_why() {
+    let mut world = World::new();
+    let mut session = world.session().await;
+    session.welcome().await;
+    world.connected(true).await;
+    let told = |unready: &[&str]| {
+        let unready: Vec<_> = unready.iter().map(|text| (*text).to_owned()).collect();
+        to_proxy::Message::Problems(Problems { problems: unready.clone(), unready })
+    };
+    session.send(told(&["port taken"])).await;
+    let known = world.contact.wait_for(|contact| contact.unready);
+    drop(timeout(LONG, known).await.expect("in time").unwrap());
+    assert_eq!(world.ready.problems(), ["proxy: port taken"]);
+    session.send(told(&[])).await;
+    let solved = world.contact.wait_for(|contact| !contact.unready);
+    drop(timeout(LONG, solved).await.expect("in time").unwrap());
     assert_eq!(world.ready.problems(), [""; 0]);
 }
 
@@ -265,11 +343,15 @@ async fn the_control_plane_asks_and_is_answered() {
     session.send(to_proxy::Message::Ping(Ping {})).await;
     assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
     session
-        .send(to_proxy::Message::Problems(Problems { problems: vec!["port taken".into()] }))
+        .send(to_proxy::Message::Problems(Problems {
+            problems: vec!["port taken".into()],
+            unready: vec![],
+        }))
         .await;
     session.send(to_proxy::Message::Ping(Ping {})).await;
     assert_eq!(session.next().await, Some(from_proxy::Message::Pong(Pong {})));
     assert_eq!(world.ready.problems(), ["proxy: port taken"]);
+    assert!(!world.contact.borrow().unready);
     let files = BTreeMap::from([("token.yaml".to_owned(), b"newer".to_vec())]);
     session.send(to_proxy::Message::Token(Token { token: "newer".into(), files })).await;
     session.send(to_proxy::Message::Ping(Ping {})).await;

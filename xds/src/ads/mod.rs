@@ -5,17 +5,27 @@
 
 #[cfg(test)]
 mod law;
+mod refusal;
+mod retries;
 mod session;
 #[cfg(test)]
 mod tests;
 
-pub use self::session::{Event, Rejected, Session};
+pub use self::{
+    refusal::Refusal,
+    session::{Event, Rejected, Session},
+};
 
-use crate::snapshot::{Changes, Gone, Source};
+use self::retries::Retries;
+use crate::snapshot::{Changes, Gone, Source, Type};
+use delta::{Name, Update};
 use futures::{Stream, StreamExt};
 use proto::{envoy::service::discovery::v3::DeltaDiscoveryRequest, frame::Frame};
 use std::pin::pin;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tonic::Status;
 
 /// How many responses may wait to be sent: with one in flight per type, sending never waits.
@@ -58,11 +68,15 @@ pub async fn serve(
     mut report: impl FnMut(Event),
 ) -> Result<(), Ended> {
     let mut requests = pin!(requests);
-    let mut session = Session::default();
+    let (mut session, mut retries) = (Session::default(), Retries::default());
+    let mut report = |retries: &mut Retries, event: Event| {
+        retries.hear(&event, Instant::now(), fastrand::f64());
+        report(event);
+    };
     loop {
         session.mark(changes.take());
         while let Some((frame, event)) = session.next(source, &changes) {
-            report(event);
+            report(&mut retries, event);
             if responses.send(frame).await.is_err() {
                 return Ok(());
             }
@@ -75,11 +89,27 @@ pub async fn serve(
                 Some(request) => {
                     let request = request.map_err(Ended::Broken)?;
                     if let Some(event) = session.request(request, source)? {
-                        report(event);
+                        report(&mut retries, event);
                     }
                 }
             },
             changed = changes.changed() => changed?,
+            () = until(retries.deadline()) => {
+                for name in retries.due(Instant::now()) {
+                    session.try_again(Type::Listener, &name);
+                }
+            }
         }
     }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn names(update: &Update) -> impl Iterator<Item = &Name> {
+    update.upserts.iter().map(|item| &item.name).chain(update.removals.iter())
 }

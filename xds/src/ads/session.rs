@@ -9,6 +9,7 @@
 //!
 //! What Envoy asks for is answered at once: it waits.
 
+use super::Refusal;
 use crate::snapshot::{Changes, Marks, Source, Type};
 use delta::{Answer, Due, Item, Look, Name, Named, Nonce, Nonces, Update, Version, Versions};
 use proto::{
@@ -19,7 +20,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 /// How many names a peer may ask for on a stream, and how many it may say that it holds.
 const NAMES: usize = 100_000;
-/// How much of what Envoy says about a refusal is kept.
+/// How much of a text that makes no sense is repeated.
 const TEXT: usize = 4096;
 const WILDCARD: &str = "*";
 
@@ -78,7 +79,7 @@ pub enum Event {
         /// What was in it.
         update: Update,
         /// What Envoy says about it.
-        text: String,
+        refusal: Refusal,
     },
 }
 
@@ -127,15 +128,23 @@ impl Session {
         }
         let nonce = request.response_nonce.parse().map(Nonce);
         let nonce = nonce.map_err(|_| Rejected::Nonce(cut(request.response_nonce.clone())))?;
-        let answer = match &request.error_detail {
-            None => Answer::Ack,
-            Some(_) => Answer::RefusedSome,
+        let named = self.named_mut(kind);
+        let Some(status) = &request.error_detail else {
+            let update = named.answered(nonce, &Answer::Ack);
+            return Ok(update.map(|update| Event::Acked { kind, update }));
         };
-        let update = self.named_mut(kind).answered(nonce, &answer);
-        Ok(update.map(|update| match &request.error_detail {
-            None => Event::Acked { kind, update },
-            Some(status) => Event::Refused { kind, update, text: cut(status.message.clone()) },
-        }))
+        let Some(sent) = named.waits_for(nonce) else { return Ok(None) };
+        let refusal = Refusal::of(&sent, status.message.clone());
+        let refused = refusal.reasons.keys().cloned().collect();
+        let update = named.answered(nonce, &Answer::Refused(refused));
+        refusal.untold.iter().for_each(|name| named.try_again(name));
+        Ok(update.map(|update| Event::Refused { kind, update, refusal }))
+    }
+
+    /// Sends again what Envoy refused, as it is now. It is for the caller to know that there is an
+    /// end to it.
+    pub fn try_again(&mut self, kind: Type, name: &Name) {
+        self.named_mut(kind).try_again(name);
     }
 
     fn subscribed(

@@ -315,14 +315,32 @@ fn a_refusal_says_what_and_why_and_nothing_is_sent_before_it_changes() {
     assert_eq!(stream.next(), None, "the stale answer counts for nothing");
 
     let event = stream.requests(answer(Cluster, update.nonce, Some("no such thing")));
-    let text = "no such thing".into();
-    assert_eq!(event, Some(Event::Refused { kind: Cluster, update, text }));
+    let text = "no such thing".to_owned();
+    let reasons = [("a".into(), text.clone())].into();
+    let refusal = Refusal { text, reasons, ..Refusal::default() };
+    assert_eq!(event, Some(Event::Refused { kind: Cluster, update, refusal }));
     stream.acks(Endpoint);
     assert_eq!(stream.settle(), [sent(Listener, &["a"])], "others are not held up");
     stream.truth.put(Cluster, "a", "bad");
     assert_eq!(stream.settle(), []);
     stream.truth.put(Cluster, "a", "good");
     assert_eq!(stream.settle(), [sent(Cluster, &["a"]), sent(Endpoint, &["a"])]);
+}
+
+#[test]
+fn what_envoy_had_no_room_to_speak_of_is_asked_again() {
+    let mut stream = Stream::of(&[(Listener, "a"), (Listener, "b"), (Listener, "c")]);
+    stream.asks(Listener, &[]);
+    assert_eq!(stream.next(), Some(sent(Listener, &["a", "b", "c"])));
+    let update = stream.in_flight.remove(&Listener).unwrap();
+    let text = "Error adding/updating listener(s) a: bad...(truncated)";
+    stream.requests(answer(Listener, update.nonce, Some(text)));
+    assert_eq!(stream.next(), Some(sent(Listener, &["b", "c"])));
+    let update = stream.in_flight.remove(&Listener).unwrap();
+    let text = "Error adding/updating listener(s) c: bad\n";
+    stream.requests(answer(Listener, update.nonce, Some(text)));
+    stream.truth.change(["a", "b", "c"].map(|name| (Listener, name, Some("1"))));
+    assert_eq!(stream.settle(), [sent(Listener, &["b"])], "the others did not change");
 }
 
 #[test]
@@ -525,6 +543,76 @@ async fn a_stream_sends_what_changes_until_its_proxy_is_gone() {
     drop(marker);
     let ended = tokio::time::timeout(PATIENCE, tasks.join_next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(ended, Err(Ended::Gone(Gone))), "{ended:?}");
+}
+
+/// The other end of a stream that is served.
+struct Served {
+    requests: mpsc::Sender<Result<DeltaDiscoveryRequest, Status>>,
+    sent: mpsc::Receiver<Frame>,
+    tasks: JoinSet<Result<(), Ended>>,
+}
+
+impl Served {
+    fn of(truth: Arc<Truth>, changes: Changes) -> Self {
+        let (requests, stream) = mpsc::channel(8);
+        let (responses, sent) = mpsc::channel(CAPACITY);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            serve(&*truth, changes, ReceiverStream::new(stream), responses, drop).await
+        });
+        Self { requests, sent, tasks }
+    }
+
+    /// What is sent next, and after how long.
+    async fn next(&mut self) -> (Vec<bytes::Bytes>, Duration) {
+        let began = Instant::now();
+        let frame = tokio::time::timeout(PATIENCE, self.sent.recv()).await.unwrap().unwrap();
+        (frame.resources, began.elapsed())
+    }
+
+    async fn answers(&self, nonce: u64, refusal: Option<&str>) {
+        self.requests.send(Ok(answer(Listener, Nonce(nonce), refusal))).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_cannot_be_bound_is_tried_again_until_it_can_and_no_other() {
+    let (truth, changes) = Truth::new();
+    truth.change(["a", "b", "c"].map(|name| (Listener, name, Some(name))));
+    let truth = Arc::new(truth);
+    let mut stream = Served::of(truth.clone(), changes);
+    stream.requests.send(Ok(request(Listener, &[]))).await.unwrap();
+    assert_eq!(stream.next().await.0, ["a", "b", "c"]);
+    let in_use = "a: cannot bind '127.0.0.1:80': Address already in use\n";
+    let both = format!("Error adding/updating listener(s) {in_use}b: no such filter\n");
+    stream.answers(1, Some(&both)).await;
+    for nonce in 2..12 {
+        let (again, after) = stream.next().await;
+        assert_eq!(again, ["a"], "b is as bad as before, and c was taken");
+        assert!((1_000..=10_001).contains(&after.as_millis()), "{after:?}");
+        stream.answers(nonce, Some(in_use)).await;
+    }
+
+    // A change does not wait for it, and takes its place.
+    truth.change([(Listener, "a", Some("other")), (Listener, "c", Some("new"))]);
+    let (changed, after) = stream.next().await;
+    assert_eq!((changed, after), (vec!["other".into(), "new".into()], Duration::ZERO));
+    stream.answers(12, Some(in_use)).await;
+    let (again, _) = stream.next().await;
+    assert_eq!(again, ["other"]);
+    stream.answers(13, None).await;
+    let quiet = tokio::time::timeout(PATIENCE, stream.sent.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?} was sent though Envoy has everything");
+
+    truth.change([(Listener, "a", Some("yet another"))]);
+    stream.next().await;
+    stream.answers(14, Some(in_use)).await;
+    truth.change([(Listener, "a", None)]);
+    assert_eq!(stream.next().await.0, [""; 0], "it is removed");
+    stream.answers(15, None).await;
+    let quiet = tokio::time::timeout(PATIENCE, stream.sent.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?} was sent though it is gone");
+    assert!(stream.tasks.try_join_next().is_none(), "it is still served");
 }
 
 #[tokio::test(start_paused = true)]

@@ -62,7 +62,7 @@ pub(super) async fn serve(
     tokio::select! {
         biased;
         () = desk.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
-        error = desk.tokens.end_of(&bearer) => Err(Status::unauthenticated(error.to_string())),
+        error = desk.tokens.end_of(&bearer) => Err(error.status()),
         ended = served => Ok(ended?),
     }
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 use store::{Kinds, view::Reader};
 use tokio::sync::watch;
+use tonic::Status;
 
 /// A longer credential is none.
 const LONGEST: usize = 16 << 10;
@@ -30,6 +31,20 @@ pub(super) enum Unauthenticated {
     Refused(#[from] Refused),
 }
 
+impl Unauthenticated {
+    /// As a proxy hears it. A zone that may lack a key for now says so by another code: the proxy
+    /// tries again, and gives up for all others.
+    pub(super) fn status(&self) -> Status {
+        let text = self.to_string();
+        match self {
+            Self::NoKeys(_) | Self::Refused(Refused::UnknownKey(_) | Refused::NotYetValid(_)) => {
+                Status::unavailable(text)
+            }
+            Self::NoToken | Self::NoMesh | Self::Refused(_) => Status::unauthenticated(text),
+        }
+    }
+}
+
 /// Why a proxy may not be the Dataplane that it wants to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Forbidden {
@@ -43,6 +58,19 @@ pub(super) enum Forbidden {
     Unbound(ResourceKey),
     #[error("the SPIFFE ID of {0} contains its workload, so it needs the label kuma.io/workload")]
     NoWorkload(ResourceKey),
+}
+
+impl Forbidden {
+    /// As a proxy hears it. Whoever has the name may leave.
+    pub(super) fn status(&self) -> Status {
+        let text = self.to_string();
+        match self {
+            Self::TakeOver { .. } => Status::already_exists(text),
+            Self::Claims(_) | Self::Unbound(_) | Self::NoWorkload(_) => {
+                Status::permission_denied(text)
+            }
+        }
+    }
 }
 
 /// A token that is good. What it is good for is asked afterwards.

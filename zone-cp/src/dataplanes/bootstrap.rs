@@ -168,6 +168,7 @@ fn refusal(status: &tonic::Status) -> Refusal {
     }
     let codes = [
         (Code::PermissionDenied, StatusCode::FORBIDDEN),
+        (Code::AlreadyExists, StatusCode::FORBIDDEN),
         (Code::InvalidArgument, StatusCode::UNPROCESSABLE_ENTITY),
         (Code::NotFound, StatusCode::UNPROCESSABLE_ENTITY),
         (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),

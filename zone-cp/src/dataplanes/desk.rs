@@ -98,9 +98,7 @@ impl Desk {
         let wanted = Wanted { key: &key, labels: &labels, spec: &spec };
         let there = before.as_ref().map(|(spec, labels)| Wanted { key: &key, labels, spec });
         let needs_workload = self.issuer.needs_workload(&bearer.mesh, &labels);
-        bearer
-            .may_be(&wanted, there.as_ref(), needs_workload)
-            .map_err(|error| Status::permission_denied(error.to_string()))?;
+        bearer.may_be(&wanted, there.as_ref(), needs_workload).map_err(|error| error.status())?;
         Ok(Admitted { key, sent, spec, labels })
     }
 

@@ -6,7 +6,6 @@
 
 mod ads;
 mod auth;
-mod blame;
 mod bootstrap;
 mod desk;
 mod driven;
@@ -20,6 +19,7 @@ mod questions;
 mod registry;
 mod server;
 mod session;
+mod taken;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@ use super::{
     insight::{self, Certificate, Counts, Stay, Versions},
     limits,
     place::{MANAGER, Shelf, is_ours},
+    taken::Taken,
 };
 use crate::identities::{Issued, NoSvid};
 use delta::Name;
@@ -16,7 +17,7 @@ use kinds::{
 };
 use parking_lot::Mutex;
 use proto::{
-    atoll::proxy::v1::{Address, State},
+    atoll::proxy::v1::{Address, Problems, State},
     kuma::mesh::v1alpha1::dataplane::networking::{
         Listener, inbound::State as InboundState, listener,
     },
@@ -64,21 +65,9 @@ pub(super) struct Session {
     pub(super) instance: String,
     pub(super) pings: mpsc::Sender<Ping>,
     pub(super) questions: mpsc::Sender<Question>,
-    pub(super) problems: watch::Sender<Vec<String>>,
+    pub(super) problems: watch::Sender<Problems>,
     /// Another one took its place.
     pub(super) replaced: CancellationToken,
-}
-
-/// How an Envoy takes what it is sent.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub(super) counts: Counts,
-    /// What it refused and has not taken since.
-    pub(super) refused: BTreeMap<(Type, Name), String>,
-    /// The inbounds that it has listeners for.
-    pub(super) inbounds: BTreeSet<Name>,
-    /// It answered about listeners, so that what is not there is not served.
-    pub(super) answered: bool,
 }
 
 /// See the module.
@@ -185,26 +174,41 @@ impl Proxy {
         self.state.as_ref().is_none_or(|state| state.ready)
     }
 
-    /// What is wrong with it, for its operator.
-    pub(super) fn problems(&self, key: &ResourceKey, shelf: &Shelf) -> Vec<String> {
-        let mut problems: Vec<String> = self
-            .refused()
-            .into_iter()
-            .map(|((kind, name), text)| format!("Envoy refuses {kind:?} {name}: {text}"))
-            .collect();
-        if let Some(why) = &self.uncertified {
-            let unserved = self.unserved().into_iter();
-            problems.extend(unserved.map(|name| format!("inbound {name} is not served: {why}")));
+    /// What is wrong with it, for its operator: first that by which it does not serve.
+    pub(super) fn problems(&self, key: &ResourceKey, shelf: &Shelf) -> Problems {
+        let mut unserved = self.unserved();
+        let inbounds: BTreeSet<_> = unserved.iter().map(|name| names::inbound(name)).collect();
+        let refused = self.refused();
+        // Of those that Envoy refused it is known why they are not served.
+        let is_refused = |section: &str| {
+            let name: Name = names::inbound(section).into();
+            refused.contains_key(&(Type::Listener, name))
+        };
+        unserved.retain(|section| !is_refused(section));
+        // An ingress is nothing but its listeners.
+        let is_ingress = self.sent.iter().any(|sent| !sent.spec.listeners().is_empty());
+        let (mut unready, mut others) = (Vec::new(), Vec::new());
+        for ((kind, name), text) in refused {
+            let serves = kind == Type::Listener && (is_ingress || inbounds.contains(&*name));
+            let problems = if serves { &mut unready } else { &mut others };
+            problems.push(format!("Envoy refuses {kind:?} {name}: {text}"));
         }
-        problems.extend(self.names_as_addresses());
+        if let Some(why) = &self.uncertified {
+            let unserved = unserved.into_iter();
+            others.extend(unserved.map(|name| format!("inbound {name} is not served: {why}")));
+        }
+        others.extend(self.names_as_addresses());
         let address = shelf.get(shelf.ids.address, key);
         if self.advertised.is_some() && address.is_some_and(|row| !is_ours(&row)) {
-            problems.push(format!(
+            others.push(format!(
                 "MeshZoneAddress {key} was written by somebody else, so the address of this ingress is not advertised"
             ));
         }
+        unready.truncate(limits::PROBLEMS);
+        let mut problems = unready.clone();
+        problems.append(&mut others);
         problems.truncate(limits::PROBLEMS);
-        problems
+        Problems { problems, unready }
     }
 
     /// What says a name where only an IP address is of use: nobody resolves it.
@@ -306,7 +310,7 @@ impl Proxy {
             counts: self.counts(),
             updated: now,
             certificate: self.certificate.clone(),
-            problems: &self.problems(key, shelf),
+            problems: &self.problems(key, shelf).problems,
         };
         let insight = insight::insight(before.as_deref(), &stay);
         let labels = labels::own(dataplane_insight::KIND, key, &shelf.place);

@@ -1,20 +1,20 @@
 //! All proxies of the zone, and what of them is not written yet.
 
 use super::{
-    blame::blamed,
     insight::Versions,
     limits,
     place::{Shelf, is_ours},
     presence::{Crowd, Held, Presence},
-    proxy::{ConnectionId, Ping, Proxy, Question, Sent, Session, Taken},
+    proxy::{ConnectionId, Ping, Proxy, Question, Sent, Session},
+    taken::{Taken, is_inbound},
 };
 use crate::identities::Issuer;
 use daemon::Clock;
-use delta::{Name, Update};
+use delta::Name;
 use kinds::dataplane_insight::DataplaneInsight;
 use parking_lot::Mutex;
 use proto::{
-    atoll::proxy::v1::{Address, State},
+    atoll::proxy::v1::{Address, Problems, State},
     envoy::service::discovery::v3::DeltaDiscoveryRequest,
 };
 use resource::ResourceKey;
@@ -28,7 +28,10 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use xds::{Type, ads::Event};
+use xds::{
+    Type,
+    ads::{Event, Refusal},
+};
 
 /// See the module. Nothing is told twice: who changes something marks the proxy, and the one task
 /// that writes asks what is so then.
@@ -66,7 +69,7 @@ pub(super) struct Ends {
     pub(super) id: ConnectionId,
     pub(super) pings: mpsc::Receiver<Ping>,
     pub(super) questions: mpsc::Receiver<Question>,
-    pub(super) problems: watch::Receiver<Vec<String>>,
+    pub(super) problems: watch::Receiver<Problems>,
     pub(super) replaced: CancellationToken,
     /// Comes when the proxy is in the store.
     pub(super) written: oneshot::Receiver<()>,
@@ -142,7 +145,7 @@ impl Registry {
         let id = ConnectionId(inner.last);
         let (pings, pinged) = mpsc::channel(limits::QUESTIONS);
         let (questions, asked) = mpsc::channel(limits::QUESTIONS);
-        let (problems, told) = watch::channel(Vec::new());
+        let (problems, told) = watch::channel(Problems::default());
         let (writes, written) = oneshot::channel();
         let replaced = CancellationToken::new();
         let Beginning { sent, instance, state, advertised, versions } = beginning.clone();
@@ -398,19 +401,17 @@ impl Stream {
                     resources = ?update.upserts.iter().map(|item| &*item.name).collect::<Vec<_>>(),
                     "Envoy took its configuration"
                 );
-                (kind, update, None)
+                (kind, update, Refusal::default())
             }
-            Event::Refused { kind, update, text } => {
-                tracing::warn!(dataplane = %self.key, ?kind, text, "Envoy refuses its configuration");
-                (kind, update, Some(text))
-            }
+            Event::Refused { kind, update, refusal } => (kind, update, refusal),
         };
         let note = || {
-            let mut taken = self.taken.lock();
-            match &refusal {
-                None => taken.acked(kind, &update),
-                Some(text) => taken.refused(kind, &update, text),
+            let news = self.taken.lock().heard(kind, &update, &refusal);
+            if news && !refusal.text.is_empty() {
+                let text = &refusal.text;
+                tracing::warn!(dataplane = %self.key, ?kind, text, "Envoy refuses its configuration");
             }
+            news
         };
         let news = match kind {
             Type::Secret | Type::Listener => self.who_serves(note),
@@ -436,56 +437,8 @@ impl Stream {
     }
 }
 
-impl Taken {
-    /// Envoy took what was sent. Returns whether that is news.
-    fn acked(&mut self, kind: Type, update: &Update) -> bool {
-        self.counts.of(kind).acked += 1;
-        let before = self.refused.len();
-        for name in names(update) {
-            self.refused.remove(&(kind, name.clone()));
-        }
-        self.served(kind, update, &BTreeMap::new());
-        before != self.refused.len()
-    }
-
-    /// Envoy refused something of what was sent. Returns whether that is news.
-    fn refused(&mut self, kind: Type, update: &Update, text: &str) -> bool {
-        self.counts.of(kind).refused += 1;
-        let blamed = blamed(names(update), text);
-        self.served(kind, update, &blamed);
-        let mut news = false;
-        for (name, said) in blamed {
-            news |= self.refused.insert((kind, name), said.clone()) != Some(said);
-        }
-        news
-    }
-
-    /// Envoy has what was sent of its inbounds, but for what it refused.
-    fn served(&mut self, kind: Type, update: &Update, refused: &BTreeMap<Name, String>) {
-        if kind != Type::Listener {
-            return;
-        }
-        self.answered = true;
-        let taken = |name: &&Name| is_inbound(name) && !refused.contains_key(*name);
-        let added = update.upserts.iter().map(|item| &item.name).filter(taken);
-        self.inbounds.extend(added.cloned());
-        for name in update.removals.iter().filter(taken) {
-            self.inbounds.remove(name);
-        }
-    }
-}
-
-/// Whether a listener is that of an inbound.
-fn is_inbound(name: &str) -> bool {
-    name.starts_with(&xds::names::inbound(""))
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
         self.registry.end_stream(self);
     }
-}
-
-fn names(update: &Update) -> impl Iterator<Item = &Name> {
-    update.upserts.iter().map(|item| &item.name).chain(update.removals.iter())
 }

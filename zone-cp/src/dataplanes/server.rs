@@ -125,7 +125,7 @@ async fn authenticate(State(desk): State<Arc<Desk>>, mut request: Request, next:
         }
         Err(error) => {
             tracing::warn!(path = request.uri().path(), %error, "proxy not authenticated");
-            refuse(Status::unauthenticated(error.to_string()))
+            refuse(error.status())
         }
     }
 }

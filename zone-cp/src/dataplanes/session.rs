@@ -83,7 +83,7 @@ pub(super) async fn serve(
         biased;
         () = desk.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
         () = replaced.cancelled() => Err(Status::aborted("another session of this Dataplane began")),
-        error = desk.tokens.end_of(&bearer) => Err(Status::unauthenticated(error.to_string())),
+        error = desk.tokens.end_of(&bearer) => Err(error.status()),
         ended = talk.run(&mut messages) => ended,
     }
 }
@@ -262,7 +262,7 @@ struct Talk {
     to_peer: ToPeer,
     pings: mpsc::Receiver<Ping>,
     questions: mpsc::Receiver<Question>,
-    problems: tokio::sync::watch::Receiver<Vec<String>>,
+    problems: tokio::sync::watch::Receiver<Problems>,
     /// Set if the proxy answers DNS.
     names: Option<crate::names::Subscription>,
     /// Who waits for a sign of life.
@@ -295,7 +295,7 @@ impl Talk {
                 Some(question) = self.questions.recv() => self.ask(question).await?,
                 Ok(()) = self.problems.changed() => {
                     let problems = self.problems.borrow_and_update().clone();
-                    self.say(to_proxy::Message::Problems(Problems { problems })).await?;
+                    self.say(to_proxy::Message::Problems(problems)).await?;
                 }
                 records = next_records(&mut self.names), if self.taken => {
                     self.nonce += 1;

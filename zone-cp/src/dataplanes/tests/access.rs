@@ -59,7 +59,7 @@ async fn without_a_good_token_nothing_is_read() {
     }
     let unknown = token(&DataplaneClaims { mesh: "nowhere".into(), ..claims() });
     let (code, text) = call(&world, CALLS[0], &format!("Bearer {unknown}")).await;
-    assert_eq!(code, unauthenticated);
+    assert_eq!(code, i32::from(Code::Unavailable).to_string(), "its keys may come");
     assert!(text.starts_with("mesh%20nowhere%20has%20no%20key"), "{text}");
 }
 
@@ -124,7 +124,29 @@ async fn a_dataplane_is_not_taken_over_by_claiming_its_name() {
     let for_cart = token(&DataplaneClaims { workload: "cart".into(), ..claims() });
     let expected = r#"Dataplane shop/web-1 exists, and the token is not for it: the token is for workload "cart", not "web""#;
     let refused = world.refusal(&for_cart, hello(&cart)).await;
-    assert_eq!(refused, (Code::PermissionDenied, expected.to_owned()));
+    assert_eq!(refused, (Code::AlreadyExists, expected.to_owned()), "it may leave");
+}
+
+#[test]
+fn a_token_is_refused_for_good_unless_the_zone_may_lack_its_key() {
+    use super::super::auth::Unauthenticated::{self, NoKeys, NoMesh, NoToken, Refused};
+    use identity::token::Refused::{
+        Expired, Malformed, NotYetValid, Revoked, Signature, UnknownKey,
+    };
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let codes = |all: Vec<Unauthenticated>| -> Vec<Code> {
+        all.into_iter().map(|why| why.status().code()).collect()
+    };
+    let passing = vec![
+        NoKeys("shop".parse().unwrap()),
+        UnknownKey("2".into()).into(),
+        NotYetValid(at).into(),
+    ];
+    assert_eq!(codes(passing), [Code::Unavailable; 3]);
+    let final_ones =
+        [Malformed, Signature, Expired(at), Revoked("id".into())].map(Refused).into_iter();
+    let final_ones = final_ones.chain([NoToken, NoMesh]).collect();
+    assert_eq!(codes(final_ones), [Code::Unauthenticated; 6]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -215,7 +215,7 @@ async fn an_address_that_somebody_wrote_is_left_alone() {
         "MeshZoneAddress shop/ingress-1 was written by somebody else, so the address of this ingress is not advertised".to_owned(),
     ];
     let told = session.next().await.unwrap();
-    assert_eq!(told, to_proxy::Message::Problems(Problems { problems }));
+    assert_eq!(told, to_proxy::Message::Problems(Problems { problems, unready: vec![] }));
     assert_eq!(world.spec(kind, "ingress-1"), Some(by_hand.clone()));
     session.say(from_proxy::Message::Leaving(Leaving {})).await;
     world.until(|world| world.dataplanes().is_empty()).await;

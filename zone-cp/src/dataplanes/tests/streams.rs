@@ -1,9 +1,11 @@
 //! What Envoys get, and what becomes of it.
 
 use super::world::*;
+use delta::{Item, Nonce, Update, Version};
 use kinds::{dataplane, dataplane_insight, mesh_identity, mesh_zone_address};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use proto::{
+    atoll::proxy::v1::Problems,
     envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
     google::rpc::Status,
 };
@@ -11,7 +13,10 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Code;
-use xds::Type;
+use xds::{
+    Type,
+    ads::{Event, Refusal},
+};
 
 fn text(text: &str) -> Value {
     Value { kind: Some(Kind::StringValue(text.into())) }
@@ -102,7 +107,8 @@ async fn what_envoy_refuses_is_told_and_shown_and_not_advertised() {
     envoy.to_zone.send(refusal).await.unwrap();
     let name = &response.resources[0].name;
     let problem = format!("Envoy refuses Listener {name}: {detail}");
-    assert_eq!(session.problems().await, [problem.as_str()]);
+    let told = Problems { problems: vec![problem.clone()], unready: vec![problem.clone()] };
+    assert_eq!(session.told().await, told);
     let insight = |world: &World| world.spec(dataplane_insight::KIND, "ingress-1").unwrap();
     let stats = &insight(&world)["subscriptions"][0]["status"]["lds"];
     assert_eq!(*stats, json!({ "responsesSent": "1", "responsesRejected": "1" }));
@@ -187,7 +193,8 @@ async fn an_inbound_is_called_once_its_envoy_has_it() {
         };
         envoy.to_zone.send(taken).await.unwrap();
     };
-    let detail = "self_inbound_dp_http and self_inbound_dp_plain: in use";
+    let detail = "Error adding/updating listener(s) self_inbound_dp_http: no such filter\n\
+                  self_inbound_dp_plain: no such filter\n";
     let refusal = DeltaDiscoveryRequest {
         type_url: listeners.type_url,
         response_nonce: listeners.nonce,
@@ -196,6 +203,59 @@ async fn an_inbound_is_called_once_its_envoy_has_it() {
     };
     envoy.to_zone.send(refusal).await.unwrap();
     world.until(|world| states(world) == ["Ready", "NotReady"]).await;
+}
+
+/// What was sent of listeners, and why some were refused.
+fn refused(names: &[&str], reasons: &[(&str, &str)]) -> Event {
+    let update = listeners(names);
+    let reasons = reasons.iter().map(|(name, reason)| ((*name).into(), (*reason).into()));
+    let refusal =
+        Refusal { text: "see there".into(), reasons: reasons.collect(), ..<_>::default() };
+    Event::Refused { kind: Type::Listener, update, refusal }
+}
+
+fn listeners(names: &[&str]) -> Update {
+    let item = |name: &&str| Item {
+        name: (*name).into(),
+        version: Version([1; 16]),
+        bytes: <_>::default(),
+    };
+    let upserts = names.iter().map(item).collect();
+    Update { nonce: Nonce(1), upserts, removals: [].into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbound_that_cannot_be_bound_is_not_called_until_it_can_and_no_other() {
+    let world = World::new().await;
+    let mut session = world.session(&token(&claims()), hello(&web("web-1"))).await.unwrap();
+    let registry = &world.dataplanes.desk.registry;
+    let (stream, _) = registry.begin_stream(&key("web-1"), None).unwrap();
+    let [http, plain, vip] = ["self_inbound_dp_http", "self_inbound_dp_plain", "kri_msvc_x"];
+    stream.report(Event::Acked { kind: Type::Listener, update: listeners(&[http, plain, vip]) });
+    assert_eq!(states(&world), ["Ready"; 2]);
+
+    let in_use = "cannot bind '127.1.0.5:9090': Address already in use";
+    let says = |name: &str| format!("Envoy refuses Listener {name}: {in_use}");
+    stream.report(refused(&[plain, vip, http], &[(plain, in_use), (vip, in_use)]));
+    let unready = vec![says(plain)];
+    assert_eq!(session.told().await, Problems { problems: vec![says(plain), says(vip)], unready });
+    world.until(|world| states(world) == ["Ready", "NotReady"]).await;
+
+    stream.report(refused(&[plain, vip], &[(vip, in_use)]));
+    let problems = vec![says(vip)];
+    assert_eq!(session.told().await, Problems { problems, unready: vec![] }, "others reach it");
+    world.until(|world| states(world) == ["Ready"; 2]).await;
+    stream.report(Event::Acked { kind: Type::Listener, update: listeners(&[vip]) });
+    assert_eq!(session.told().await, Problems::default());
+
+    let refusal = Refusal { untold: [http.into()].into(), ..<_>::default() };
+    let reasons = [(vip.into(), in_use.into())].into();
+    let refusal = Refusal { reasons, ..refusal };
+    let update = listeners(&[vip, http]);
+    stream.report(Event::Refused { kind: Type::Listener, update, refusal });
+    let problems = vec![says(vip)];
+    assert_eq!(session.told().await, Problems { problems, unready: vec![] });
+    assert_eq!(states(&world), ["Ready"; 2], "nothing is known of http that was not known before");
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use kinds::{
 };
 use proto::{
     atoll::proxy::v1::{
-        Address, ControlPlane, FromProxy, Hello, State, ToProxy, from_proxy,
+        Address, ControlPlane, FromProxy, Hello, Problems, State, ToProxy, from_proxy,
         proxies_client::ProxiesClient, to_proxy,
     },
     envoy::service::discovery::v3::{
@@ -347,9 +347,14 @@ impl Session {
 
     /// What is told to be wrong next.
     pub(super) async fn problems(&mut self) -> Vec<String> {
+        self.told().await.problems
+    }
+
+    /// The same, and which of them it is not ready by.
+    pub(super) async fn told(&mut self) -> Problems {
         let message = self.next().await.unwrap();
         let to_proxy::Message::Problems(told) = message else { panic!("{message:?}") };
-        told.problems
+        told
     }
 
     pub(super) async fn say(&self, message: from_proxy::Message) {
