@@ -63,7 +63,12 @@ pub(crate) async fn resources<B: Backend>(
     State(api): State<Arc<Api<B>>>,
     _asked: Asked,
 ) -> Json<Resources> {
-    let describe = |kind: &Kind| Description {
+    let describe = |kind: &Kind| description(kind, refusal(kind, &api.given.place).is_some());
+    Json(Resources { resources: by_name(&api, |_| true).map(describe).collect() })
+}
+
+fn description(kind: &Kind, read_only: bool) -> Description {
+    Description {
         include_in_federation: federated(kind),
         name: kind.name,
         path: kind.path,
@@ -75,15 +80,14 @@ pub(crate) async fn resources<B: Backend>(
             is_from_as_rules: false,
             is_target_ref: true,
         }),
-        read_only: refusal(kind, &api.given.place).is_some(),
+        read_only,
         scope: match kind.scope {
             Scope::Global => "Global",
             Scope::Mesh => "Mesh",
         },
         short_name: kind.short,
         singular_display_name: spaced(kind.name),
-    };
-    Json(Resources { resources: by_name(&api, |_| true).map(describe).collect() })
+    }
 }
 
 /// `GET /policies`
@@ -123,7 +127,9 @@ fn plural(kind: &Kind) -> String {
     let name = spaced(kind.name);
     match name.strip_suffix('y') {
         Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
-        _ if name.ends_with(['s', 'S', 'h', 'x']) => format!("{name}es"),
+        _ if ["s", "S", "ch", "sh", "x"].iter().any(|end| name.ends_with(end)) => {
+            format!("{name}es")
+        }
         _ => format!("{name}s"),
     }
 }
@@ -144,20 +150,41 @@ fn spaced(name: &str) -> String {
         }
         text.push(*c);
     }
-    text
+    // One word, as its project writes it.
+    text.replace("Open Telemetry", "OpenTelemetry")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::spaced;
+    use super::*;
+
+    /// One line a kind, as another control plane described it: name, path, scope, abbreviation,
+    /// whether it is taken along into a federation, the lists of a policy, one of it and many.
+    const KINDS: &str = include_str!("testdata/kinds.txt");
+
+    fn line(kind: &Kind) -> String {
+        let described = description(kind, false);
+        let lists = match described.policy {
+            None => "-",
+            Some(Policy { has_to_target_ref: true, has_rules_target_ref: true, .. }) => "to+rules",
+            Some(Policy { has_to_target_ref: true, .. }) => "to",
+            Some(Policy { has_rules_target_ref: true, .. }) => "rules",
+            Some(_) => "proxies",
+        };
+        let short = if kind.short.is_empty() { "-" } else { described.short_name };
+        let federated = if described.include_in_federation { "federated" } else { "-" };
+        let Description { name, path, scope, .. } = described;
+        let (one, many) = (described.singular_display_name, described.plural_display_name);
+        format!("{name} | {path} | {scope} | {short} | {federated} | {lists} | {one} | {many}")
+    }
 
     #[test]
-    fn names_are_written_apart() {
-        let names = ["MeshHTTPRoute", "MeshTLS", "Mesh", "ZoneInsight", "GlobalSecret"];
-        let spaced: Vec<String> = names.into_iter().map(spaced).collect();
-        assert_eq!(
-            spaced,
-            ["Mesh HTTP Route", "Mesh TLS", "Mesh", "Zone Insight", "Global Secret"]
-        );
+    fn kinds_are_described_as_elsewhere() {
+        let served = kinds::all().filter(|kind| !kind.path.is_empty());
+        let mut lines: Vec<String> = served.map(|kind| line(&kind)).collect();
+        lines.sort();
+        let mut expected: Vec<&str> = KINDS.lines().collect();
+        expected.sort_unstable();
+        assert_eq!(lines, expected);
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kinds::{
     dataplane::{self, Dataplane, Presence},
     dataplane_insight::{self, DataplaneInsight},
-    mesh,
+    mesh, mesh_external_service,
     mesh_service::{self, MeshService},
     zone,
     zone_insight::{self, ZoneInsight},
@@ -96,7 +96,7 @@ fn count<B: Backend>(api: &Api<B>, now: Timestamp) -> Value {
         "policies": {"total": policies},
         "resources": resources,
         "services": {
-            "external": {"total": 0},
+            "external": {"total": rows(mesh_external_service::KIND).len()},
             "gatewayDelegated": proxies.gateways,
             "internal": services,
         },

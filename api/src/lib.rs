@@ -86,6 +86,9 @@ fn fixed<B: Backend + 'static>(api: Arc<Api<B>>) -> Router {
         .with_state(api)
 }
 
+/// The kinds that are also shown together with what is known about their resources.
+const OVERVIEWS: [&str; 2] = ["Dataplane", "Zone"];
+
 /// The routes of one kind, and of what is known about its resources.
 fn of_kind<B: Backend + 'static>(api: &Arc<Api<B>>, id: KindId, kind: &Kind) -> Router {
     let served = Served { api: api.clone(), id, kind: *kind };
@@ -106,7 +109,9 @@ fn of_kind<B: Backend + 'static>(api: &Arc<Api<B>>, id: KindId, kind: &Kind) -> 
     route(&base, lists());
     let one = get(read::one).put(write::put).delete(write::delete);
     route(&format!("{base}/{{name}}"), one.with_state(served.clone()));
-    if let Some((insight, known)) = api.kind(&format!("{}Insight", kind.name)) {
+    if OVERVIEWS.contains(&kind.name)
+        && let Some((insight, known)) = api.kind(&format!("{}Insight", kind.name))
+    {
         let observed = Observed { served, insight: (insight, *known) };
         let overviews = || get(read::overviews).with_state(observed.clone());
         let mut paths = vec![base.clone(), format!("/{}", kind.path)];

@@ -225,6 +225,8 @@ async fn a_mesh_gets_its_defaults_once() {
     let generators = [
         "synced-headless-kube-mesh-service",
         "synced-kube-mesh-service",
+        "synced-mesh-external-service",
+        "synced-mesh-multi-zone-service",
         "synced-universal-mesh-service",
     ];
     assert_eq!(global.names("/hostnamegenerators").await, generators);
@@ -251,7 +253,7 @@ async fn a_mesh_gets_its_defaults_once() {
     let global = Global::start(global.stop().await).await;
     assert_eq!(global.names(timeouts).await, ["mesh-timeout-to-all-default"]);
     assert_eq!(global.names("/meshes/shop/meshtimeouts").await, [""; 0]);
-    assert_eq!(global.names("/hostnamegenerators").await.len(), 2);
+    assert_eq!(global.names("/hostnamegenerators").await.len(), 4);
     let token = json!({"mesh": "shop", "validFor": "1h"});
     assert_eq!(global.admin(Method::POST, "/tokens/dataplane", Some(token)).await.0, 200);
     assert_eq!(global.admin(Method::DELETE, "/meshes/shop", None).await.0, 200);

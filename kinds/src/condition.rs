@@ -3,17 +3,23 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+const ASPECT: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$";
+const REASON: &str = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
+
 /// One aspect of a resource, and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Condition {
     /// The aspect, such as `Ready`.
     #[serde(rename = "type")]
+    #[schemars(length(max = 316), regex(pattern = ASPECT))]
     pub aspect: String,
     /// Whether it holds.
     pub status: ConditionStatus,
     /// Why, as one word for programs.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = REASON))]
     pub reason: String,
     /// Why, for people.
+    #[schemars(length(max = 32768))]
     pub message: String,
 }
 
@@ -27,6 +33,16 @@ pub enum ConditionStatus {
     /// Nothing is known yet.
     Unknown,
 }
+
+/// The status of a kind of which control planes report nothing but conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Conditions {
+    /// Each aspect once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+impl resource::Status for Conditions {}
 
 impl Condition {
     /// A condition that holds.

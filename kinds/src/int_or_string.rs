@@ -16,6 +16,17 @@ pub enum IntOrString {
     String(String),
 }
 
+impl IntOrString {
+    /// The number that it is or says; `None` if it says none.
+    #[must_use]
+    pub fn to_f64(&self) -> Option<f64> {
+        match self {
+            Self::Int(number) => Some(f64::from(*number)),
+            Self::String(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
+        }
+    }
+}
+
 impl fmt::Display for IntOrString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

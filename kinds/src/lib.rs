@@ -1,39 +1,78 @@
 //! Every kind of resource, one folder each.
 
+mod backend_ref;
 mod condition;
 pub mod config;
+pub mod container_patch;
+mod data_source;
 pub mod dataplane;
 pub mod dataplane_insight;
+#[cfg(test)]
+mod fields;
+#[cfg(test)]
+mod flows;
 pub mod global_secret;
+mod header;
 pub mod hostname_generator;
 mod int_or_string;
+mod json_patch;
 mod label_selector;
 pub mod labels;
 pub mod mesh;
+pub mod mesh_access_log;
+pub mod mesh_circuit_breaker;
+pub mod mesh_external_service;
+pub mod mesh_fault_injection;
+pub mod mesh_health_check;
+pub mod mesh_http_route;
 pub mod mesh_identity;
+pub mod mesh_insight;
+pub mod mesh_load_balancing_strategy;
+pub mod mesh_metric;
+pub mod mesh_multi_zone_service;
+pub mod mesh_open_telemetry_backend;
+pub mod mesh_passthrough;
+pub mod mesh_proxy_patch;
+pub mod mesh_rate_limit;
+pub mod mesh_retry;
 pub mod mesh_service;
+pub mod mesh_tcp_route;
 pub mod mesh_timeout;
+pub mod mesh_tls;
+pub mod mesh_trace;
 pub mod mesh_traffic_permission;
 pub mod mesh_trust;
 pub mod mesh_zone_address;
+mod policy;
 pub mod protobuf;
+mod protobuf_schema;
 pub mod role;
 mod rule;
 pub mod secret;
+pub mod service_insight;
 mod sni;
 mod stay;
+mod telemetry_ref;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod tls_version;
+mod url;
 pub mod workload;
 pub mod zone;
 pub mod zone_insight;
 
 pub use self::{
-    condition::{Condition, ConditionStatus},
+    backend_ref::{BackendKind, BackendRef},
+    condition::{Condition, ConditionStatus, Conditions},
+    data_source::{DataSource, DataSourceType, EnvVar, File, Inline, SecretKind, SecretRef},
+    header::{Header, HeaderMatch, HeaderMatchType, HeaderModifier},
     int_or_string::IntOrString,
+    json_patch::PatchOp,
     label_selector::LabelSelector,
     sni::snis,
+    telemetry_ref::{TelemetryKind, TelemetryRef},
+    tls_version::{TlsVersion, TlsVersions},
 };
 
 pub use resource::{GoDuration, InvalidDuration};
@@ -47,6 +86,8 @@ pub const PLAIN: &[Kind] = &[
     mesh::KIND,
     zone::KIND,
     zone_insight::KIND,
+    mesh_insight::KIND,
+    service_insight::KIND,
     secret::KIND,
     global_secret::KIND,
     config::KIND,
@@ -54,18 +95,42 @@ pub const PLAIN: &[Kind] = &[
     dataplane_insight::KIND,
     hostname_generator::KIND,
     mesh_service::KIND,
+    mesh_external_service::KIND,
+    mesh_multi_zone_service::KIND,
     mesh_identity::KIND,
     mesh_trust::KIND,
+    mesh_open_telemetry_backend::KIND,
     mesh_zone_address::KIND,
     workload::KIND,
+    container_patch::KIND,
 ];
 
 /// The kinds that are policies, in the order they run.
 pub const POLICIES: &[PolicyKind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
 
+/// The policies that our proxies do not follow yet, by name. They are validated, stored and passed
+/// on like all others, so that proxies elsewhere can follow them.
+pub const NOT_FOLLOWED_YET: &[Kind] = &[
+    mesh_access_log::KIND,
+    mesh_circuit_breaker::KIND,
+    mesh_fault_injection::KIND,
+    mesh_health_check::KIND,
+    mesh_http_route::KIND,
+    mesh_load_balancing_strategy::KIND,
+    mesh_metric::KIND,
+    mesh_passthrough::KIND,
+    mesh_proxy_patch::KIND,
+    mesh_rate_limit::KIND,
+    mesh_retry::KIND,
+    mesh_tcp_route::KIND,
+    mesh_tls::KIND,
+    mesh_trace::KIND,
+];
+
 /// Every kind.
 pub fn all() -> impl Iterator<Item = Kind> {
-    PLAIN.iter().copied().chain(POLICIES.iter().map(|policy| policy.kind))
+    let followed = POLICIES.iter().map(|policy| policy.kind);
+    PLAIN.iter().copied().chain(followed).chain(NOT_FOLLOWED_YET.iter().copied())
 }
 
 /// The spec of a resource of the kind of `S`.

@@ -1,5 +1,6 @@
 //! Specs that are protobuf messages.
 
+use crate::protobuf_schema;
 use prost::{Message, Name};
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 use resource::{BoxError, Encoding};
@@ -54,6 +55,10 @@ impl<M: Message + Name + Default, S: Wraps<M>> Encoding<S> for Protobuf<M> {
 
     fn encode(spec: &S) -> Result<Vec<u8>, BoxError> {
         Ok(spec.message().encode_to_vec())
+    }
+
+    fn schema() -> Option<schemars::Schema> {
+        Some(protobuf_schema::of(&descriptor::<M>()))
     }
 
     fn from_json(json: Value) -> Result<S, BoxError> {

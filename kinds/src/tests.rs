@@ -1,6 +1,22 @@
 use super::*;
-use resource::Flow;
+use resource::{Flow, RejectedSpec};
 use std::collections::BTreeSet;
+
+/// What is wrong with `spec`, each with its path.
+pub(crate) fn violations(kind: Kind, spec: serde_json::Value) -> Vec<String> {
+    match kind.from_json(spec) {
+        Ok(_) => Vec::new(),
+        Err(RejectedSpec::Invalid { violations, .. }) => {
+            violations.iter().map(ToString::to_string).collect()
+        }
+        Err(malformed) => panic!("{malformed:?}"),
+    }
+}
+
+/// What `spec` is when it is read and written.
+pub(crate) fn written(kind: Kind, spec: serde_json::Value) -> serde_json::Value {
+    kind.to_json(&kind.encode(&kind.from_json(spec).unwrap()).unwrap()).unwrap()
+}
 
 #[test]
 fn every_folder_is_a_listed_kind() {
@@ -29,7 +45,7 @@ fn names_are_unique() {
     }
 }
 
-/// What peers ask for, of the kinds that exist here so far.
+/// What a Kuma zone and a Kuma global ask for.
 #[test]
 fn peers_ask_for_what_the_protocol_lists() {
     let asked = |by: fn(Flow) -> bool| -> Vec<&str> {
@@ -37,27 +53,61 @@ fn peers_ask_for_what_the_protocol_lists() {
         names.sort_unstable();
         names
     };
-    let zone = [
+    let zone: [&str; 29] = [
         "Config",
         "GlobalSecret",
         "HostnameGenerator",
         "Mesh",
+        "MeshAccessLog",
+        "MeshCircuitBreaker",
+        "MeshExternalService",
+        "MeshFaultInjection",
+        "MeshHTTPRoute",
+        "MeshHealthCheck",
         "MeshIdentity",
+        "MeshLoadBalancingStrategy",
+        "MeshMetric",
+        "MeshMultiZoneService",
+        "MeshOpenTelemetryBackend",
+        "MeshPassthrough",
+        "MeshProxyPatch",
+        "MeshRateLimit",
+        "MeshRetry",
         "MeshService",
+        "MeshTCPRoute",
+        "MeshTLS",
         "MeshTimeout",
+        "MeshTrace",
         "MeshTrafficPermission",
         "MeshTrust",
         "MeshZoneAddress",
         "Secret",
+        "ServiceInsight",
     ];
     assert_eq!(asked(Flow::requested_by_zones), zone);
-    let global = [
+    let global: [&str; 26] = [
         "Dataplane",
         "DataplaneInsight",
         "HostnameGenerator",
+        "MeshAccessLog",
+        "MeshCircuitBreaker",
+        "MeshExternalService",
+        "MeshFaultInjection",
+        "MeshHTTPRoute",
+        "MeshHealthCheck",
         "MeshIdentity",
+        "MeshLoadBalancingStrategy",
+        "MeshMetric",
+        "MeshOpenTelemetryBackend",
+        "MeshPassthrough",
+        "MeshProxyPatch",
+        "MeshRateLimit",
+        "MeshRetry",
         "MeshService",
+        "MeshTCPRoute",
+        "MeshTLS",
         "MeshTimeout",
+        "MeshTrace",
         "MeshTrafficPermission",
         "MeshTrust",
         "MeshZoneAddress",
@@ -73,6 +123,8 @@ fn protobuf_kinds_have_the_type_urls_of_the_protocol() {
         "kuma.mesh.v1alpha1.Mesh",
         "kuma.system.v1alpha1.Zone",
         "kuma.system.v1alpha1.ZoneInsight",
+        "kuma.mesh.v1alpha1.MeshInsight",
+        "kuma.mesh.v1alpha1.ServiceInsight",
         "kuma.system.v1alpha1.Secret",
         "kuma.system.v1alpha1.Secret",
         "kuma.system.v1alpha1.Config",
@@ -123,6 +175,17 @@ fn insights_have_the_json_of_protobuf() {
     }
 }
 
+/// As control planes were seen to send them, with other names.
+#[test]
+fn specs_on_the_wire_are_read_and_written_as_they_are() {
+    for line in include_str!("../testdata/wire.txt").lines() {
+        let (name, spec) = line.split_once(' ').unwrap();
+        let kind = all().find(|kind| kind.name == name).unwrap();
+        let read = kind.decode(spec.as_bytes()).unwrap();
+        assert_eq!(kind.encode(&read).unwrap(), spec);
+    }
+}
+
 #[test]
 fn small_specs_have_the_json_of_protobuf() {
     for (kind, json, bytes) in [
@@ -168,7 +231,10 @@ fn specs_and_statuses_are_read_by_their_types() {
     let spec = read::<workload::Workload>(&of("{}", "")).unwrap();
     assert_eq!(*spec, workload::Workload {});
     assert!(read::<workload::Workload>(&of("[", "")).is_err());
-    let counted = status::<workload::Workload>(&of("{}", r#"{"dataplaneProxies":{"total":1}}"#));
+    let counted = status::<workload::Workload>(&of(
+        "{}",
+        r#"{"dataplaneProxies":{"connected":0,"healthy":0,"total":1}}"#,
+    ));
     let proxies = workload::Proxies { connected: 0, healthy: 0, total: 1 };
     assert_eq!(counted.unwrap(), workload::Status { dataplane_proxies: Some(proxies) });
     assert_eq!(status::<workload::Workload>(&of("{}", "")).unwrap(), workload::Status::default());

@@ -52,6 +52,7 @@ pub struct Kind {
     is_producer: fn(&AnySpec, &Labels) -> bool,
     keeps_audience: fn(&[u8], &[u8]) -> bool,
     schema: fn() -> schemars::Schema,
+    status_schema: fn() -> schemars::Schema,
 }
 
 impl fmt::Debug for Kind {
@@ -90,6 +91,7 @@ impl Kind {
             is_producer: is_producer::<S>,
             keeps_audience: keeps_audience::<S>,
             schema: S::schema,
+            status_schema: status_schema::<S>,
         }
     }
 
@@ -240,6 +242,12 @@ impl Kind {
     pub fn schema(&self) -> schemars::Schema {
         (self.schema)()
     }
+
+    /// The JSON schema of the status, likewise.
+    #[must_use]
+    pub fn status_schema(&self) -> schemars::Schema {
+        (self.status_schema)()
+    }
 }
 
 const OWN: &str = "a kind's table holds only specs of that kind";
@@ -284,7 +292,9 @@ fn from_json<S: Spec>(json: Value) -> Result<AnySpec, RejectedSpec> {
 fn explained<S: Spec>(document: Option<&Value>, error: super::BoxError) -> RejectedSpec {
     let mut violations = Violations::default();
     if let Some(document) = document {
-        schema::check(S::schema().as_value(), document, "spec", &mut violations);
+        let path = if S::Encoding::INLINE { "" } else { "spec" };
+        let schema = S::Encoding::schema().unwrap_or_else(S::schema);
+        schema::check(schema.as_value(), document, path, &mut violations);
     }
     if violations.is_empty() {
         malformed::<S>(error)
@@ -304,6 +314,10 @@ fn check_status<S: Spec>(status: &[u8]) -> Result<(), RejectedSpec> {
 
 fn blank_status<S: Spec>() -> Bytes {
     serde_json::to_vec(&S::Status::default()).expect("a status is plain JSON").into()
+}
+
+fn status_schema<S: Spec>() -> schemars::Schema {
+    schemars::schema_for!(S::Status)
 }
 
 fn export<S: Spec>(spec: &AnySpec, key: &ResourceKey, peer: Peer) -> Export<AnySpec> {

@@ -106,13 +106,13 @@ impl Checker<'_> {
                 let required = schema.get("required").and_then(Value::as_array);
                 let required = required.into_iter().flatten().filter_map(Value::as_str);
                 for field in required.filter(|field| !fields.contains_key(*field)) {
-                    violations.add(format_args!("{path}.{field}"), "in body is required");
+                    violations.add(below(path, field), "in body is required");
                 }
                 let known = schema.get("properties").and_then(Value::as_object);
                 let others = schema.get("additionalProperties");
                 for (field, value) in fields {
                     if let Some(schema) = known.and_then(|it| it.get(field)) {
-                        self.check(schema, value, &format!("{path}.{field}"), violations);
+                        self.check(schema, value, &below(path, field), violations);
                     } else if let Some(schema) = others {
                         self.check(schema, value, &format!("{path}[{field:?}]"), violations);
                     }
@@ -121,6 +121,11 @@ impl Checker<'_> {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
+}
+
+/// The path of a field of what stands at `path`, which is empty for the document itself.
+fn below(path: &str, field: &str) -> String {
+    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
 }
 
 fn check_number(

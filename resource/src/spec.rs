@@ -13,6 +13,11 @@ pub trait Encoding<S> {
     const INLINE: bool;
     /// The type URL of an encoded spec; empty where the protocol has none.
     fn type_url() -> String;
+    /// The JSON schema of specs, where the encoding knows it and the kind need not say it.
+    #[must_use]
+    fn schema() -> Option<schemars::Schema> {
+        None
+    }
     /// Reads a spec. Fields that are not known are skipped: the peer may be newer.
     fn decode(bytes: &[u8]) -> Result<S, BoxError>;
     /// Writes a spec; equal specs give equal bytes.

@@ -711,6 +711,8 @@ async fn kinds_are_described() {
         [read_only(&resources, "Dataplane"), read_only(&in_zone, "Dataplane")],
         [true, false]
     );
+    // It is an insight, but not one about single meshes that a list could show beside them.
+    assert_eq!(cp.get("/meshes/shop/_overview").await.status, 404);
     let policies = cp.get("/policies").await.json()["policies"].clone();
     assert_eq!(of(&policies, "MeshTrafficPermission")["isOutbound"], false);
 }
@@ -726,6 +728,7 @@ async fn everything_is_counted() {
     cp.store("Dataplane", in_shop("off"), &ingress, inbound).await;
     cp.store("Zone", ResourceKey::global("east"), &[], json!({})).await;
     cp.put(&format!("{TIMEOUTS}/a"), timeout("a", &[])).await;
+    cp.store("MeshExternalService", in_shop("psp"), &[], json!({"match": {"port": 443}})).await;
     let none = json!({"offline": 0, "online": 0, "partiallyDegraded": 0, "total": 0});
     let expected = json!({
         "createdAt": NOW,
@@ -735,8 +738,12 @@ async fn everything_is_counted() {
         },
         "meshes": {"total": 1},
         "policies": {"total": 1},
-        "resources": {"Dataplane": {"total": 2}, "MeshTimeout": {"total": 1}},
-        "services": {"external": {"total": 0}, "gatewayDelegated": none, "internal": none},
+        "resources": {
+            "Dataplane": {"total": 2},
+            "MeshExternalService": {"total": 1},
+            "MeshTimeout": {"total": 1},
+        },
+        "services": {"external": {"total": 1}, "gatewayDelegated": none, "internal": none},
         "zones": {
             "controlPlanes": {"online": 0, "total": 1},
             "zoneEgresses": {"online": 0, "total": 0},

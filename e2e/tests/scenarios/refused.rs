@@ -108,11 +108,12 @@ fn a_token_of_somebody_else_admits_nobody() -> Result<()> {
 }
 
 /// Two sidecars of one host, whose Envoys would both bind the virtual addresses. The second is told,
-/// and so is everybody who asks; calls go on through the first.
+/// and so is everybody who asks; calls go on through the first. Once that one is gone, the second binds
+/// them.
 fn a_second_sidecar_on_a_virtual_address_is_told_so_and_the_first_keeps_it() -> Result<()> {
     let mut lab = Lab::start(&["west"])?;
     let _cart = lab.workload(&Plan::new("west", "cart", 1))?;
-    let web = lab.workload(&Plan::new("west", "web", 1))?;
+    let mut web = lab.workload(&Plan::new("west", "web", 1))?;
     permit(&lab, "cart", "allow", "web")?;
     let mut client = web.client()?;
     answered(&mut client, &at("cart", "west"), 200)?;
@@ -156,5 +157,11 @@ fn a_second_sidecar_on_a_virtual_address_is_told_so_and_the_first_keeps_it() -> 
     if told.bad != 0 || told.good < 100 {
         bail!("{told:?}");
     }
+
+    web.stop()?;
+    wait::until("the second binds the addresses", PATIENCE, || {
+        let (ready, text) = second.readiness()?;
+        if ready && !text.contains("refuses") { Ok(()) } else { bail!("{text}") }
+    })?;
     Ok(())
 }

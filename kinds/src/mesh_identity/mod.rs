@@ -6,9 +6,9 @@ mod tests;
 mod validate;
 
 pub use self::spec::{
-    Agent, Autogenerate, Bundled, Ca, CertificateParameters, DataSource, DataSourceType,
-    DataplaneSelector, Extension, MeshIdentity, MeshTrustCreation, Named, Path, Provider,
-    ProviderType, SecretKind, SecretRef, Selector, SpiffeIdTemplates, Spire, Status, Value,
+    Agent, Autogenerate, Bundled, Ca, CertificateParameters, DataplaneSelector, Extension,
+    MeshIdentity, MeshTrustCreation, Provider, ProviderType, Selector, SpiffeIdTemplates, Spire,
+    Status,
 };
 
 use crate::template::{NotRendered, Template, Values};

@@ -1,4 +1,4 @@
-use crate::{Condition, GoDuration, LabelSelector};
+use crate::{Condition, DataSource, GoDuration, LabelSelector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -131,77 +131,6 @@ pub struct Ca {
     /// Its key, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<DataSource>,
-}
-
-/// Where bytes come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DataSource {
-    /// Which of the following it is.
-    #[serde(rename = "type")]
-    pub kind: DataSourceType,
-    /// A file of the control plane.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<Path>,
-    /// A Secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<SecretRef>,
-    /// An environment variable of the control plane.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub env_var: Option<Named>,
-    /// The bytes themselves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub insecure_inline: Option<Value>,
-}
-
-/// The sorts of sources.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum DataSourceType {
-    /// A file of the control plane.
-    File,
-    /// A Secret.
-    Secret,
-    /// An environment variable of the control plane.
-    EnvVar,
-    /// The bytes themselves.
-    InsecureInline,
-}
-
-/// A file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Path {
-    /// Its path.
-    pub path: String,
-}
-
-/// Something by name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Named {
-    /// Its name.
-    pub name: String,
-}
-
-/// Bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Value {
-    /// The bytes, as text.
-    pub value: String,
-}
-
-/// A Secret of the mesh.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SecretRef {
-    /// Always `Secret`.
-    pub kind: SecretKind,
-    /// Its name.
-    pub name: String,
-}
-
-/// The kinds that hold secrets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum SecretKind {
-    /// A Secret.
-    Secret,
 }
 
 /// What certificates are like.

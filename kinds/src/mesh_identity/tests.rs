@@ -21,6 +21,7 @@ fn every_violation_has_its_path() {
         provider(json!({ "type": "Bundled" })),
         ["spec.provider.bundled: must be set when type is Bundled"]
     );
+    assert_eq!(provider(json!({ "type": "Spire" })), none);
     assert_eq!(
         provider(json!({ "type": "Extension" })),
         ["spec.provider.extension: must be set when type is Extension"]

@@ -1,7 +1,4 @@
-use super::{
-    Bundled, Ca, DataSource, DataSourceType, MeshIdentity, NoSpiffeId, Place, Provider,
-    ProviderType,
-};
+use super::{Bundled, Ca, MeshIdentity, NoSpiffeId, Place, Provider, ProviderType};
 use crate::{
     rule,
     template::{NotRendered, Template},
@@ -71,12 +68,8 @@ fn provider(provider: &Provider, violations: &mut Violations) {
             None => must_be_set(format_args!("{PATH}.bundled"), "type is Bundled", violations),
         },
         ProviderType::Spire => {
-            if let Some(timeout) = provider
-                .spire
-                .as_ref()
-                .and_then(|spire| spire.agent.as_ref())
-                .and_then(|agent| agent.timeout)
-            {
+            let agent = provider.spire.as_ref().and_then(|spire| spire.agent.as_ref());
+            if let Some(timeout) = agent.and_then(|agent| agent.timeout) {
                 rule::positive(format_args!("{PATH}.spire.agent.timeout"), timeout, violations);
             }
         }
@@ -105,7 +98,7 @@ fn bundled(bundled: &Bundled, violations: &mut Violations) {
             for (name, source) in [("certificate", certificate), ("privateKey", private_key)] {
                 let path = format!("{PATH}.ca.{name}");
                 match source {
-                    Some(source) => data_source(&path, source, violations),
+                    Some(source) => source.check(&path, violations),
                     None => violations.add(path, "must be set"),
                 }
             }
@@ -115,22 +108,6 @@ fn bundled(bundled: &Bundled, violations: &mut Violations) {
             must_be_set(path, "autogenerate is not enabled", violations);
         }
         None => {}
-    }
-}
-
-fn data_source(path: &str, source: &DataSource, violations: &mut Violations) {
-    let file = source.file.as_ref().map(|file| &file.path);
-    let secret = source.secret_ref.as_ref().map(|secret| &secret.name);
-    let variable = source.env_var.as_ref().map(|variable| &variable.name);
-    let inline = source.insecure_inline.as_ref().map(|inline| &inline.value);
-    let (field, value, kind) = match source.kind {
-        DataSourceType::File => ("file.path", file, "File"),
-        DataSourceType::Secret => ("secretRef.name", secret, "Secret"),
-        DataSourceType::EnvVar => ("envVar.name", variable, "EnvVar"),
-        DataSourceType::InsecureInline => ("insecureInline.value", inline, "InsecureInline"),
-    };
-    if value.is_none_or(String::is_empty) {
-        must_be_set(format_args!("{path}.{field}"), format_args!("type is {kind}"), violations);
     }
 }
 

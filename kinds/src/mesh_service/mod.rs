@@ -5,7 +5,7 @@ mod spec;
 mod tests;
 
 pub use self::spec::{
-    Address, AddressOrigin, DataplaneProxies, DataplaneRef, GeneratorConditions, GeneratorRef,
+    Address, DataplaneProxies, DataplaneRef, GENERATED, GeneratorConditions, GeneratorRef,
     Identity, IdentityType, MeshService, Port, Selector, State, Status, Tls, TlsStatus, Vip,
 };
 

@@ -176,22 +176,16 @@ pub struct Address {
     /// The name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hostname: String,
-    /// Who made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<AddressOrigin>,
+    /// Who made it: [`GENERATED`], or the DNS of a Kubernetes cluster.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
     /// The generator, if one made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname_generator_ref: Option<GeneratorRef>,
 }
 
-/// Who makes host names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum AddressOrigin {
-    /// A generator.
-    HostnameGenerator,
-    /// The cluster's DNS.
-    Kubernetes,
-}
+/// The origin of host names that a generator made.
+pub const GENERATED: &str = "HostnameGenerator";
 
 /// Names a generator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

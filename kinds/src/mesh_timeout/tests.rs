@@ -30,7 +30,10 @@ fn every_violation_has_its_path() {
         ),
         (
             json!({ "rules": [{ "default": { "connectionTimeout": "0s", "http": {} } }] }),
-            &["spec.rules[0].default.connectionTimeout: must be greater than zero when defined"],
+            &[
+                "spec.rules[0].default.http: at least one timeout in this section should be configured",
+                "spec.rules[0].default.connectionTimeout: must be greater than zero when defined",
+            ],
         ),
         (
             json!({ "rules": [{

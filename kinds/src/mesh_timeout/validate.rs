@@ -59,7 +59,10 @@ fn validate_rule(rule: &Rule<Conf>, path: &str, violations: &mut Violations) {
 
 fn validate_conf(conf: &Conf, path: &str, violations: &mut Violations) {
     let fields = fields(conf);
-    if fields.iter().all(|(_, value)| value.is_none()) {
+    if conf.http.as_ref().is_some_and(|http| *http == Http::default()) {
+        let reason = "at least one timeout in this section should be configured";
+        violations.add(format_args!("{path}.http"), reason);
+    } else if fields.iter().all(|(_, value)| value.is_none()) {
         violations.add(path, "at least one timeout should be configured");
     }
     for (field, value) in fields {

@@ -17,8 +17,10 @@ pub const KIND: Kind = Kind::of::<MeshTrust>();
 #[serde(rename_all = "camelCase")]
 pub struct MeshTrust {
     /// The trust domain.
+    #[schemars(length(max = 253))]
     pub trust_domain: String,
     /// Its CAs.
+    #[schemars(length(min = 1))]
     pub ca_bundles: Vec<CaBundle>,
 }
 

@@ -12,8 +12,10 @@ pub const KIND: Kind = Kind::of::<MeshZoneAddress>();
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MeshZoneAddress {
     /// An IP or a DNS name.
+    #[schemars(length(min = 1))]
     pub address: String,
     /// The port.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: u32,
 }
 

@@ -25,13 +25,10 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Proxies {
     /// Connected to their control plane.
-    #[serde(default)]
     pub connected: u32,
     /// Able to serve.
-    #[serde(default)]
     pub healthy: u32,
     /// Known.
-    #[serde(default)]
     pub total: u32,
 }
 

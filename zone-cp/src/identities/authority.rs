@@ -2,10 +2,7 @@
 
 use identity::{Authority, TrustDomain};
 use jiff::Timestamp;
-use kinds::{
-    mesh_identity::{Bundled, DataSource, DataSourceType},
-    secret::Secret,
-};
+use kinds::{DataSource, DataSourceType, mesh_identity::Bundled, secret::Secret};
 use resource::Resource;
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -10,7 +10,7 @@ use super::{
 use kinds::{
     Condition,
     mesh_service::{
-        Address, AddressOrigin, DataplaneProxies, GeneratorConditions, GeneratorRef, Identity,
+        Address, DataplaneProxies, GENERATED, GeneratorConditions, GeneratorRef, Identity,
         IdentityType, MeshService, State, Status, Tls, TlsStatus, Vip,
     },
 };
@@ -110,7 +110,7 @@ fn state(
 
 /// Says under which names it can be reached, and why not under others.
 fn name(status: &mut Status, key: &ResourceKey, base: &Base, mesh: &Mesh, settings: &Settings) {
-    status.addresses.retain(|address| address.origin != Some(AddressOrigin::HostnameGenerator));
+    status.addresses.retain(|address| address.origin != GENERATED);
     status.hostname_generators.clear();
     for (generator, hostname) in &base.names {
         let generator_ref = GeneratorRef { core_name: generator.to_string() };
@@ -119,7 +119,7 @@ fn name(status: &mut Status, key: &ResourceKey, base: &Base, mesh: &Mesh, settin
                 None => {
                     status.addresses.push(Address {
                         hostname: hostname.clone(),
-                        origin: Some(AddressOrigin::HostnameGenerator),
+                        origin: GENERATED.into(),
                         hostname_generator_ref: Some(generator_ref.clone()),
                     });
                     generated(hostname, settings)

@@ -18,7 +18,7 @@ use kinds::{
     hostname_generator::{self, HostnameGenerator},
     labels::{self, Env, Place},
     mesh_identity,
-    mesh_service::{self, Address, AddressOrigin},
+    mesh_service::{self, Address, GENERATED},
     mesh_trust,
     workload::{self, Workload},
 };
@@ -371,7 +371,7 @@ fn stored<'a>(
 /// The names that a service has, as its status says.
 fn holds(mesh: &Mesh, name: &Name) -> BTreeSet<String> {
     let Some(stored) = mesh.services.get(name) else { return BTreeSet::new() };
-    let generated = |address: &&Address| address.origin == Some(AddressOrigin::HostnameGenerator);
+    let generated = |address: &&Address| address.origin == GENERATED;
     let addresses = stored.status.addresses.iter().filter(generated);
     addresses.map(|address| address.hostname.clone()).collect()
 }

@@ -1,7 +1,7 @@
 //! Our zone at a plain global.
 
 use super::{
-    plain::{GLOBAL_ASKS, PlainGlobal, Resources, name_of, resource},
+    plain::{GLOBAL_ASKS, PlainGlobal, Resources, ZONE_ASKS, name_of, resource},
     world::{
         MESH, PATIENCE, Plane, SECRET, SERVICE, TIMEOUT, Zone, hashed, names, timeout_of, until,
     },
@@ -78,6 +78,15 @@ async fn our_zone_follows_a_plain_global() {
     global.offers.send_modify(|all| drop(all.remove("MeshTimeout")));
     zone.plane.until(TIMEOUT, |all| all.is_empty()).await;
     assert_eq!(*global.nacks.borrow(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_zone_asks_for_what_a_plain_one_asks_for() {
+    let mut tasks = JoinSet::new();
+    let (global, connect) = start(&mut tasks, all([("Mesh", mesh()), ("Config", id("c1"))]));
+    let zone = Zone::start(&mut tasks, "east", &connect);
+    zone.until_complete().await;
+    assert_eq!(*global.asked.borrow(), ZONE_ASKS.map(str::to_owned).into());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Plain zones at our global.
 
 use super::{
-    plain::{PlainZone, Resources, ZONE_ASKS, name_of, resource},
+    plain::{GLOBAL_ASKS, PlainZone, Resources, ZONE_ASKS, name_of, resource},
     world::{
         Global, MESH, PATIENCE, SECRET, SERVICE, TIMEOUT, Zone, hashed, names, timeout_of, until,
     },
@@ -50,7 +50,7 @@ async fn a_plain_zone_gets_what_it_asks_for_and_what_changes() {
     global.plane.put(TIMEOUT, "web", &[("kuma.io/mesh", "default")], timeout_of("1s")).await;
     global.plane.put(SECRET, "key", &[], json!({ "data": "c2VjcmV0" })).await;
     let zone = PlainZone::connect("east", global.channel().await, Resources::new(), takes_all);
-    // All 29 are answered, also those that this global does not know.
+    // All 29 are answered.
     until(&zone.held, |held| held.len() == ZONE_ASKS.len()).await;
     let held = zone.held.borrow().clone();
     let web = format!("{}.default", hashed("web", None));
@@ -133,6 +133,16 @@ async fn what_a_plain_zone_refuses_stays_and_the_next_good_one_passes() {
     assert!(idle(&zone.held.borrow(), "1s"), "the last good one");
     global.plane.put(TIMEOUT, "web", &[], timeout_of("3s")).await;
     until(&zone.held, |held| idle(held, "3s")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_global_asks_for_what_a_plain_one_asks_for() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks).await;
+    let zone = PlainZone::connect("east", global.channel().await, Resources::new(), takes_all);
+    let mut asked = zone.asked.clone();
+    let all = timeout(PATIENCE, asked.wait_for(|asked| asked.len() >= GLOBAL_ASKS.len())).await;
+    assert_eq!(*all.unwrap().unwrap(), GLOBAL_ASKS.map(str::to_owned).into());
 }
 
 #[tokio::test(start_paused = true)]

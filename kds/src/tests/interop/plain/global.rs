@@ -12,7 +12,7 @@ use proto::{
         kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer},
     },
 };
-use std::{io, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, io, pin::Pin, sync::Arc};
 use tokio::{
     io::DuplexStream,
     sync::{mpsc, watch},
@@ -33,6 +33,8 @@ pub(crate) struct PlainGlobal {
     pub(crate) held: watch::Sender<Resources>,
     /// The NACKs of the zone, by kind.
     pub(crate) nacks: watch::Sender<Vec<(String, String)>>,
+    /// The kinds that the zone asks for.
+    pub(crate) asked: watch::Sender<BTreeSet<String>>,
     /// The metadata of each call of a zone, by its name.
     pub(crate) calls: watch::Sender<Vec<(&'static str, MetadataMap)>>,
     judge: Judge,
@@ -47,6 +49,7 @@ impl PlainGlobal {
             offers: watch::Sender::new(offers),
             held: watch::Sender::new(Resources::new()),
             nacks: watch::Sender::new(Vec::new()),
+            asked: watch::Sender::new(BTreeSet::new()),
             calls: watch::Sender::new(Vec::new()),
             judge,
             streams: Arc::default(),
@@ -98,8 +101,9 @@ impl KdsSyncService for PlainGlobal {
     ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
         let zone = self.note("GlobalToZoneSync", &request);
         let (responses, outgoing) = mpsc::channel(100);
-        let (resources, nacks) = (self.offers.subscribe(), self.nacks.clone());
-        let offerer = Offerer { zone, identifier: "global".into(), resources, nacks };
+        let (resources, identifier) = (self.offers.subscribe(), "global".into());
+        let (nacks, asked) = (self.nacks.clone(), self.asked.clone());
+        let offerer = Offerer { zone, identifier, resources, nacks, asked };
         self.streams.lock().spawn(offerer.run(request.into_inner(), responses));
         late(outgoing).await
     }

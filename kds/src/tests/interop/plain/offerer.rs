@@ -9,7 +9,7 @@ use proto::{
     },
     kuma::mesh::v1alpha1::KumaResource,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, watch};
 use tonic::Streaming;
 
@@ -20,6 +20,8 @@ pub(crate) struct Offerer {
     pub(crate) resources: watch::Receiver<Resources>,
     /// NACKs that came, by kind.
     pub(crate) nacks: watch::Sender<Vec<(String, String)>>,
+    /// The kinds that were asked for.
+    pub(crate) asked: watch::Sender<BTreeSet<String>>,
 }
 
 #[derive(Default)]
@@ -76,6 +78,7 @@ impl Offerer {
         let node = request.node.as_ref().expect("a plain peer crashes without a node");
         assert_eq!(node.id, self.zone, "snapshots are found by it");
         let kind = request.type_url.clone();
+        self.asked.send_if_modified(|asked| asked.insert(kind.clone()));
         let first = request.response_nonce.is_empty();
         let of = returned.entry(kind.clone()).or_insert_with(|| {
             let metadata = node.metadata.as_ref().expect("metadata in each first request");

@@ -5,7 +5,7 @@ use proto::kuma::mesh::v1alpha1::{
     ZoneHealthCheckRequest, global_kds_service_client::GlobalKdsServiceClient,
     kds_sync_service_client::KdsSyncServiceClient,
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -23,6 +23,8 @@ pub(crate) struct PlainZone {
     pub(crate) offers: watch::Sender<Resources>,
     /// The NACKs of global.
     pub(crate) nacks: watch::Sender<Vec<(String, String)>>,
+    /// The kinds that global asks for.
+    pub(crate) asked: watch::Receiver<BTreeSet<String>>,
     /// How often it was told that global is there.
     pub(crate) health: watch::Receiver<u32>,
     /// Its calls end with it.
@@ -63,13 +65,18 @@ impl PlainZone {
         let (of, kinds) = (zone.to_owned(), ZONE_ASKS.into());
         let asker = Asker { zone: of.clone(), kinds, held: held.clone(), judge };
         calls.spawn(ask(asker, zone, sync.clone()));
-        let nacked = nacks.clone();
-        let offerer =
-            Offerer { zone: of.clone(), identifier: of, resources: offered, nacks: nacked };
+        let (asking, asked) = watch::channel(BTreeSet::new());
+        let offerer = Offerer {
+            zone: of.clone(),
+            identifier: of,
+            resources: offered,
+            nacks: nacks.clone(),
+            asked: asking,
+        };
         calls.spawn(offer(offerer, zone, sync));
         calls.spawn(beat(zone, others.clone(), beats));
         calls.spawn(listen(zone, others));
-        Self { held, offers, nacks, health, _calls: calls }
+        Self { held, offers, nacks, asked, health, _calls: calls }
     }
 }
 
