@@ -82,8 +82,8 @@ impl Network {
     /// A network without subnets, reachable from here.
     pub fn new() -> Result<Self> {
         // Several test programs may run on a machine; their networks must not meet.
-        let pid = u16::try_from(std::process::id() % 100).unwrap_or_default();
-        let id = pid * 100 + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        let pid = u16::try_from(std::process::id() % 64).unwrap_or_default();
+        let id = pid * 64 + NEXT.fetch_add(1, Ordering::Relaxed) % 64;
         let network = Self { id, hosts: Vec::new() };
         network.make().context("network namespaces")?;
         Ok(network)
@@ -109,7 +109,18 @@ impl Network {
     /// Makes the subnet of `zone`.
     pub fn subnet(&self, zone: u8) -> Result<()> {
         let bridge = format!("zone{zone}");
-        self.in_router(&["ip", "link", "add", &bridge, "type", "bridge"])?;
+        // Without an address of its own it takes that of a port, another one when a host comes, and
+        // the other hosts send to the old one for seconds.
+        self.in_router(&[
+            "ip",
+            "link",
+            "add",
+            &bridge,
+            "address",
+            "02:00:00:00:00:01",
+            "type",
+            "bridge",
+        ])?;
         let gateway = format!("{}/24", self.place(zone, 1));
         self.in_router(&["ip", "address", "add", &gateway, "dev", &bridge])?;
         self.in_router(&["ip", "link", "set", &bridge, "up"])?;
@@ -144,12 +155,11 @@ impl Network {
         self.place(255, 1)
     }
 
-    const fn place(&self, zone: u8, last: u8) -> Ipv4Addr {
-        // 100.64.0.0/10 is for carriers, so nothing of this machine is there.
-        let [high, low] = self.id.to_be_bytes();
-        let (a, b) = (64 + (high & 0x3f), low);
-        let third = b.wrapping_mul(4).wrapping_add(if zone == 255 { 3 } else { zone });
-        Ipv4Addr::new(100, a, third, last)
+    fn place(&self, zone: u8, last: u8) -> Ipv4Addr {
+        // 100.64.0.0/10 is for carriers, so nothing of this machine is there. Each network has four
+        // subnets of it: three zones, and the way here.
+        let [_, _, second, third] = (u32::from(self.id) * 4 + u32::from(zone.min(3))).to_be_bytes();
+        Ipv4Addr::new(100, 64 + second, third, last)
     }
 
     fn router(&self) -> String {
