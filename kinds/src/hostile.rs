@@ -81,7 +81,7 @@ impl Choices<'_> {
 
     /// A document that has the shape of `schema`, nearly.
     fn document(&mut self, schema: &Value, root: &Value, depth: usize) -> Value {
-        if self.next() % 24 == 0 || depth > 12 {
+        if self.next().is_multiple_of(24) || depth > 12 {
             return self.anything();
         }
         if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
@@ -111,7 +111,7 @@ impl Choices<'_> {
             }
             Some("string") => self.text(),
             Some("integer" | "number") => self.number(),
-            Some("boolean") => json!(self.next() % 2 == 0),
+            Some("boolean") => json!(self.next().is_multiple_of(2)),
             _ => self.anything(),
         }
     }
@@ -121,7 +121,7 @@ impl Choices<'_> {
         for (name, field) in
             schema.get("properties").and_then(Value::as_object).into_iter().flatten()
         {
-            if self.next() % 3 > 0 {
+            if !self.next().is_multiple_of(3) {
                 fields.insert(name.clone(), self.document(field, root, depth + 1));
             }
         }
