@@ -72,3 +72,26 @@ pub(crate) enum Command {
         shell: Shell,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn without_example(command: &clap::Command, all: &mut Vec<String>) {
+        for command in command.get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !help.starts_with("Example: atoll ") && !help.contains("(atoll ") {
+                all.push(command.get_name().to_owned());
+            }
+            without_example(command, all);
+        }
+    }
+
+    #[test]
+    fn every_help_text_has_an_example() {
+        let mut missing = Vec::new();
+        without_example(&Args::command(), &mut missing);
+        assert_eq!(missing, [""; 0]);
+    }
+}

@@ -40,18 +40,23 @@ pub(crate) struct Connection {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
     /// List the contexts.
+    #[command(after_help = "Example: atoll context list")]
     List,
     /// Choose the current context.
+    #[command(after_help = "Example: atoll context use prod")]
     Use {
         /// Its name.
         name: String,
     },
     /// Remember the address, CA and token given by the options, and make that the current context.
+    #[command(after_help = "Example: atoll context set prod --address https://global:5682 \
+                      --ca-file ca.crt --token-file admin-token")]
     Set {
         /// Its name.
         name: String,
     },
     /// Forget a context.
+    #[command(after_help = "Example: atoll context remove prod")]
     Remove {
         /// Its name.
         name: String,
