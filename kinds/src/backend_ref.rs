@@ -30,7 +30,7 @@ const fn one() -> u32 {
     1
 }
 
-/// What a document may say a backend is; [`BackendRef::check`] takes fewer.
+/// What a document may say a backend is; `BackendRef::check` takes fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BackendKind {
     /// A mesh.

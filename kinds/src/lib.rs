@@ -13,6 +13,8 @@ mod fields;
 mod flows;
 pub mod global_secret;
 mod header;
+#[cfg(test)]
+mod hostile;
 pub mod hostname_generator;
 mod int_or_string;
 mod json_patch;

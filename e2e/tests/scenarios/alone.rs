@@ -9,6 +9,7 @@ use std::{fs, net::Ipv4Addr, path::Path};
 pub(crate) const ALL: &[Scenario] = &[
     ("what_was_acknowledged_survives_kill_9", what_was_acknowledged_survives_kill_9),
     ("what_cannot_start_says_why", what_cannot_start_says_why),
+    ("a_damaged_store_is_named_and_kept", a_damaged_store_is_named_and_kept),
     ("nobody_is_anonymous", nobody_is_anonymous),
 ];
 
@@ -90,6 +91,41 @@ fn what_cannot_start_says_why() -> Result<()> {
         bail!("the file was changed");
     }
     Ok(())
+}
+
+/// A store that was damaged, and one that is gone: the process says which file and ends, and
+/// whatever is there stays as it is.
+fn a_damaged_store_is_named_and_kept() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut global = global(folder.path(), 6)?;
+    global.start()?;
+    global.put("/meshes/default/meshtimeouts/kept", &timeout("kept"))?;
+    global.stop()?;
+    let store = global.folder.join("data/store.redb");
+    let refused = |why: &str| {
+        let mut process = global.launch()?;
+        let status = process.ended(PATIENCE)?;
+        if status.code() != Some(1) || !process.said("store.redb") || !process.said(why) {
+            bail!("{status}: {}", process.tail());
+        }
+        anyhow::Ok(())
+    };
+    let whole = fs::read(&store)?;
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    for byte in damaged.iter_mut().skip(middle.saturating_sub(2048)).take(4096) {
+        *byte ^= 0x5a;
+    }
+    fs::write(&store, &damaged)?;
+    refused("damaged")?;
+    if fs::read(&store)? != damaged {
+        bail!("the file was changed");
+    }
+    fs::remove_file(&store)?;
+    refused("missing")?;
+    fs::write(&store, &whole)?;
+    global.start()?;
+    global.get("/meshes/default/meshtimeouts/kept").map(drop)
 }
 
 /// Without a token there is nothing but `/` and readiness.

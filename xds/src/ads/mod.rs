@@ -4,6 +4,8 @@
 //! in `session`.
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod law;
 mod refusal;
 mod retries;
