@@ -76,22 +76,39 @@ fn resolver(namespace: &str) -> PathBuf {
     Path::new("/etc/netns").join(namespace)
 }
 
+/// The namespace that routes between the subnets of a network.
+fn router(id: u16) -> String {
+    format!("atoll-{id}")
+}
+
+/// How many networks may be taken before one is not.
+const TRIES: u32 = 16;
+
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
 impl Network {
     /// A network without subnets, reachable from here.
     pub fn new() -> Result<Self> {
-        // Several test programs may run on a machine; their networks must not meet.
+        // Several test programs may run on a machine, and what one of them deletes is not gone at once.
         let pid = u16::try_from(std::process::id() % 64).unwrap_or_default();
-        let id = pid * 64 + NEXT.fetch_add(1, Ordering::Relaxed) % 64;
-        let network = Self { id, hosts: Vec::new() };
-        network.make().context("network namespaces")?;
-        Ok(network)
+        let mut tries = 0;
+        loop {
+            let id = pid * 64 + NEXT.fetch_add(1, Ordering::Relaxed) % 64;
+            let made = run(&["ip", "netns", "add", &router(id)]).and_then(|_| {
+                // From here on it is ours, and goes with this value.
+                let network = Self { id, hosts: Vec::new() };
+                network.make().map(|()| network)
+            });
+            tries += 1;
+            match made {
+                Err(_) if tries < TRIES => {}
+                made => return made.context("network namespaces"),
+            }
+        }
     }
 
     fn make(&self) -> Result<()> {
         let (router, link) = (self.router(), format!("at{}", self.id));
-        run(&["ip", "netns", "add", &router])?;
         run(&[
             "ip", "link", "add", &link, "type", "veth", "peer", "name", "uplink", "netns", &router,
         ])?;
@@ -163,7 +180,7 @@ impl Network {
     }
 
     fn router(&self) -> String {
-        format!("atoll-{}", self.id)
+        router(self.id)
     }
 
     fn in_router(&self, command: &[&str]) -> Result<String> {

@@ -112,6 +112,8 @@ impl Bound {
         let (serves, serving) = watch::channel(false);
         let (probed, inbounds) = watch::channel(self.unprobed());
         let (tells, state) = watch::channel(State::default());
+        // Else who hears the session would end with it, and before it has said why it ends.
+        let _heard = (configures.clone(), contacts.clone());
         let admin = Socket { path: self.workdir.admin_socket(), limit: LARGEST_ANSWER };
         let gone = CancellationToken::new();
 
@@ -130,10 +132,10 @@ impl Bound {
         };
         let (leave, left) = (stop(), gone.clone());
         tasks.spawn("proxy.session", async move {
-            let ended = session.run(leave).await;
+            session.run(leave).await?;
             // Not before the control plane knows: nobody shall be sent to an Envoy that drains.
             left.cancel();
-            Ok(ended?)
+            Ok(())
         });
         let envoy = Envoy {
             runner: System,
