@@ -10,6 +10,7 @@ mod ingresses;
 mod names;
 mod outages;
 mod permissions;
+mod proxies;
 mod refused;
 mod replicas;
 mod zones;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let mut trials = vec![trial("the_demo_does_what_it_shows", the_demo_does_what_it_shows)];
     trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(command_line::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(proxies::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
     let in_namespaces = [
