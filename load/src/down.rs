@@ -1,10 +1,6 @@
 //! What a zone asks of global.
 
-use crate::{
-    Zone,
-    message::Response,
-    zone::Event,
-};
+use crate::{Zone, message::Response, zone::Event};
 use anyhow::{Context as _, Result};
 use delta::{Extent, Start};
 use http::uri::PathAndQuery;
@@ -33,9 +29,10 @@ impl Asking {
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         let node = self.zone.node();
         for kind in kinds::all().filter(|kind| kind.flow.requested_by_zones()) {
-            let start = self.zone.place(kind.name).map_or(Start::Fresh, |cursor| {
-                Start::Resume { cursor, refused: BTreeMap::new() }
-            });
+            let start = self
+                .zone
+                .place(kind.name)
+                .map_or(Start::Fresh, |cursor| Start::Resume { cursor, refused: BTreeMap::new() });
             requests.try_send(dialect::first_request(node.clone(), kind.name, &start))?;
         }
         let mut grpc =

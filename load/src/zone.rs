@@ -1,10 +1,6 @@
 //! A simulated zone.
 
-use crate::{
-    Offers, Target,
-    down::Asking,
-    up,
-};
+use crate::{Offers, Target, down::Asking, up};
 use anyhow::{Context as _, Result};
 use delta::Cursor;
 use http::uri::PathAndQuery;
@@ -172,4 +168,3 @@ impl Zone {
         anyhow::bail!("{call} ended")
     }
 }
-

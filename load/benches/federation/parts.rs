@@ -36,8 +36,7 @@ fn initial() -> Result<()> {
         let all = world.runtime.block_on(crowd.complete(POLICIES))?;
         world.runtime.block_on(crowd.leave());
         let (now, most) = world.memory()?;
-        let figures =
-            json!({ "ms": millis(all - began), "rss_mib": now, "peak_rss_mib": most });
+        let figures = json!({ "ms": millis(all - began), "rss_mib": now, "peak_rss_mib": most });
         report(BENCH, &format!("{POLICIES}-resources-to-{zones}-new-zones"), figures);
     }
     Ok(())
