@@ -113,7 +113,7 @@ mod tests {
         for (zone, config) in zones {
             let subscription = KdsSubscription { config: (*config).into(), ..Default::default() };
             let insight = Message { subscriptions: vec![subscription], ..Default::default() };
-            let (kind, key) = (zone_insight::KIND, ResourceKey::global(*zone));
+            let (kind, key) = (zone_insight::KIND, ResourceKey::global(zone));
             let spec: AnySpec = Arc::new(ZoneInsight(insight));
             let item = author.write(kind, key, &spec, Expected::Anything).unwrap();
             let committed = store.commit(vec![item]).await.unwrap();
