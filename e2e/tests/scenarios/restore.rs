@@ -67,10 +67,12 @@ fn a_zone_hands_its_state_back_to_the_global_that_lost_it() -> Result<()> {
         put_timeout(&global, name)?;
         arrives(&east, name)?;
     }
-    let own = json!({ "kuma.io/origin": "zone" });
-    let mut own_timeout = timeout("own");
-    own_timeout["labels"] = own;
-    east.put("/meshes/default/meshtimeouts/own", &own_timeout)?;
+    let labels = json!({ "kuma.io/origin": "zone" });
+    let spec = timeout("own").get("spec").cloned();
+    let own = json!({
+        "type": "MeshTimeout", "mesh": "default", "name": "own", "labels": labels, "spec": spec,
+    });
+    east.put("/meshes/default/meshtimeouts/own", &own)?;
     let before = of_global(&east)?;
 
     global.stop()?;
