@@ -7,12 +7,14 @@ mod command_line;
 mod hostile;
 mod identities;
 mod ingresses;
+mod inspect;
 mod names;
 mod outages;
 mod permissions;
 mod proxies;
 mod refused;
 mod replicas;
+mod restore;
 mod zones;
 
 use anyhow::{Result, bail};
@@ -34,12 +36,14 @@ fn main() -> ExitCode {
     trials.extend(command_line::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(proxies::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(restore::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
     let in_namespaces = [
         calls::ALL,
         permissions::ALL,
         replicas::ALL,
         ingresses::ALL,
+        inspect::ALL,
         hostile::ALL,
         outages::ALL,
         identities::ALL,

@@ -1,6 +1,6 @@
 //! The six calls of a connection. The first that ends for good ends them all.
 
-use super::{Settings, chain, state::Watcher};
+use super::{Settings, chain, look::Looks, state::Watcher};
 use crate::{
     admin::{Answerer, Wire},
     apply::Visibility,
@@ -13,6 +13,7 @@ use crate::{
     serve::Offering,
     transit::Hop,
 };
+use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use proto::{
@@ -43,7 +44,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-const GLOBAL_TO_ZONE: &str = "/kuma.mesh.v1alpha1.KDSSyncService/GlobalToZoneSync";
+pub(crate) const GLOBAL_TO_ZONE: &str = "/kuma.mesh.v1alpha1.KDSSyncService/GlobalToZoneSync";
 const ZONE_TO_GLOBAL: &str = "/kuma.mesh.v1alpha1.KDSSyncService/ZoneToGlobalSync";
 const CONFIGS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamXDSConfigs";
 const STATS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamStats";
@@ -64,6 +65,8 @@ pub(super) struct Connection<B> {
     /// Set when something of global was applied.
     pub(super) progress: Arc<AtomicBool>,
     pub(super) channel: Channel,
+    /// Who wants to know what would change.
+    pub(super) looks: Looks,
 }
 
 impl<B> Clone for Connection<B> {
@@ -79,6 +82,7 @@ impl<B> Clone for Connection<B> {
             confirmed: self.confirmed.clone(),
             progress: self.progress.clone(),
             channel: self.channel.clone(),
+            looks: self.looks.clone(),
         }
     }
 }
@@ -106,6 +110,7 @@ impl<B: Backend + 'static> Connection<B> {
         calls.spawn(self.clone().questions::<XdsConfigResponse>(CONFIGS, metadata.clone()));
         calls.spawn(self.clone().questions::<StatsResponse>(STATS, metadata.clone()));
         calls.spawn(self.clone().questions::<ClustersResponse>(CLUSTERS, metadata.clone()));
+        calls.spawn(self.clone().look_until_end(metadata.clone()));
         calls.spawn(self.health(metadata));
         while let Some(over) = calls.join_next().await {
             match over {
@@ -115,6 +120,11 @@ impl<B: Backend + 'static> Connection<B> {
             }
         }
         "all calls ended".into()
+    }
+
+    async fn look_until_end(self, metadata: MetadataMap) -> Over {
+        self.look_for(&metadata).await;
+        Over::This
     }
 
     fn report(&self) -> Report {
@@ -223,10 +233,11 @@ impl<B: Backend + 'static> Connection<B> {
                 Some(Ok(question)) => {
                     let (id, question) = W::question(question);
                     let (answerer, answers) = (self.answerer.clone(), answers.clone());
+                    let most = self.message_limit();
                     running.spawn(async move {
                         let answer = timeout(limit::PROXY, answerer.answer(question)).await;
                         let late = |_| Err("the proxy did not answer in time".into());
-                        let answer = W::answer(id, answer.unwrap_or_else(late));
+                        let answer = bounded::<W>(id, answer.unwrap_or_else(late), most);
                         // Global has gone: nobody waits.
                         answers.send(answer).await.ok();
                     });
@@ -234,6 +245,14 @@ impl<B: Backend + 'static> Connection<B> {
                 Some(Err(status)) => return over(path, &status),
                 None => return Over::All(format!("{path}: closed by global")),
             }
+        }
+    }
+
+    /// The largest message that global takes, as far as is known by now.
+    fn message_limit(&self) -> usize {
+        match self.watcher.state.borrow().dialect {
+            Some(Dialect::Ours(_)) => limit::OWN_MESSAGE,
+            Some(Dialect::Plain) | None => limit::PLAIN_MESSAGE,
         }
     }
 
@@ -274,6 +293,16 @@ impl<B: Backend + 'static> Connection<B> {
     }
 }
 
+/// An answer that global can read: a larger message would end the stream, and with it all others.
+fn bounded<W: Wire>(id: String, answer: Result<Bytes, String>, most: usize) -> W {
+    let whole = W::answer(id.clone(), answer);
+    let bytes = whole.encoded_len();
+    if bytes <= most {
+        return whole;
+    }
+    W::answer(id, Err(format!("the answer has {bytes} bytes, and global takes {most}")))
+}
+
 /// Reports, and notes whether there was progress.
 struct Progress {
     watcher: Watcher,
@@ -299,7 +328,7 @@ fn grpc(channel: &Channel) -> Grpc<Channel> {
         .max_decoding_message_size(limit::OWN_MESSAGE)
 }
 
-async fn open<C: Codec>(
+pub(super) async fn open<C: Codec>(
     channel: &Channel,
     path: &'static str,
     metadata: MetadataMap,
