@@ -9,7 +9,7 @@ use identity::token::{InvalidKey, SigningKey};
 use kinds::{
     dataplane,
     mesh::{self, Mesh},
-    mesh_identity, mesh_timeout, secret,
+    mesh_circuit_breaker, mesh_identity, mesh_retry, mesh_timeout, secret,
 };
 use resource::{AnySpec, Kind, MeshName, RejectedSpec, Resource, ResourceKey};
 use serde_json::{Value, json};
@@ -59,6 +59,24 @@ fn of_mesh(mesh: &MeshName) -> Vec<Default> {
             "http": {"requestTimeout": "15s", "streamIdleTimeout": "30m"},
         }}],
     });
+    // Nothing about retries: a cluster has a budget of them where no policy says otherwise.
+    let breaker = json!({
+        "targetRef": {"kind": "Mesh"},
+        "to": [{"targetRef": {"kind": "Mesh"}, "default": {"connectionLimits": {
+            "maxConnections": 1024, "maxPendingRequests": 1024, "maxRequests": 1024,
+        }}}],
+    });
+    let attempts = json!({
+        "numRetries": 5,
+        "perTryTimeout": "16s",
+        "backOff": {"baseInterval": "25ms", "maxInterval": "250ms"},
+    });
+    let retry = json!({
+        "targetRef": {"kind": "Mesh"},
+        "to": [{"targetRef": {"kind": "Mesh"}, "default": {
+            "tcp": {"maxConnectAttempt": 5}, "http": attempts, "grpc": attempts,
+        }}],
+    });
     let identity = json!({
         "selector": {"dataplane": {"matchLabels": {}}},
         "provider": {
@@ -73,6 +91,8 @@ fn of_mesh(mesh: &MeshName) -> Vec<Default> {
     vec![
         (timeouts, format!("mesh-timeout-all-{mesh}"), inbound),
         (timeouts, format!("mesh-timeout-to-all-{mesh}"), outbound),
+        (mesh_circuit_breaker::KIND, format!("mesh-circuit-breaker-all-{mesh}"), breaker),
+        (mesh_retry::KIND, format!("mesh-retry-all-{mesh}"), retry),
         (mesh_identity::KIND, "identity".into(), identity),
     ]
 }

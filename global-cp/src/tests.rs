@@ -235,7 +235,13 @@ async fn a_mesh_gets_its_defaults_once() {
         global.names(timeouts).await,
         ["mesh-timeout-all-default", "mesh-timeout-to-all-default"]
     );
-    assert_eq!(global.names("/meshes/default/meshidentities").await, ["identity"]);
+    for (path, name) in [
+        ("meshcircuitbreakers", "mesh-circuit-breaker-all-default"),
+        ("meshretries", "mesh-retry-all-default"),
+        ("meshidentities", "identity"),
+    ] {
+        assert_eq!(global.names(&format!("/meshes/default/{path}")).await, [name]);
+    }
     let keys = ["dataplane-token-signing-key-default-1"];
     assert_eq!(global.names("/meshes/default/secrets").await, keys);
     let body = json!({

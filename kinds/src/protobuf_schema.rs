@@ -41,7 +41,8 @@ fn of_field(field: &FieldDescriptor, definitions: &mut Map<String, Value>) -> Va
 fn of_kind(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     match kind {
         Kind::Bool => json!({ "type": "boolean" }),
-        Kind::String | Kind::Bytes => json!({ "type": "string" }),
+        Kind::String => json!({ "type": "string" }),
+        Kind::Bytes => bytes(),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => integer("int32"),
         Kind::Uint32 | Kind::Fixed32 => integer("uint32"),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => {
@@ -56,6 +57,11 @@ fn of_kind(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     }
 }
 
+/// Bytes in base64.
+fn bytes() -> Value {
+    json!({ "type": "string", "format": "byte" })
+}
+
 fn integer(format: &str) -> Value {
     json!({ "type": "integer", "format": format })
 }
@@ -65,9 +71,8 @@ fn of_message(message: &MessageDescriptor, definitions: &mut Map<String, Value>)
     match name.strip_prefix("google.protobuf.") {
         Some("BoolValue") => return json!({ "type": "boolean" }),
         Some("UInt32Value") => return integer("uint32"),
-        Some("Duration" | "Timestamp" | "BytesValue" | "StringValue") => {
-            return json!({ "type": "string" });
-        }
+        Some("Duration" | "Timestamp" | "StringValue") => return json!({ "type": "string" }),
+        Some("BytesValue") => return bytes(),
         Some(_) => return json!({}),
         None => {}
     }

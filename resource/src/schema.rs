@@ -45,11 +45,17 @@ impl Checker<'_> {
             return;
         }
         check_number(schema, document, path, violations);
-        if let (Some("duration"), Some(text)) =
-            (schema.get("format").and_then(Value::as_str), document.as_str())
-            && let Err(error) = text.parse::<GoDuration>()
-        {
-            violations.add(path, error);
+        let format = schema.get("format").and_then(Value::as_str);
+        match (format, document.as_str()) {
+            (Some("duration"), Some(text)) => {
+                if let Err(error) = text.parse::<GoDuration>() {
+                    violations.add(path, error);
+                }
+            }
+            (Some("byte"), Some(text)) if !is_base64(text) => {
+                violations.add(path, "must be base64");
+            }
+            _ => {}
         }
         self.check_parts(schema, document, path, violations);
     }
@@ -160,6 +166,14 @@ fn one_of<'a>(values: impl Iterator<Item = &'a Value>, path: &str, violations: &
     violations.add(path, format_args!("in body should be one of [{}]", values.join(" ")));
 }
 
+/// Whether it is text of one of the two alphabets, padded or not.
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    let of =
+        |more: &[u8]| digits.bytes().all(|it| it.is_ascii_alphanumeric() || more.contains(&it));
+    text.len() - digits.len() <= 2 && digits.len() % 4 != 1 && (of(b"+/") || of(b"-_"))
+}
+
 fn is_any_of(types: &Value, document: &Value) -> bool {
     match types {
         Value::Array(types) => types.iter().any(|it| is_any_of(it, document)),
@@ -250,6 +264,24 @@ mod tests {
         });
         assert_eq!(wrong(full), [""; 0]);
         assert_eq!(wrong(json!({ "port": 80, "parts": [], "either": 7, "mode": null })), [""; 0]);
+    }
+
+    #[test]
+    fn bytes_are_base64() {
+        let schema = json!({ "type": "string", "format": "byte" });
+        let fits = |text: &str| {
+            let mut violations = Violations::default();
+            check(&schema, &json!(text), "data", &mut violations);
+            let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            assert!(found.is_empty() || found == ["data: must be base64"], "{found:?}");
+            found.is_empty()
+        };
+        for text in ["", "aGk=", "aGk", "+/+/", "-_-_", "aGVsbG8="] {
+            assert!(fits(text), "{text:?}");
+        }
+        for text in ["a", "a b=", "+_+_", "=aGk", "aGk===", "\u{e9}\u{e9}"] {
+            assert!(!fits(text), "{text:?}");
+        }
     }
 
     #[test]

@@ -511,6 +511,7 @@ async fn secrets_are_for_administrators() {
     let refused = cp.put("/meshes/shop/secrets/s", broken).await;
     assert_eq!(refused.status, 400);
     assert!(!refused.text.contains("!secret!"), "{}", refused.text);
+    assert_eq!(refused.json()["invalid_parameters"][0]["field"], "data");
 }
 
 #[tokio::test(start_paused = true)]

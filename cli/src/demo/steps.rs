@@ -182,8 +182,7 @@ impl<'a, 'o> Steps<'a, 'o> {
         let (mut call, _) = self.until("an answer of cart", look).await?;
         self.say("nobody was allowed to call cart yet, so the answer is 403")?;
         let client = self.client()?;
-        self.rule(&client, "allow").await?;
-        let (answer, took) = self.answered(&mut call, StatusCode::OK).await?;
+        let (answer, took) = self.after_rule(&client, "allow", &mut call, StatusCode::OK).await?;
         self.say(format!("a MeshTrafficPermission on global allows web: 200 after {took:.1?}"))?;
         for (who, id) in identities(&answer.body)? {
             self.say(format!("{who}: {id}"))?;
@@ -191,13 +190,17 @@ impl<'a, 'o> Steps<'a, 'o> {
         Ok(call)
     }
 
-    /// Calls until the answer is `status`. Returns the answer, and how long it took to come to that.
-    async fn answered(
+    /// Puts the rule and calls until the answer is `status`. Returns the answer, and how long it took
+    /// from the beginning of the PUT.
+    async fn after_rule(
         &mut self,
+        client: &Client,
+        verdict: &str,
         call: &mut Call,
         status: StatusCode,
     ) -> Result<(Answer, Duration)> {
         let start = Instant::now();
+        self.rule(client, verdict).await?;
         loop {
             let answer = call.get().await?;
             if answer.status == status {
@@ -215,13 +218,11 @@ impl<'a, 'o> Steps<'a, 'o> {
     pub(crate) async fn refuse_and_allow(&mut self, call: &mut Call) -> Result<()> {
         self.step("A change of a policy on global, while the connection stays open")?;
         let client = self.client()?;
-        self.rule(&client, "deny").await?;
-        let (_, took) = self.answered(call, StatusCode::FORBIDDEN).await?;
+        let (_, took) = self.after_rule(&client, "deny", call, StatusCode::FORBIDDEN).await?;
         self.say(format!(
             "permission withdrawn: 403 on the same connection {took:.1?} after the PUT"
         ))?;
-        self.rule(&client, "allow").await?;
-        let (_, took) = self.answered(call, StatusCode::OK).await?;
+        let (_, took) = self.after_rule(&client, "allow", call, StatusCode::OK).await?;
         self.say(format!("permission given again: 200 on the same connection after {took:.1?}"))
     }
 

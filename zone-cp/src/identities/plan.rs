@@ -27,6 +27,9 @@ use store::view::Revision;
 /// Who made the Secrets that are made here.
 const MANAGER: &str = "meshidentity-provider";
 
+/// Why a MeshIdentity is ready that is wrong now.
+pub(super) const LAST_GOOD: &str = "LastGood";
+
 /// How long a certificate is valid where its MeshIdentity does not say it.
 const VALIDITY: Duration = Duration::from_secs(5 * 24 * 3600);
 
@@ -227,7 +230,13 @@ impl Planner<'_> {
             )),
             Err(Trouble { aspect, reason, message }) => {
                 conditions.push(Condition::fails(aspect, reason, message.clone()));
-                conditions.push(Condition::fails(condition::READY, reason, message));
+                // Who is called by an identity that is not ready is not called any more.
+                conditions.push(if member.authority.is_some() {
+                    let message = format!("what was good before goes on: {message}");
+                    Condition::holds(condition::READY, LAST_GOOD, message)
+                } else {
+                    Condition::fails(condition::READY, reason, message)
+                });
             }
         }
         conditions

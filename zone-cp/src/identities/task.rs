@@ -2,7 +2,7 @@
 
 use super::{
     Issuer,
-    plan::{Here, Memory, Step, View, plan},
+    plan::{Here, LAST_GOOD, Memory, Step, View, plan},
 };
 use anyhow::Context as _;
 use daemon::Clock;
@@ -359,6 +359,9 @@ fn log_status(mesh: &MeshName, identity: &Resource) {
     let identity = &identity.head.key.name;
     for condition in status.conditions {
         match condition.status {
+            ConditionStatus::True if condition.reason == LAST_GOOD => {
+                tracing::warn!(%mesh, %identity, message = %condition.message, "identity is wrong");
+            }
             ConditionStatus::True if condition.aspect == mesh_identity::condition::READY => {
                 tracing::info!(%mesh, %identity, reason = %condition.reason, "identity is ready");
             }

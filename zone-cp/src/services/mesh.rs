@@ -120,12 +120,23 @@ impl Mesh {
         };
     }
 
-    pub(super) fn note_identity(&mut self, name: &Name, row: Row<'_>) -> Result<(), RejectedSpec> {
+    pub(super) fn note_identity(
+        &mut self,
+        name: &Name,
+        row: Row<'_>,
+        place: mesh_identity::Place<'_>,
+    ) -> Result<(), RejectedSpec> {
         let old = self.identities.remove(name);
         let new = row.map(|row| -> Result<_, RejectedSpec> {
             let spec = kinds::read::<MeshIdentity>(row)?;
             let ready = kinds::status::<MeshIdentity>(row).is_ok_and(|status| status.is_ready());
-            Ok(Identity { spec, labels: row.head.labels.clone(), ready })
+            match &old {
+                // Proxies keep the certificates of before, so they are who they were.
+                Some(old) if spec.trust_domain(place, &row.head.labels).is_err() => {
+                    Ok(Identity { spec: old.spec.clone(), labels: old.labels.clone(), ready })
+                }
+                Some(_) | None => Ok(Identity { spec, labels: row.head.labels.clone(), ready }),
+            }
         });
         let new = new.transpose();
         let identity = new.as_ref().ok().and_then(Option::as_ref);

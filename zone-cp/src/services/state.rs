@@ -198,6 +198,7 @@ impl Services {
             return self.note_generator(&key.name, row);
         }
         let Some(mesh) = &key.mesh else { return Ok(()) };
+        let place = self.settings.identity_place(mesh);
         let mesh = self.meshes.entry(mesh.clone()).or_default();
         let (name, ids) = (&key.name, self.ids);
         if kind == ids.dataplane {
@@ -210,7 +211,7 @@ impl Services {
             mesh.note_workload(name, row);
             Ok(())
         } else if kind == ids.identity {
-            mesh.note_identity(name, row)
+            mesh.note_identity(name, row, place)
         } else if kind == ids.trust {
             mesh.note_trust(name, row)
         } else {

@@ -74,9 +74,14 @@ async fn a_template_that_makes_nothing_leaves_what_was_good() {
     east.identity(&bundled(&labelled, None)).await;
     let broken = |east: &East| {
         let conditions = east.conditions();
-        conditions.iter().any(|it| it.reason == "TrustDomainNotRendered").then_some(())
+        conditions.iter().any(|it| it.reason == "TrustDomainNotRendered").then_some(conditions)
     };
-    east.until(broken).await;
+    let message = "label \"team\" is missing";
+    let expected = [
+        Condition::fails("SpiffeIDProvider", "TrustDomainNotRendered", message),
+        Condition::holds("Ready", "LastGood", format!("what was good before goes on: {message}")),
+    ];
+    assert_eq!(east.until(broken).await, expected);
     assert_eq!(cart(), Ok(first));
     assert_eq!(*east.issuer.trust(&shop()), *trust);
 }

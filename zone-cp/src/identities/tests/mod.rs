@@ -244,6 +244,15 @@ fn not_ready(reason: &str, message: &str) -> [Condition; 2] {
     ["Provider", "Ready"].map(|aspect| Condition::fails(aspect, reason, message))
 }
 
+/// What was good goes on.
+fn damaged(message: &str) -> [Condition; 2] {
+    let goes_on = format!("what was good before goes on: {message}");
+    [
+        Condition::fails("Provider", "ProviderNotReady", message),
+        Condition::holds("Ready", "LastGood", goes_on),
+    ]
+}
+
 /// The certificates that a text holds, to be compared.
 fn pems(text: &str) -> BTreeSet<String> {
     identity::certificates(text).unwrap().iter().map(identity::to_pem).collect()
@@ -378,7 +387,7 @@ async fn an_authority_that_was_deleted_is_replaced_and_stays_trusted() {
     east.delete(secret::KIND, proxy("identity-private-key")).await;
     let message =
         "the Secret \"identity-private-key\" is missing, while \"identity-root-ca\" is there";
-    east.reported(&not_ready("ProviderNotReady", message)).await;
+    east.reported(&damaged(message)).await;
     east.dirty().await;
     east.delete(secret::KIND, proxy("identity-root-ca")).await;
     east.ready().await;
@@ -493,7 +502,7 @@ async fn an_authority_that_is_given_is_used() {
     assert_eq!(east.text("identity-root-ca"), None);
 
     east.identity(&given(in_secret("ours"), in_secret("key"), true)).await;
-    east.reported(&not_ready("ProviderNotReady", "the Secret \"ours\" is missing")).await;
+    east.reported(&damaged("the Secret \"ours\" is missing")).await;
     let variable = json!({"type": "EnvVar", "envVar": {"name": "CA"}});
     east.identity(&given(variable, in_secret("key"), true)).await;
     let message =
@@ -530,7 +539,7 @@ async fn another_authority_is_trusted_before_it_issues_and_damage_stops_nothing(
 
     east.secret("ca", new.certificate_pem()).await;
     let message = "the private key does not belong to the certificate";
-    east.reported(&not_ready("ProviderNotReady", message)).await;
+    east.reported(&damaged(message)).await;
     let later = east.issuer.svid(&proxy("cart-2"), &workload("cart")).unwrap();
     assert!(is_signed_by(&later, &old), "what was good goes on");
     assert_eq!(east.issuer.svid(&proxy("cart-1"), &workload("cart")), Ok(first.clone()));

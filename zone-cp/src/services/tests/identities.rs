@@ -60,6 +60,18 @@ fn a_service_says_who_its_proxies_are_by_every_identity_that_is_ready() {
 }
 
 #[test]
+fn a_template_that_makes_nothing_leaves_who_proxies_are() {
+    let mut world = World::new();
+    world.put([(MID, identity("all", everybody(), true)), (DP, proxy("cart-1", "cart", 80))]);
+    let mut broken = everybody();
+    broken["spiffeID"] = json!({ "trustDomain": "{{ label \"team\" }}.test" });
+    world.put([(MID, identity("all", broken.clone(), true))]);
+    assert_eq!(ids(&world, "cart"), ["spiffe://shop.east.mesh.local/workload/cart"]);
+    world.put([(MID, identity("all", broken, false))]);
+    assert_eq!(ids(&world, "cart"), [""; 0], "nothing goes on");
+}
+
+#[test]
 fn what_callers_expect_does_not_change_while_nobody_is_there() {
     let mut world = World::new();
     world.put([(MID, identity("all", everybody(), true)), (DP, proxy("cart-1", "cart", 80))]);
