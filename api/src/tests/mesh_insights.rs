@@ -142,6 +142,7 @@ async fn a_mesh_shows_how_many_of_everything_it_has_and_how_proxies_do() {
 #[tokio::test(start_paused = true)]
 async fn what_changes_nothing_that_is_counted_is_not_written() {
     let mut counting = Counting::of(Cp::at(global()).await).await;
+    assert!(counting.write().await.is_some(), "of the mesh that there is");
     counting.cp.store("MeshTimeout", in_shop("a"), &[], timeout_spec()).await;
     assert!(counting.write().await.is_some());
     counting.cp.store("MeshTimeout", in_shop("a"), &[("team", "b")], timeout_spec()).await;
