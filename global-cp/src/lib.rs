@@ -5,6 +5,7 @@ mod admission;
 mod app;
 mod audiences;
 mod config;
+mod core;
 mod defaults;
 mod first_start;
 mod hooks;
@@ -18,5 +19,6 @@ pub use self::{
     app::{Bound, bind},
     audiences::AllowedTrust,
     config::{Config, Defaults, Kds},
+    core::{Core, Parts, Task},
     ports::Addresses,
 };
