@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Disk,
-    network::Network,
+    network::{Network, sleep_for},
 };
 use anyhow::{Context as _, Result, bail};
 use api::{About, author::Author, mesh_defaults, serve};
@@ -282,8 +282,10 @@ impl Machine {
         self.truth.lock().note(format_args!("{} stops", self.name));
         let Some(life) = self.life.take() else { return };
         let Life { store, router, stop, mut tasks, handle } = life;
-        stop.cancel();
+        // Before it is told: tonic draws by lot whether it first says goodbye or sends what is due.
         self.network.leave(self.road());
+        sleep_for(Duration::from_millis(2)).await;
+        stop.cancel();
         drop((store, router, handle));
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(Duration::from_secs(10), all).await.is_err() {

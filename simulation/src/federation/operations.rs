@@ -167,11 +167,16 @@ pub(crate) async fn bad(world: &mut World, node: usize) {
 pub(crate) async fn alike(world: &mut World) {
     let (east, e) = (1, 2);
     let live = world.truth.lock().live(east);
-    let of_mesh = |((kind, key), _): &(Name, u64)| *kind == "Dataplane" && key.mesh.is_some();
+    let of_mesh = |((kind, key), _): &(Name, u64)| {
+        *kind == "Dataplane" && key.mesh.as_ref().is_some_and(|mesh| mesh.as_str() == "default")
+    };
     let live: Vec<_> = live.into_iter().filter(of_mesh).collect();
     let Some(((kind, key), _)) = world.random.choice(live) else { return };
     let Some(kind) = kind_of(world, kind) else { return };
     let labels = [(label::NAMESPACE, "ast")];
+    let name = hashed_name(key.mesh.as_ref(), &key.name, [Some("east"), None]);
+    let taken = ResourceKey { mesh: key.mesh.clone(), name: name.into() };
+    world.truth.lock().contended.insert((kind.name, taken));
     let sort = Sort { good: true, forged: true, ..Sort::default() };
     let spec = json!({ "networking": { "address": "10.6.6.6" } });
     directly(world, e, (kind, key), &labels, sort, Some(spec)).await;
@@ -187,7 +192,9 @@ pub(crate) async fn squat(world: &mut World, node: usize) {
     let Some(kind) = kind_of(world, kind) else { return };
     let zone = world.machines.get(from).filter(|_| from > 0).map(|machine| machine.name.clone());
     let name = hashed_name(key.mesh.as_ref(), &key.name, [zone.as_deref(), None]);
-    let one = put(world, node, kind, ResourceKey { mesh: key.mesh, name: name.into() });
+    let key = ResourceKey { mesh: key.mesh, name: name.into() };
+    world.truth.lock().contended.insert((kind.name, key.clone()));
+    let one = put(world, node, kind, key);
     ask(world, node, vec![one]).await;
 }
 
@@ -268,14 +275,14 @@ pub(crate) async fn enable(world: &mut World, zone: usize, enabled: bool) -> Res
         return Ok(());
     };
     let key = ResourceKey::global(&*of.name);
+    if !enabled {
+        world.truth.lock().excused.insert(zone);
+    }
     let answer = global.ask(&zone::KIND, &key, Some((0, json!({ "enabled": enabled })))).await;
     world.truth.lock().note(format_args!("{} enabled: {enabled}: {answer:?}", of.name));
     match answer {
         Answer::Done if enabled => drop(world.disabled.remove(&zone)),
-        Answer::Done => {
-            world.truth.lock().excused.insert(zone);
-            world.disabled.insert(zone);
-        }
+        Answer::Done => drop(world.disabled.insert(zone)),
         // It is tried again when it is quiet.
         Answer::Unknown => world.unsure(zone),
         Answer::Refused(status, text) => bail!("zone {key}: {status} {text}"),

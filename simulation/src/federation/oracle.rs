@@ -61,7 +61,10 @@ pub(crate) fn differences(world: &World) -> Vec<String> {
         let held = on_global.iter().filter(|(_, row)| of_zone(row));
         let elsewhere = on_global.iter().filter(|(_, row)| !of_zone(row));
         let elsewhere: BTreeSet<Name> = elsewhere.map(named).collect();
-        let free = |name: &Name| !taken.contains(name) && !elsewhere.contains(name);
+        let contended = &truth.contended;
+        let free = |name: &Name| {
+            !taken.contains(name) && !elsewhere.contains(name) && !contended.contains(name)
+        };
         compare(&format!("global, of {}", zone.name), wanted, held, free, &mut found);
         if deleted {
             continue;
@@ -71,7 +74,8 @@ pub(crate) fn differences(world: &World) -> Vec<String> {
         let (held, own): (Rows, Rows) =
             in_zone.into_iter().partition(|(_, row)| origin(row) == Some(label::ORIGIN_GLOBAL));
         let own: BTreeSet<Name> = own.iter().map(named).collect();
-        compare(&zone.name, &wanted, held.iter(), |name| !own.contains(name), &mut found);
+        let free = |name: &Name| !own.contains(name) && !contended.contains(name);
+        compare(&zone.name, &wanted, held.iter(), free, &mut found);
     }
     for zone in zones {
         states(world, global, zone, &mut found);

@@ -67,14 +67,15 @@ pub(crate) struct Truth {
     /// Zones of which what they wrote may vanish elsewhere without a deletion: somebody disabled or
     /// deleted them.
     pub(crate) excused: BTreeSet<Node>,
-    pub(crate) operations: usize,
+    /// Names that two wanted: who has such a one, and where, is a matter of time.
+    pub(crate) contended: BTreeSet<Name>,
 }
 
 impl Truth {
     pub(crate) fn new(nodes: Vec<String>) -> Self {
         let (trace, wrong, known, seen, excused) = Default::default();
-        let (began, writes, operations) = (Instant::now(), Vec::new(), 0);
-        Self { began, trace, wrong, writes, known, seen, nodes, excused, operations }
+        let (began, writes, contended) = (Instant::now(), Vec::new(), BTreeSet::new());
+        Self { began, trace, wrong, writes, known, seen, nodes, excused, contended }
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -98,7 +99,10 @@ impl Truth {
 
     /// The number of a new write.
     pub(crate) fn begin(&mut self, written: Written) -> u64 {
-        self.operations += 1;
+        if written.name.0 == "Secret" {
+            // Its name stays on the way.
+            self.contended.insert(written.name.clone());
+        }
         self.writes.push(written);
         self.writes.len() as u64
     }
