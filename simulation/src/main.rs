@@ -56,8 +56,7 @@ fn main() -> ExitCode {
 fn all(arguments: &Arguments, sort: &str, run: Run) -> bool {
     let Arguments { from, seeds, jobs, hunt, .. } = *arguments;
     let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
-    let (next, end, wrong) =
-        (AtomicU64::new(from), from.saturating_add(seeds), AtomicU64::new(0));
+    let (next, end, wrong) = (AtomicU64::new(from), from.saturating_add(seeds), AtomicU64::new(0));
     let began = std::time::Instant::now();
     let work = || {
         loop {

@@ -115,10 +115,7 @@ impl Parts {
     }
 
     /// Makes services, addresses and names out of workloads.
-    pub fn services(
-        &self,
-        metrics: Metrics,
-    ) -> impl Future<Output = Result<()>> + Send + 'static {
+    pub fn services(&self, metrics: Metrics) -> impl Future<Output = Result<()>> + Send + 'static {
         let config = &self.config;
         let apexes = config.dns.apexes.clone();
         let (zone, services, vips) = (self.zone.clone(), &config.services, &config.vips);

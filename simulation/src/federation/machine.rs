@@ -181,7 +181,12 @@ impl Machine {
         });
     }
 
-    fn run(&self, tasks: &mut JoinSet<()>, part: &'static str, task: BoxFuture<'static, Result<()>>) {
+    fn run(
+        &self,
+        tasks: &mut JoinSet<()>,
+        part: &'static str,
+        task: BoxFuture<'static, Result<()>>,
+    ) {
         let (truth, name) = (self.truth.clone(), self.name.clone());
         tasks.spawn(async move {
             if let Err(error) = task.await {

@@ -14,10 +14,7 @@ use kinds::{labels, mesh, zone};
 use resource::{Audience, Kind, Labels, Resource, ResourceKey, label};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
-use store::{
-    Backend as _, Expected, Item,
-    view::Edit,
-};
+use store::{Backend as _, Expected, Item, view::Edit};
 
 /// A write, or a deletion.
 struct Asked {
@@ -83,7 +80,8 @@ fn draw(world: &mut World, node: usize) -> Asked {
 /// A good write.
 fn put(world: &mut World, node: usize, kind: Kind, key: ResourceKey) -> Asked {
     let name = (kind.name, key.clone());
-    let n = world.truth.lock().begin(Written { node, name, good: true, private: false, forged: false });
+    let n =
+        world.truth.lock().begin(Written { node, name, good: true, private: false, forged: false });
     let mesh = key.mesh.as_ref().map(ToString::to_string).unwrap_or_default();
     let zone = world.machines.get(node).filter(|_| node > 0).map(|machine| machine.name.clone());
     let spec = content::spec(&kind, n, &mesh, zone.as_deref(), &mut world.random);
@@ -128,7 +126,10 @@ async fn mesh(world: &mut World) {
     let committed = store.commit(vec![item]).await.map(drop);
     let defaults = api::mesh_defaults::of_existing_meshes(&author, &store.reader());
     let defaults = store.commit(defaults.unwrap_or_default()).await.map(drop);
-    world.truth.lock().note(format_args!("global makes the mesh {mesh}: {committed:?} {defaults:?}"));
+    world
+        .truth
+        .lock()
+        .note(format_args!("global makes the mesh {mesh}: {committed:?} {defaults:?}"));
 }
 
 /// Something that must not leave.
@@ -303,7 +304,9 @@ pub(crate) async fn create(world: &mut World, zone: usize) -> Result<()> {
             world.disabled.remove(&zone);
             world.deleted.remove(&zone);
         }
-        Answer::Unknown => world.later(std::time::Duration::from_millis(500), super::world::Due::Create(zone)),
+        Answer::Unknown => {
+            world.later(std::time::Duration::from_millis(500), super::world::Due::Create(zone))
+        }
         Answer::Refused(status, text) => bail!("zone {key}: {status} {text}"),
     }
     Ok(())

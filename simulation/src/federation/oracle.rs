@@ -214,8 +214,7 @@ fn compare<'a>(
     free: impl Fn(&Name) -> bool,
     found: &mut Vec<String>,
 ) {
-    let held: BTreeMap<Name, &Arc<Resource>> =
-        held.map(|it| (named(it), &it.1)).collect();
+    let held: BTreeMap<Name, &Arc<Resource>> = held.map(|it| (named(it), &it.1)).collect();
     for (name, row) in &held {
         if !wanted.contains_key(name) {
             let n = written(row);

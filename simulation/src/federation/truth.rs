@@ -232,7 +232,10 @@ impl Truth {
         let known = self.known.get(&(written.node, written.name.clone()));
         let known = known.cloned().unwrap_or_default();
         let deleted = known.now.is_none() || known.maybe.contains(&None);
-        let for_good = known.now.is_none() && known.maybe.is_empty();
+        // What a zone deleted and global does not know of yet may be hidden and shown again.
+        let on_global = self.seen.get(&(0, place.1.clone())).is_some_and(|seen| seen.there);
+        let stale = node != 0 && written.node != 0 && on_global;
+        let for_good = known.now.is_none() && known.maybe.is_empty() && !stale;
         let buried = if for_good { known.deleted } else { seen.buried };
         self.seen.insert(place, Seen { there: false, buried, ..seen.clone() });
         // One that was deleted and written anew may be seen gone in between.
@@ -251,9 +254,10 @@ impl Truth {
 
     /// What a control plane held before it began anew and does not hold now.
     pub(crate) fn missed(&mut self, node: Node, there: &BTreeSet<Name>) -> Vec<Name> {
-        let of = self.seen.iter().filter(|((of, name), seen)| {
-            *of == node && seen.there && !there.contains(name)
-        });
+        let of = self
+            .seen
+            .iter()
+            .filter(|((of, name), seen)| *of == node && seen.there && !there.contains(name));
         of.map(|((_, name), _)| name.clone()).collect()
     }
 }

@@ -3,8 +3,7 @@
 use super::{
     faults::{self, Fault},
     machine::Machine,
-    operations,
-    oracle,
+    operations, oracle,
     truth::Truth,
 };
 use crate::network::{Network, Numbers, Weather, sleep_for};
@@ -92,7 +91,11 @@ pub struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |tally: &BTreeMap<&str, usize>| {
-            tally.iter().map(|(name, times)| format!("{times} {name}")).collect::<Vec<_>>().join(", ")
+            tally
+                .iter()
+                .map(|(name, times)| format!("{times} {name}"))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         let all = |tally: &BTreeMap<&str, usize>| tally.values().sum::<usize>();
         write!(
@@ -152,8 +155,9 @@ impl World {
         let names: Vec<String> = names.map(|&name| name.into()).collect();
         let truth = Arc::new(Mutex::new(Truth::new(names.clone())));
         let network = Network::new(zones, random.fork());
-        let machine =
-            |(node, name): (usize, &String)| Machine::new(node, name, truth.clone(), network.clone());
+        let machine = |(node, name): (usize, &String)| {
+            Machine::new(node, name, truth.clone(), network.clone())
+        };
         let machines = names.iter().enumerate().map(machine).collect();
         let (disabled, deleted, due, operations, faults) = Default::default();
         let (planned, longest) = (0, Duration::ZERO);
