@@ -5,6 +5,7 @@ use crate::{
     about::settings,
     admission::Gatekeeper,
     audiences::Audiences,
+    envoys::OfZones,
     hooks::GlobalHooks,
     numbers::{Numbers, Stored},
     zones::Insights,
@@ -89,16 +90,18 @@ impl Parts {
             Arc::new(Numbers::new(&self.metrics, insights.clone())),
             self.stop.clone(),
         )?;
+        let (reader, connected) = (store.reader(), zones.admin());
+        let envoys = OfZones { author: self.author(), reader, zones: connected };
         let stop = || self.stop.clone();
         let tasks: Vec<Task> = vec![
             ("zones.insights", insights.run(store.clone(), stop()).boxed()),
             ("zones.admission", until(stop(), gate.withdraw(watched).map(|it| Ok(it?))).boxed()),
             ("audiences", until(stop(), audiences.run(store.clone())).boxed()),
         ];
-        Ok(Core { zones, router: api::router(self.api()?), tasks })
+        Ok(Core { zones, router: api::router(self.api(envoys)?), tasks })
     }
 
-    fn api(self) -> Result<ApiState<Local>> {
+    fn api(self, envoys: OfZones) -> Result<ApiState<Local>> {
         Ok(ApiState {
             hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author: self.author() } }),
             config: serde_json::to_value(&self.config)?,
@@ -109,6 +112,7 @@ impl Parts {
             clock: self.clock,
             about: self.about,
             global: None,
+            envoys: Some(Arc::new(envoys)),
             shutdown: self.stop,
         })
     }

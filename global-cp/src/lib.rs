@@ -7,6 +7,7 @@ mod audiences;
 mod config;
 mod core;
 mod defaults;
+mod envoys;
 mod first_start;
 mod hooks;
 mod numbers;

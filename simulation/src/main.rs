@@ -57,7 +57,7 @@ fn all(arguments: &Arguments, sort: &str, run: Run) -> bool {
     let Arguments { from, seeds, jobs, hunt, .. } = *arguments;
     let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
     let (next, end, wrong) = (AtomicU64::new(from), from.saturating_add(seeds), AtomicU64::new(0));
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -136,7 +136,9 @@ impl Bootstrap {
                 {"tag_name": "name", "regex": r"^grpc\.((.+)\.)"},
                 {"tag_name": "status", "regex": r"^grpc.*streams_closed(_([0-9]+))"},
                 {"tag_name": "worker", "regex": r"(worker_([0-9]+)\.)"},
-                {"tag_name": "listener", "regex": r"((.+?)\.)rbac\."},
+                // Anchored, though it finds the same: Envoy compares each new statistic with it,
+                // and at every place of a name that made a cluster cost 35 ms and not 3.
+                {"tag_name": "listener", "regex": r"^((.+?)\.)rbac\."},
             ]},
             "default_regex_engine": {
                 "name": "envoy.regex_engines.google_re2",

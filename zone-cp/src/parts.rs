@@ -14,7 +14,7 @@ use crate::{
 use anyhow::{Context, Result};
 use api::{
     About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
-    mesh_defaults::MeshDefaults,
+    inspect::Envoys, mesh_defaults::MeshDefaults,
 };
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
@@ -191,7 +191,12 @@ impl Parts {
     }
 
     /// The REST API.
-    pub fn api(&self, about: About, global: Option<Handle>) -> Result<Router> {
+    pub fn api(
+        &self,
+        about: About,
+        global: Option<Handle>,
+        envoys: Option<Arc<dyn Envoys>>,
+    ) -> Result<Router> {
         Ok(api::router(ApiState {
             backend: self.store.clone(),
             kinds: self.kinds.clone(),
@@ -202,6 +207,7 @@ impl Parts {
             config: serde_json::to_value(&self.config)?,
             hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
+            envoys,
             shutdown: self.stop.clone(),
         }))
     }

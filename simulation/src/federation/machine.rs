@@ -46,7 +46,7 @@ use store::{
     view::{Feed, KindSet, Reader},
 };
 use tokio::{task::JoinSet, time::Instant};
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -228,7 +228,7 @@ impl Machine {
         for (name, task) in core.tasks {
             self.run(tasks, name, task);
         }
-        let incoming = UnboundedReceiverStream::new(self.network.listen()).map(io::Result::Ok);
+        let incoming = ReceiverStream::new(self.network.listen()).map(io::Result::Ok);
         let serving = core.zones.serve(incoming);
         self.run(tasks, "kds.serve", Box::pin(async { Ok(serving.await?) }));
         Ok(core.router)
@@ -269,7 +269,7 @@ impl Machine {
         let client = Client::new(stored, settings, dial, Arc::new(NoProxies), self.clock.clone())?;
         let (handle, stop) = (client.handle(), stop.clone());
         tasks.spawn(async move { client.run(stop).await });
-        Ok((parts.api(About::default(), Some(handle.clone()))?, handle))
+        Ok((parts.api(About::default(), Some(handle.clone()), None)?, handle))
     }
 
     /// The machine loses power. Of what was being written to the disk, anything may be there.
@@ -344,21 +344,14 @@ impl Machine {
 }
 
 fn document(kind: &Kind, key: &ResourceKey, n: u64, spec: Value) -> Value {
-    let mut document = json!({
+    let head = json!({
         "type": kind.name,
         "name": *key.name,
         "labels": { WRITE: n.to_string() },
     });
-    if let Some(mesh) = &key.mesh {
-        document["mesh"] = mesh.as_str().into();
-    }
-    match spec {
-        Value::Object(fields) if kind.inline => {
-            for (field, value) in fields {
-                document[field] = value;
-            }
-        }
-        spec => document["spec"] = spec,
-    }
-    document
+    let mesh = key.mesh.as_ref().map(|mesh| json!({ "mesh": mesh.as_str() }));
+    let spec = if kind.inline { spec } else { json!({ "spec": spec }) };
+    let parts = [Some(head), mesh, Some(spec)].into_iter().flatten();
+    let fields = parts.filter_map(|part| part.as_object().cloned()).flatten();
+    Value::Object(fields.collect())
 }

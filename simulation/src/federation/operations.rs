@@ -275,7 +275,7 @@ pub(crate) async fn enable(world: &mut World, zone: usize, enabled: bool) -> Res
     let (Some(global), Some(of)) = (world.machines.first(), world.machines.get(zone)) else {
         return Ok(());
     };
-    let key = ResourceKey::global(&*of.name);
+    let key = ResourceKey::global(&of.name);
     if !enabled {
         world.truth.lock().excused.insert(zone);
     }
@@ -296,7 +296,7 @@ pub(crate) async fn create(world: &mut World, zone: usize) -> Result<()> {
     let (Some(global), Some(of)) = (world.machines.first(), world.machines.get(zone)) else {
         return Ok(());
     };
-    let key = ResourceKey::global(&*of.name);
+    let key = ResourceKey::global(&of.name);
     let answer = global.ask(&zone::KIND, &key, Some((0, json!({ "enabled": true })))).await;
     world.truth.lock().note(format_args!("{} is made anew: {answer:?}", of.name));
     match answer {
@@ -317,7 +317,7 @@ pub(crate) async fn delete_zone(world: &mut World, zone: usize) -> Result<bool> 
     let (Some(global), Some(of)) = (world.machines.first(), world.machines.get(zone)) else {
         return Ok(false);
     };
-    let key = ResourceKey::global(&*of.name);
+    let key = ResourceKey::global(&of.name);
     world.truth.lock().excused.insert(zone);
     let answer = global.ask(&zone::KIND, &key, None).await;
     world.truth.lock().note(format_args!("{} is deleted: {answer:?}", of.name));

@@ -195,16 +195,13 @@ fn downwards(world: &World, zone: &Machine, on_global: &Rows) -> Wanted {
 
 /// Whether what a zone wrote goes on to the others.
 fn crosses(kind: &Kind, row: &Resource, zone: &str) -> bool {
-    match kind.flow {
-        Flow::ZoneToZones => true,
-        Flow::Everywhere => row.head.labels.get(label::ROLE) == Some(label::ROLE_PRODUCER),
-        _ if kind.name == "MeshTrust" => {
-            let mesh = row.head.key.mesh.as_ref().map(ToString::to_string).unwrap_or_default();
-            let trust = kinds::read::<MeshTrust>(row);
-            trust.is_ok_and(|trust| trust.trust_domain == format!("{mesh}.{zone}.mesh.local"))
-        }
-        _ => false,
+    if kind.name == "MeshTrust" {
+        let mesh = row.head.key.mesh.as_ref().map(ToString::to_string).unwrap_or_default();
+        let trust = kinds::read::<MeshTrust>(row);
+        return trust.is_ok_and(|trust| trust.trust_domain == format!("{mesh}.{zone}.mesh.local"));
     }
+    let producer = row.head.labels.get(label::ROLE) == Some(label::ROLE_PRODUCER);
+    matches!(kind.flow, Flow::ZoneToZones) || (matches!(kind.flow, Flow::Everywhere) && producer)
 }
 
 fn compare<'a>(
@@ -248,7 +245,7 @@ fn compare<'a>(
 /// What is said about a zone is true.
 fn states(world: &World, global: &Machine, zone: &Machine, found: &mut Vec<String>) {
     let (Some(life), Some(reader)) = (&zone.life, global.reader()) else { return };
-    let (key, author) = (ResourceKey::global(&*zone.name), global.author());
+    let (key, author) = (ResourceKey::global(&zone.name), global.author());
     let insight = author.get(&reader, zone_insight::KIND, &key);
     let name = &zone.name;
     if world.deleted.contains(&zone.node) {

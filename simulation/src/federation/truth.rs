@@ -222,7 +222,7 @@ impl Truth {
     }
 
     fn named(&self, seen: &Seen) -> Name {
-        self.write(seen.write).map_or(("", ResourceKey::global("")), |it| it.name.clone())
+        self.write(seen.write).map_or_else(|| ("", ResourceKey::global("")), |it| it.name.clone())
     }
 
     fn vanished(&mut self, node: Node, name: Name, at: &str) {
