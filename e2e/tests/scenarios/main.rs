@@ -14,6 +14,7 @@ mod permissions;
 mod proxies;
 mod refused;
 mod replicas;
+mod restore;
 mod zones;
 
 use anyhow::{Result, bail};
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     trials.extend(command_line::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(proxies::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(restore::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
     let in_namespaces = [
         calls::ALL,
