@@ -11,7 +11,10 @@ use crate::{
     zones::Insights,
 };
 use anyhow::Result;
-use api::{About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults};
+use api::{
+    About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults,
+    mesh_insights::MeshInsights,
+};
 use axum::Router;
 use daemon::{Clock, Metrics};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -93,9 +96,12 @@ impl Parts {
         let (reader, connected) = (store.reader(), zones.admin());
         let envoys = OfZones { author: self.author(), reader, zones: connected };
         let stop = || self.stop.clone();
+        let meshes = MeshInsights::new(self.author(), store.reader());
+        let meshes = meshes.run(store.clone(), stop());
         let tasks: Vec<Task> = vec![
             ("zones.insights", insights.run(store.clone(), stop()).boxed()),
             ("zones.admission", until(stop(), gate.withdraw(watched).map(|it| Ok(it?))).boxed()),
+            ("meshes.insights", meshes.map(|ended| Ok(ended?)).boxed()),
             ("audiences", until(stop(), audiences.run(store.clone())).boxed()),
         ];
         Ok(Core { zones, router: api::router(self.api(envoys)?), tasks })
