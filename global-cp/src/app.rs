@@ -13,7 +13,10 @@ use crate::{
     zones::Insights,
 };
 use anyhow::{Context as _, Result};
-use api::{About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults, serve};
+use api::{
+    About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults,
+    mesh_insights::MeshInsights, serve,
+};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use futures::FutureExt as _;
 use identity::tls::{Alpn, ServerTls, TlsListener};
@@ -101,7 +104,8 @@ impl Bound {
         )?;
         let (reader, zones) = (store.reader(), kds.admin());
         let envoys = OfZones { author: author.clone(), reader, zones };
-        let router = api::router(self.api_state(about, author, envoys, shutdown.clone())?);
+        let router =
+            api::router(self.api_state(about, author.clone(), envoys, shutdown.clone())?);
         let admin = admin::router(self.ready.clone(), metrics);
 
         let (tasks, tls) = (&mut self.tasks, &self.tls);
@@ -112,6 +116,8 @@ impl Bound {
             "zones.admission",
             until(stop(), gate.withdraw(watched).map(|ended| Ok(ended?))),
         );
+        let meshes = MeshInsights::new(author, store.reader());
+        tasks.spawn("meshes.insights", meshes.run(store.clone(), stop()).map(|ended| Ok(ended?)));
         tasks.spawn("audiences", until(stop(), audiences.run(store)));
         tasks.spawn("kds.serve", kds.serve(zones.incoming()).map(|ended| Ok(ended?)));
         if let Some(port) = self.ports.http {

@@ -92,6 +92,7 @@ impl Bound {
         let known = parts.join(&mut tasks, envoys.clone(), kds_guard)?;
 
         tasks.spawn("identities", parts.identities(&issuer, known.as_ref())?);
+        tasks.spawn("meshes.insights", parts.mesh_insights());
         tasks.spawn("services", parts.services(metrics));
         tasks.spawn("reconcile", parts.reconcile(&meshes, renewed, xds_guard));
         tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));

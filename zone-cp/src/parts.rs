@@ -14,7 +14,7 @@ use crate::{
 use anyhow::{Context, Result};
 use api::{
     About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
-    mesh_defaults::MeshDefaults,
+    mesh_defaults::MeshDefaults, mesh_insights::MeshInsights,
 };
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
@@ -93,6 +93,22 @@ impl Parts {
             Identities::new(store, &self.kinds, zone, Env::Universal, issuer.clone(), clock);
         let global = global.map(Handle::state);
         Ok(identities.context(MISSING)?.under(global).run(self.stop.clone()))
+    }
+
+    /// Counts what there is in each mesh, unless there is a global that does.
+    pub(crate) fn mesh_insights(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        let counting = self.alone.then(|| MeshInsights::new(self.author(), self.store.reader()));
+        let (store, stop) = (self.store.clone(), self.stop.clone());
+        async move {
+            match counting {
+                Some(counting) => Ok(counting.run(store, stop).await?),
+                None => {
+                    drop(store);
+                    stop.cancelled().await;
+                    Ok(())
+                }
+            }
+        }
     }
 
     /// Makes services, addresses and names out of workloads.
