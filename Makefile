@@ -20,6 +20,7 @@ check: ## format, lints, documentation, layers, licences, sizes, files that noth
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	tools/layers.py
+	tools/limits.py
 	tools/licences.py
 	tools/size.sh
 	tools/orphans.sh
