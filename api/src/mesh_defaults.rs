@@ -254,20 +254,23 @@ mod tests {
             let before = vec![
                 author.create(mesh::KIND, shop, json!({})).unwrap(),
                 author.create(mesh::KIND, ResourceKey::global("bank"), skips).unwrap(),
-                // As an older program left it, which did not know identities.
+                // As an older program left it, which knew no other kinds.
                 author.remember(&offered_row("shop"), "MeshTimeout").unwrap(),
                 author.remember(&offered_row("bank"), "MeshTimeout").unwrap(),
             ];
             store.commit(before).await.unwrap();
             let reader = store.reader();
             let items = of_existing_meshes(&author, &reader).unwrap();
-            assert_eq!(items.len(), 3, "an identity, and what is remembered of two meshes");
             store.commit(items).await.unwrap();
-            let (_, identities) = reader.rows(author.id(mesh_identity::KIND));
-            let names: Vec<String> =
-                identities.iter().map(|row| row.head.key.to_string()).collect();
-            assert_eq!(names, ["shop/identity"]);
-            assert_eq!(reader.rows(author.id(mesh_timeout::KIND.kind)).1.len(), 0);
+            let names = |kind: Kind| -> Vec<String> {
+                let (_, rows) = reader.rows(author.id(kind));
+                rows.iter().map(|row| row.head.key.to_string()).collect()
+            };
+            let of_both = |name: &str| ["bank", "shop"].map(|it| format!("{it}/{name}-{it}"));
+            assert_eq!(names(mesh_identity::KIND), ["shop/identity"], "bank wants none");
+            assert_eq!(names(mesh_circuit_breaker::KIND), of_both("mesh-circuit-breaker-all"));
+            assert_eq!(names(mesh_retry::KIND), of_both("mesh-retry-all"));
+            assert_eq!(names(mesh_timeout::KIND.kind), [""; 0], "they were offered");
             assert_eq!(of_existing_meshes(&author, &reader).unwrap().len(), 0);
         };
         store::conformance::while_running(writer, test).await;

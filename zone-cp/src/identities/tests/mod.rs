@@ -518,7 +518,7 @@ async fn an_authority_that_is_given_is_used() {
         "the file {:?} cannot be read: No such file or directory (os error 2)",
         file("ca.pem")
     );
-    east.reported(&not_ready("ProviderNotReady", &message)).await;
+    east.reported(&damaged(&message)).await;
     std::fs::write(file("ca.pem"), own.certificate_pem()).unwrap();
     std::fs::write(file("key.pem"), own.key_pem()).unwrap();
     // Files are looked at when something else of the mesh changes.
