@@ -97,7 +97,7 @@ impl Bound {
         let (watched, gate) = (gate.follow().await?, Arc::new(gate));
         let kds = Server::new(
             (store.clone(), self.kinds.clone()),
-            settings(&about),
+            settings(&about, self.config.kds.zone_quota.quota()),
             gate.clone(),
             Arc::new(Numbers::new(&metrics, insights.clone())),
             shutdown.clone(),
