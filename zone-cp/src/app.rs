@@ -101,7 +101,7 @@ impl Bound {
         tasks.spawn("names", join::after(known.clone(), stop(), parts.names(names, records)?));
         let (dns, stopped) = (ports.dns, stop());
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
-        let router = parts.api(about, known.clone(), envoys)?;
+        let router = parts.api(about, known.clone(), Some(Arc::new(envoys)))?;
         if let Some(http) = ports.http {
             tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop())));
         }

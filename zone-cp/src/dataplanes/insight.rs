@@ -234,12 +234,14 @@ mod tests {
         let mut now = DataplaneInsight::default();
         for issued in [100, 100, 200] {
             let certificate = certificate(issued);
-            now = insight(Some(&now), &Stay { certificate, ..stay("a", &versions) });
+            let trusts = vec![format!("trust-{issued}")];
+            now = insight(Some(&now), &Stay { certificate, trusts, ..stay("a", &versions) });
         }
         let kept = insight(Some(&now), &stay("a", &versions));
         assert_eq!(kept.0.m_tls, now.0.m_tls, "known until there is another one");
         let mtls = now.0.m_tls.unwrap();
         assert_eq!((mtls.certificate_regenerations, mtls.issued_backend.as_str()), (2, "kri"));
+        assert_eq!(mtls.supported_backends, ["trust-200"], "those of now");
     }
 
     #[test]
