@@ -3,6 +3,7 @@
 use crate::AllowedTrust;
 use daemon::{Log, admin, config::Problems, data};
 use identity::tls::TlsConfig;
+use kds::quota::Quota;
 use resource::ZoneName;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -43,6 +44,30 @@ pub struct Kds {
     /// The zones that need not show who they are, because they cannot: Kuma's have no token. `*`
     /// means all. Whoever reaches the port can then be any of them.
     pub plain_zones: Vec<String>,
+    /// How much each zone may have in global.
+    pub zone_quota: ZoneQuota,
+}
+
+/// How much a zone may have in global, of all kinds together. What is over it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ZoneQuota {
+    /// Resources.
+    pub resources: u64,
+    /// Bytes of their names, labels, specs and statuses.
+    pub bytes: u64,
+}
+
+impl ZoneQuota {
+    pub(crate) const fn quota(self) -> Quota {
+        Quota { resources: self.resources, bytes: self.bytes }
+    }
+}
+
+impl Default for ZoneQuota {
+    fn default() -> Self {
+        Self { resources: 200_000, bytes: 1024 * 1024 * 1024 }
+    }
 }
 
 /// What there is from the first start on.
@@ -72,7 +97,7 @@ impl Default for Config {
 impl Default for Kds {
     fn default() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5685));
-        Self { listen, plain_zones: Vec::new() }
+        Self { listen, plain_zones: Vec::new(), zone_quota: ZoneQuota::default() }
     }
 }
 
@@ -87,6 +112,12 @@ impl Kds {
         for (i, zone) in self.plain_zones.iter().enumerate().filter(|(_, zone)| *zone != "*") {
             if let Err(error) = ZoneName::new(zone) {
                 problems.add(format_args!("plainZones[{i}]"), error);
+            }
+        }
+        let ZoneQuota { resources, bytes } = self.zone_quota;
+        for (field, value) in [("resources", resources), ("bytes", bytes)] {
+            if value == 0 {
+                problems.add(format_args!("zoneQuota.{field}"), "must be at least 1");
             }
         }
     }
@@ -131,7 +162,7 @@ log: {level: 'loud=very'}
 dataDir: ''
 tls: {certFile: x}
 api: {hosts: ['a b']}
-kds: {plainZones: [east, East, '*']}
+kds: {plainZones: [east, East, '*'], zoneQuota: {bytes: 0}}
 allowedTrust: [{zone: West, mesh: shop, trustDomain: ''}]
 ";
         let error = load::<Config>(Some(file), []).unwrap_err().to_string();
@@ -141,6 +172,7 @@ allowedTrust: [{zone: West, mesh: shop, trustDomain: ''}]
             "tls.keyFile",
             "api.hosts[0]",
             "kds.plainZones[1]",
+            "kds.zoneQuota.bytes",
             "allowedTrust[0].zone",
             "allowedTrust[0].trustDomain",
         ] {

@@ -88,7 +88,7 @@ impl Parts {
         let (watched, gate) = (gate.follow().await?, Arc::new(gate));
         let zones = Server::new(
             (store.clone(), self.kinds.clone()),
-            settings(&self.about),
+            settings(&self.about, self.config.kds.zone_quota.quota()),
             gate.clone(),
             Arc::new(Numbers::new(&self.metrics, insights.clone())),
             self.stop.clone(),

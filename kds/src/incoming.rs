@@ -55,6 +55,20 @@ impl Incoming {
         Ok(Self { kind: id, nonce, extent, cursor, upserts, versions, removals, removed })
     }
 
+    /// A resource that came before, as a response of its own that nobody waits for.
+    pub(crate) fn again(kind: KindId, received: Received) -> Self {
+        Self {
+            kind,
+            nonce: String::new(),
+            extent: Extent::Delta,
+            cursor: None,
+            upserts: vec![Ok(received)],
+            versions: Versions::new(),
+            removals: Vec::new(),
+            removed: Vec::new(),
+        }
+    }
+
     /// The resources to add or replace, as far as they can be told.
     pub fn keys(&self) -> impl Iterator<Item = &ResourceKey> {
         self.upserts.iter().filter_map(|received| match received {

@@ -23,6 +23,10 @@ pub(crate) const REQUESTS: usize = 160;
 pub(crate) const UNKNOWN_KINDS: usize = 64;
 /// So many questions about proxies wait for an answer on one stream at most.
 pub(crate) const QUESTIONS: usize = 32;
+/// So many resources of a zone wait at most for room under its quota.
+pub(crate) const WAITING: usize = 1024;
+/// So many bytes of them.
+pub(crate) const WAITING_BYTES: usize = 1024 * 1024;
 /// So often a response is judged anew because others wrote what it is about.
 pub(crate) const ATTEMPTS: usize = 8;
 

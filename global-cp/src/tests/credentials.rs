@@ -177,3 +177,48 @@ async fn a_stream_ends_with_the_token_that_opened_it() {
     drop(zones);
     global.stop().await;
 }
+
+#[tokio::test]
+async fn a_secret_is_shown_to_nobody_but_administrators() {
+    let folder = tempfile::tempdir().unwrap();
+    let global = Global::start(config(folder.path())).await;
+    let planted = "pl4nted-s3cret";
+    let encoded = STANDARD.encode(planted);
+    global.put_secret("planted", planted).await;
+    let path = "/meshes/default/secrets/planted";
+    let body = json!({"type": "Secret", "mesh": "default", "name": "planted", "data": encoded});
+    assert_eq!(global.admin(Method::PUT, path, Some(body.clone())).await.0, 201);
+    assert!(global.get(path).await.to_string().contains(&encoded), "an administrator sees it");
+    let says = |text: &str| text.contains(planted) || text.contains(&encoded);
+
+    let secret =
+        ["/globalsecrets", "/globalsecrets/planted", "/meshes/default/secrets", path, "/config"];
+    let open = ["/", "/zones", "/zones/_overview", "/meshes", "/meshes/default", "/secrets"];
+    for groups in [&[][..], &["mesh:default:writer"], &["mesh:*:writer", "mesh:*:reader"]] {
+        let user = json!({"name": "ann", "groups": groups, "validFor": "1h"});
+        let (_, token) = global.admin(Method::POST, "/tokens/user", Some(user)).await;
+        let send = |method, path, body| global.send(method, path, Some(&token), body);
+        for path in secret {
+            let (status, text) = send(Method::GET, path, None).await;
+            assert_eq!(status, 403, "{path}: {text}");
+            assert!(!says(&text), "{path}: {text}");
+        }
+        for path in open {
+            let (_, text) = send(Method::GET, path, None).await;
+            assert!(!says(&text), "{path}: {text}");
+        }
+        let (status, text) = send(Method::PUT, path, Some(body.clone())).await;
+        assert_eq!((status, says(&text)), (403, false), "{text}");
+        let forged = json!({"name": "eve", "groups": ["mesh-system:admin"], "validFor": "1h"});
+        assert_eq!(send(Method::POST, "/tokens/user", Some(forged)).await.0, 403);
+    }
+    // Not even a mistake in it is repeated.
+    let mistaken = json!({"type": "Secret", "mesh": "default", "name": "x", "data": [planted]});
+    let bad = "/meshes/default/secrets/x";
+    let (status, text) = global.admin(Method::PUT, bad, Some(mistaken)).await;
+    assert_eq!((status, says(&text)), (400, false), "{text}");
+    let (status, text) = global.send(Method::GET, "/zones", Some(planted), None).await;
+    assert_eq!((status, says(&text)), (401, false), "{text}");
+    assert!(!says(&global.metrics().await));
+    global.stop().await;
+}

@@ -18,6 +18,8 @@ use crate::{
     limit,
     memory::{Facts, Held, Identity, Memory, Place, Presented},
     observe::{Event, Report},
+    quota::{Fitted, Quota, Room, Waiting, fit},
+    received::Received,
     refusal::Refusal,
 };
 use delta::{Extent, Start};
@@ -27,7 +29,7 @@ use resource::{Feature, Kind, ZoneName};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use store::{
     Backend, Item, Kinds, Outcome,
-    view::{KindId, Reader, Revision},
+    view::{KindId, Reader, Revision, Rows},
 };
 use tokio::{
     sync::mpsc,
@@ -45,6 +47,8 @@ pub struct Asking {
     sender: Sender,
     asked: BTreeMap<KindId, Asked>,
     own: Option<Own>,
+    quota: Quota,
+    waiting: Waiting,
     /// Cancelled when another stream takes over.
     newer: CancellationToken,
 }
@@ -76,6 +80,7 @@ pub(crate) struct Judged {
     pub(crate) batch: Vec<Item>,
     refused: Vec<Refusal>,
     named: Named,
+    fitted: Fitted,
 }
 
 impl Asking {
@@ -89,8 +94,7 @@ impl Asking {
         };
         let asked = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_global());
         let asked = asked.map(|(id, _)| (id, Asked::new(start(id)))).collect();
-        let newer = CancellationToken::new();
-        Self { zone: zone.clone(), sender, asked, own: None, newer, kinds }
+        Self::with(zone.clone(), sender, asked, None, kinds)
     }
 
     /// The zone `zone` asks its global. What it remembers says where it begins; a global that an
@@ -112,8 +116,7 @@ impl Asking {
         let gate = Gate::new(facts, memory.clone(), confirmed, all);
         let sender = Sender { who: Who::Global, dialect: Dialect::Plain };
         let own = Some(Own { gate, facts, of_this_stream: false, stored: memory.clone(), memory });
-        let newer = CancellationToken::new();
-        Self { zone: zone.clone(), sender, asked, own, newer, kinds }
+        Self::with(zone.clone(), sender, asked, own, kinds)
     }
 
     /// The zone `zone` looks at all that a global has, whichever it is, and remembers nothing.
@@ -122,8 +125,24 @@ impl Asking {
         let asked = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_zones());
         let asked = asked.map(|(id, _)| (id, Asked::new(Start::Fresh))).collect();
         let sender = Sender { who: Who::Global, dialect: Dialect::Plain };
-        let newer = CancellationToken::new();
-        Self { zone: zone.clone(), sender, asked, own: None, newer, kinds }
+        Self::with(zone.clone(), sender, asked, None, kinds)
+    }
+
+    fn with(
+        zone: ZoneName,
+        sender: Sender,
+        asked: BTreeMap<KindId, Asked>,
+        own: Option<Own>,
+        kinds: Arc<Kinds>,
+    ) -> Self {
+        let (quota, waiting, newer) = (Quota::NONE, Waiting::default(), CancellationToken::new());
+        Self { kinds, zone, sender, asked, own, quota, waiting, newer }
+    }
+
+    /// The zone may have no more than this.
+    #[must_use]
+    pub fn within(self, quota: Quota) -> Self {
+        Self { quota, ..self }
     }
 
     /// Takes note of how the peer speaks, and of which global it is if that is one of ours. Both
@@ -227,7 +246,11 @@ impl Asking {
                 Taken::Refused(answer) => send(*answer)?,
                 Taken::Ready(ready) => {
                     for incoming in ready {
-                        send(self.settle(store, incoming, report).await?)?;
+                        let (answer, freed) = self.settle(store, incoming, report).await?;
+                        send(answer)?;
+                        if freed {
+                            self.try_again(store, report).await?;
+                        }
                     }
                 }
                 Taken::Held(held) => {
@@ -285,12 +308,51 @@ impl Asking {
         store: &B,
         incoming: Incoming,
         report: &Report,
-    ) -> Result<DeltaDiscoveryRequest, StreamEnded> {
+    ) -> Result<(DeltaDiscoveryRequest, bool), StreamEnded> {
+        let (judged, revision) = self.store(store, &incoming).await?;
+        let freed = judged.fitted.freed;
+        Ok((self.applied(&incoming, judged, revision, report), freed))
+    }
+
+    /// Takes what waited for room, as far as there is some now.
+    async fn try_again<B: Backend>(
+        &mut self,
+        store: &B,
+        report: &Report,
+    ) -> Result<(), StreamEnded> {
+        for incoming in self.waiting.again() {
+            let (judged, revision) = self.store(store, &incoming).await?;
+            self.waiting.note(&incoming, false, &judged.fitted.over);
+            let still: Vec<_> = judged.refused.iter().map(|refusal| &refusal.name).collect();
+            if let Some(asked) = self.asked.get_mut(&incoming.kind) {
+                let taken = incoming.upserts.iter().flatten();
+                for received in taken.filter(|received| !still.contains(&&received.name)) {
+                    asked.place.refused.remove(&received.name);
+                }
+                asked.since = revision;
+            }
+            let (kind, resources) = (self.kind(incoming.kind).name, incoming.upserts.len());
+            report.tell(Event::Applied {
+                kind,
+                resources,
+                complete: false,
+                refused: &judged.refused,
+            });
+        }
+        Ok(())
+    }
+
+    /// Commits what a response changes.
+    async fn store<B: Backend>(
+        &mut self,
+        store: &B,
+        incoming: &Incoming,
+    ) -> Result<(Judged, Revision), StreamEnded> {
         // Others write too: what was decided on rows that changed since is decided anew.
         for _ in 0..limit::ATTEMPTS {
             let reader = store.reader();
             let mut revision = reader.revision();
-            let mut judged = self.judge(&reader, &incoming);
+            let mut judged = self.judge(&reader, incoming);
             let batch = std::mem::take(&mut judged.batch);
             if !batch.is_empty() {
                 let committed = store.commit(batch).await?;
@@ -302,7 +364,7 @@ impl Asking {
                     continue;
                 }
             }
-            return Ok(self.applied(&incoming, judged, revision, report));
+            return Ok((judged, revision));
         }
         Err(StreamEnded::Contended)
     }
@@ -324,15 +386,33 @@ impl Asking {
             complete: (incoming.extent == Extent::Complete).then_some(&named),
         };
         let kind = self.kind(id);
-        let Applied { mut batch, refused, named: now } =
-            apply((id, &kind), &self.sender, &rows, response);
+        let mut applied = apply((id, &kind), &self.sender, &rows, response);
+        let fitted = self.fit(reader, &rows, incoming, &mut applied);
+        let Applied { mut batch, refused, named: now } = applied;
         if let Some(own) = self.own.as_ref().filter(|_| !batch.is_empty()) {
             let memory = own.without_place(kind.name);
             batch.extend(memory.and_then(|memory| own.facts.remember(&memory)));
         }
         named.unknown |= now.unknown;
         named.keys.extend(now.keys);
-        Judged { batch, refused, named }
+        Judged { batch, refused, named, fitted }
+    }
+
+    fn fit(
+        &self,
+        reader: &Reader,
+        rows: &Rows,
+        incoming: &Incoming,
+        applied: &mut Applied,
+    ) -> Fitted {
+        let Who::Zone { name: zone, .. } = &self.sender.who else { return Fitted::default() };
+        let room = Room { zone, used: reader.usage(zone), quota: self.quota };
+        if self.quota == Quota::NONE {
+            return Fitted::default();
+        }
+        let name = |it: &Received| (self.sender.key(it.key.clone()), it.name.clone());
+        let names = incoming.upserts.iter().flatten().map(name).collect();
+        fit(room, rows, applied, &names)
     }
 
     /// Something of `kind` was changed in the store, so that knows no place any more.
@@ -355,6 +435,10 @@ impl Asking {
     ) -> DeltaDiscoveryRequest {
         let kind = self.kind(incoming.kind).name;
         let refused = judged.refused;
+        let within = self.asked.get(&incoming.kind).map(|asked| &asked.progress);
+        let within = matches!(within, Some(Progress::Within(_)));
+        let begins = incoming.extent != Extent::Delta && !within;
+        self.waiting.note(incoming, begins, &judged.fitted.over);
         let mut complete = false;
         if let Some(asked) = self.asked.get_mut(&incoming.kind) {
             asked.place = asked.after(incoming, &refused);

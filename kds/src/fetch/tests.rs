@@ -93,7 +93,8 @@ async fn race(
     let report = Report::new(Arc::new(Unobserved), zone("east"));
     let taken = asking.take(response("1", 1), &store.reader()).unwrap();
     let Taken::Ready(mut ready) = taken else { panic!("{taken:?}") };
-    let answer = asking.settle(&store, ready.remove(0), &report).await;
+    let settled = asking.settle(&store, ready.remove(0), &report).await;
+    let answer = settled.map(|(answer, _)| answer);
     let (_, rows) = store.reader().rows(kinds.id_of(TIMEOUT.name).unwrap());
     (answer, rows)
 }

@@ -24,6 +24,7 @@ use crate::{
     memory::{self, Facts, Identity},
     metadata::{AUTHORIZATION, HASH_SUFFIX, ZONE_PING_HEALTH, announce, has, is_look, present},
     observe::{Call, Event, Observer, Report, Unobserved},
+    quota::Quota,
 };
 use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub health_interval: Duration,
     /// The largest message of a plain zone.
     pub plain_limit: usize,
+    /// How much each zone may have.
+    pub quota: Quota,
 }
 
 impl Default for Settings {
@@ -67,6 +70,7 @@ impl Default for Settings {
             version: KumaCpVersion::default(),
             health_interval: Duration::from_secs(30),
             plain_limit: limit::PLAIN_MESSAGE,
+            quota: Quota::NONE,
         }
     }
 }

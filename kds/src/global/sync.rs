@@ -142,7 +142,8 @@ impl<B: Backend + 'static> Shared<B> {
             // What it was is taken: a stream that ends unexpectedly leaves nothing to go on from.
             let known = std::mem::take(&mut *places);
             let asking = Asking::of_zone(shared.kinds.clone(), sender, &zone, &known);
-            let mut asking = asking.until(upload.newer.clone());
+            let asking = asking.until(upload.newer.clone());
+            let mut asking = asking.within(shared.settings.quota);
             for request in asking.requests(&shared.introduction()) {
                 if requests.send(request).await.is_err() {
                     return StreamEnded::ByPeer;

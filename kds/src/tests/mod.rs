@@ -5,4 +5,5 @@ mod held;
 mod interop;
 mod memory;
 mod ours;
+mod quota;
 pub(crate) mod world;

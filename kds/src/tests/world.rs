@@ -7,6 +7,7 @@ use crate::{
     memory::Facts,
     metadata::{AUTHORIZATION, CLIENT_ID},
     observe::{Event, Observer, StreamId},
+    quota::Quota,
     testkinds::{CONFIG, MESH, kinds, zone},
     transit::hashed_name,
     zone::{Client, Handle, Pipe, Settings as ZoneSettings, State},
@@ -255,6 +256,14 @@ impl Global {
         Self::serve(tasks, plane)
     }
 
+    /// The same, where a zone may have no more than `quota`.
+    pub(super) async fn start_within(tasks: &mut JoinSet<()>, quota: Quota) -> Self {
+        let plane = Plane::new(tasks, None, 1);
+        plane.put(CONFIG, "kuma-cluster-id", r#"{"config":"c1"}"#).await;
+        plane.put(MESH, "default", "{}").await;
+        Self::serve_with(tasks, plane, Settings { quota, ..Settings::default() })
+    }
+
     /// The same global as another process.
     pub(super) fn restart(self, tasks: &mut JoinSet<()>, address: &Address) -> Self {
         self.stop.cancel();
@@ -283,12 +292,16 @@ impl Global {
 
     /// Serves what `plane` holds.
     pub(super) fn serve(tasks: &mut JoinSet<()>, plane: Plane) -> Self {
+        Self::serve_with(tasks, plane, Settings::default())
+    }
+
+    fn serve_with(tasks: &mut JoinSet<()>, plane: Plane, settings: Settings) -> Self {
         let (counts, stop) = (Arc::<Counts>::default(), CancellationToken::new());
         let withdrawn = CancellationToken::new();
         let door = Doorkeeper { plain: true, withdrawn: withdrawn.clone() };
         let server = Server::new(
             (plane.store.clone(), plane.kinds.clone()),
-            Settings::default(),
+            settings,
             Arc::new(door),
             counts.clone(),
             stop.clone(),

@@ -12,17 +12,19 @@ mod interest;
 mod log;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use self::{
     feed::{Feed, Update},
     interest::{KindId, KindSet, Watch},
     log::{Change, Changes},
+    usage::Usage,
 };
 
-use self::{interest::Interests, log::Log};
+use self::{interest::Interests, log::Log, usage::Usages};
 use super::table::{Keyed, Table};
 use parking_lot::RwLock;
-use resource::{Resource, ResourceKey};
+use resource::{Resource, ResourceKey, ZoneName};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -60,6 +62,7 @@ struct Shelf {
 struct State {
     revision: Revision,
     shelves: Box<[Shelf]>,
+    usages: Usages,
 }
 
 /// Holds the tables as they were at one revision.
@@ -121,9 +124,11 @@ pub fn view_at(
         .map(|Loaded { rows, revision }| Shelf { rows, log: Log::new(revision, history) })
         .collect();
     let revision = shelves.iter().map(|shelf| shelf.log.revision()).fold(at, Revision::max);
+    let mut usages = Usages::default();
+    shelves.iter().flat_map(|shelf| shelf.rows.iter()).for_each(|row| usages.add(row));
     let interests = Arc::new(Interests::of(shelves.len()));
     let (published, receiver) = watch::channel(revision);
-    let state = Arc::new(RwLock::new(State { revision, shelves }));
+    let state = Arc::new(RwLock::new(State { revision, shelves, usages }));
     let reader = Reader { state: state.clone(), interests: interests.clone(), published: receiver };
     (Writer { state, interests, published }, reader)
 }
@@ -136,7 +141,11 @@ impl Writer {
         let revision = Revision(state.revision.0 + 1);
         state.revision = revision;
         for (kind, edit) in batch {
-            let shelf = state.shelf_mut(kind);
+            let State { shelves, usages, .. } = &mut *state;
+            let shelf = shelf_mut(shelves, kind);
+            if let Edit::Put(row) = &edit {
+                usages.add(row);
+            }
             let (key, before) = match edit {
                 Edit::Put(row) => (row.head.key.clone(), shelf.rows.insert(row)),
                 Edit::Delete(key) => {
@@ -144,6 +153,7 @@ impl Writer {
                     (key, before)
                 }
             };
+            before.iter().for_each(|row| usages.remove(row));
             shelf.log.push(revision, key, before.map(|row| row.head.clone()), shelf.rows.len());
             touched = touched.with(kind);
         }
@@ -195,6 +205,12 @@ impl Reader {
         self.state.read().shelf(kind).rows.get(key).cloned()
     }
 
+    /// How much there is of `zone`, of all kinds.
+    #[must_use]
+    pub fn usage(&self, zone: &ZoneName) -> Usage {
+        self.state.read().usages.of(zone)
+    }
+
     /// What happened to `kind` after `since`. Costs what changed.
     #[must_use]
     pub fn changes(&self, kind: KindId, since: Revision) -> Changes {
@@ -221,10 +237,8 @@ impl State {
             .get(kind.index())
             .expect("a kind's id comes from the list the view was made of")
     }
+}
 
-    fn shelf_mut(&mut self, kind: KindId) -> &mut Shelf {
-        self.shelves
-            .get_mut(kind.index())
-            .expect("a kind's id comes from the list the view was made of")
-    }
+fn shelf_mut(shelves: &mut [Shelf], kind: KindId) -> &mut Shelf {
+    shelves.get_mut(kind.index()).expect("a kind's id comes from the list the view was made of")
 }

@@ -115,3 +115,26 @@ fn waiting_for_a_revision_ends_when_it_can_be_read() {
     assert!(waited.is_woken());
     assert_ready_ok!(waited.poll());
 }
+
+#[test]
+fn how_much_there_is_of_a_zone_is_known_without_counting() {
+    let zone = ZoneName::new("east").unwrap();
+    let row = |name: &str, spec: &'static str, owner: Option<&ZoneName>| {
+        let audience = resource::Audience { owner: owner.cloned(), ..Default::default() };
+        let (labels, status) = Default::default();
+        Arc::new(Resource::new(key(name), labels, spec.as_bytes().into(), status, audience))
+    };
+    let usage = |resources, bytes| Usage { resources, bytes };
+    let (writer, reader) = two_kinds(8);
+    let puts = [row(A, "123", Some(&zone)), row(B, "1", None)].map(|row| (kind(0), Edit::Put(row)));
+    writer.apply(puts);
+    writer.apply([(kind(1), Edit::Put(row(A, "12", Some(&zone))))]);
+    assert_eq!(reader.usage(&zone), usage(2, 7), "of all kinds, with their names");
+    writer.apply([(kind(0), Edit::Put(row(A, "1", Some(&zone))))]);
+    assert_eq!(reader.usage(&zone), usage(2, 5));
+    let loaded = Loaded { rows: reader.rows(kind(0)).1, revision: Revision(3) };
+    assert_eq!(view([loaded], 8).1.usage(&zone), usage(1, 2), "also what was there at the start");
+    writer.apply([(kind(0), Edit::Put(row(A, "1", None))), (kind(1), Edit::Delete(key(A)))]);
+    writer.apply([(kind(1), Edit::Delete(key(A)))]);
+    assert_eq!(reader.usage(&zone), Usage::default());
+}

@@ -1,0 +1,179 @@
+//! How much a zone may have in global.
+//!
+//! What is over it is refused by name, and the rest is taken. What there is already stays, and may
+//! be changed, as long as it does not grow over the quota, and deleted.
+
+use crate::{
+    apply::Applied,
+    incoming::Incoming,
+    limit::{WAITING, WAITING_BYTES},
+    received::Received,
+    refusal::Refusal,
+};
+use delta::Name;
+use resource::{Resource, ResourceKey, ZoneName};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+use store::view::{Edit, KindId, Rows, Usage};
+
+/// How much a zone may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Resources, of all kinds together.
+    pub resources: u64,
+    /// Bytes of their names, labels, specs and statuses.
+    pub bytes: u64,
+}
+
+impl Quota {
+    /// As much as it wants.
+    pub const NONE: Self = Self { resources: u64::MAX, bytes: u64::MAX };
+
+    /// Why `zone`, which has `used`, may not replace `before` by `now`, if so.
+    fn refuses(&self, zone: &ZoneName, used: Usage, before: Usage, now: Usage) -> Option<String> {
+        let after = used.minus(before).plus(now);
+        if before.resources == 0 && after.resources > self.resources {
+            let (has, may) = (used.resources, self.resources);
+            return Some(format!("quota: zone {zone} has {has} resources, and may have {may}"));
+        }
+        if now.bytes > before.bytes && after.bytes > self.bytes {
+            let (has, may, more) = (used.bytes, self.bytes, now.bytes - before.bytes);
+            let reason = format!("quota: zone {zone} has {has} bytes, and may have {may}");
+            return Some(format!("{reason}: this is {more} more"));
+        }
+        None
+    }
+}
+
+/// What a zone has, and may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room<'a> {
+    pub(crate) zone: &'a ZoneName,
+    pub(crate) used: Usage,
+    pub(crate) quota: Quota,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Fitted {
+    /// What was refused although nothing else is wrong with it, by its name in transit.
+    pub(crate) over: BTreeSet<Name>,
+    /// Whether the zone has less than before.
+    pub(crate) freed: bool,
+}
+
+/// Takes out of a batch what does not fit, in its order. What goes makes room for what comes.
+pub(crate) fn fit(
+    room: Room<'_>,
+    rows: &Rows,
+    applied: &mut Applied,
+    names: &BTreeMap<ResourceKey, Name>,
+) -> Fitted {
+    let before =
+        |key: &ResourceKey| rows.get(key).map_or_else(Usage::default, |row| Usage::of(row));
+    let mut used = room.used;
+    for item in &applied.batch {
+        if let Edit::Delete(key) = &item.edit {
+            used = used.minus(before(key));
+        }
+    }
+    let mut fitted = Fitted::default();
+    let mut grows = |row: &Resource| {
+        let (key, was, now) = (&row.head.key, before(&row.head.key), Usage::of(row));
+        if let Some(reason) = room.quota.refuses(room.zone, used, was, now) {
+            let name = names.get(key).cloned().unwrap_or_default();
+            fitted.over.insert(name.clone());
+            applied.refused.push(Refusal { name, reason });
+            return false;
+        }
+        used = used.minus(was).plus(now);
+        true
+    };
+    applied.batch.retain(|item| match &item.edit {
+        Edit::Put(row) => grows(row),
+        Edit::Delete(_) => true,
+    });
+    fitted.freed = used.resources < room.used.resources || used.bytes < room.used.bytes;
+    fitted
+}
+
+/// What was refused because there was no room, as long as it is little: it is tried again when there
+/// is. More than that passes with its next change, or on the next stream that says everything.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    all: BTreeMap<(KindId, ResourceKey), Received>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Forgets what a response says anew, or a state that `begins` with it, and keeps what it had no
+    /// room for.
+    pub(crate) fn note(&mut self, incoming: &Incoming, begins: bool, over: &BTreeSet<Name>) {
+        let kind = incoming.kind;
+        if begins {
+            let of_kind: Vec<_> = self.all.keys().filter(|(of, _)| *of == kind).cloned().collect();
+            of_kind.iter().for_each(|key| self.forget(key));
+        }
+        if !self.all.is_empty() {
+            for key in incoming.keys().chain(&incoming.removals) {
+                self.forget(&(kind, key.clone()));
+            }
+        }
+        if over.is_empty() {
+            return;
+        }
+        for received in incoming.upserts.iter().flatten() {
+            let bytes = received.spec.len() + received.status.len();
+            let fits = self.all.len() < WAITING && self.bytes + bytes <= WAITING_BYTES;
+            if fits && over.contains(&received.name) {
+                self.bytes += bytes;
+                self.all.insert((kind, received.key.clone()), received.clone());
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &(KindId, ResourceKey)) {
+        if let Some(received) = self.all.remove(key) {
+            self.bytes -= received.spec.len() + received.status.len();
+        }
+    }
+
+    /// What waits, kind by kind, as if it had come once more.
+    pub(crate) fn again(&mut self) -> Vec<Incoming> {
+        self.bytes = 0;
+        let mut again: Vec<Incoming> = Vec::new();
+        for ((kind, _), received) in mem::take(&mut self.all) {
+            match again.last_mut().filter(|last| last.kind == kind) {
+                Some(last) => last.upserts.push(Ok(received)),
+                None => again.push(Incoming::again(kind, received)),
+            }
+        }
+        again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_may_be_changed_but_not_grow_over_the_quota() {
+        let zone = ZoneName::new("east").unwrap();
+        let usage = |resources, bytes| Usage { resources, bytes };
+        let quota = Quota { resources: 2, bytes: 100 };
+        let refused = |used, before, now| quota.refuses(&zone, used, before, now);
+        let new = Usage::default();
+        assert_eq!(refused(usage(1, 60), new, usage(1, 40)), None, "to the brim");
+        let reason = "quota: zone east has 60 bytes, and may have 100: this is 41 more";
+        assert_eq!(refused(usage(1, 60), new, usage(1, 41)), Some(reason.into()));
+        let reason = "quota: zone east has 2 resources, and may have 2";
+        assert_eq!(refused(usage(2, 60), new, usage(1, 1)), Some(reason.into()));
+        // More than allowed, because the setting was lowered.
+        assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 50)), None);
+        assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 49)), None);
+        let reason = "quota: zone east has 900 bytes, and may have 100: this is 1 more";
+        assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 51)), Some(reason.into()));
+    }
+}
