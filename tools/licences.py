@@ -15,12 +15,9 @@ EXCEPTIONS = {"LLVM-exception"}
 TWICE = {
     "base64": "tonic, jsonwebtoken",
     "foldhash": "petgraph, at build time",
-    "getrandom": "turmoil, in simulations",
     "hashbrown": "petgraph, at build time",
     "pem": "jsonwebtoken",
     "prettyplease": "tonic-build, at build time",
-    "rand": "turmoil, in simulations",
-    "rand_core": "turmoil, in simulations",
     "syn": "prost-derive and others, at build time",
     "synstructure": "x509-parser, at build time",
     "tower-http": "reqwest",
