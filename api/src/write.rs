@@ -21,7 +21,10 @@ use axum::{
 };
 use bytes::Bytes;
 use http::StatusCode;
-use kinds::labels::{self, Place as Here};
+use kinds::{
+    labels::{self, Place as Here},
+    mesh_service::MeshService,
+};
 use resource::{Access, AnySpec, Flow, Kind, Labels, Resource, ResourceKey, Scope, Violations};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -240,8 +243,22 @@ fn resource<B: Backend>(
         .map_err(|violations| Problem::invalid(PUT, &violations))?;
     // What control planes reported stays until they report again.
     let status = before.map(|row| row.status.clone()).unwrap_or_default();
-    let row = kind.resource(key.clone(), labels, wanted.encoded.clone(), status, given.kinds.peer);
+    let encoded = kept(kind, wanted, before)?;
+    let row = kind.resource(key.clone(), labels, encoded, status, given.kinds.peer);
     row.map_err(|error| Problem::rejected(PUT, &error))
+}
+
+/// The wanted spec; what a zone keeps in that of a service stays until the zone says otherwise, since
+/// nobody could be called in between.
+fn kept(kind: &Kind, wanted: &Wanted, before: Option<&Resource>) -> Result<Bytes, Problem> {
+    let before = before.and_then(|row| kinds::read::<MeshService>(row).ok());
+    match (wanted.spec.downcast_ref::<MeshService>(), before) {
+        (Some(service), Some(before)) => {
+            let spec: AnySpec = Arc::new(service.kept(&before));
+            kind.encode(&spec).map_err(|error| Problem::rejected(PUT, &error))
+        }
+        _ => Ok(wanted.encoded.clone()),
+    }
 }
 
 /// What is deleted with a resource: what lives in a mesh, and what is known about a resource.

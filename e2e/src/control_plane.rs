@@ -268,7 +268,7 @@ impl ControlPlane {
 }
 
 /// Sets a field of an object.
-pub(crate) fn set(value: &mut Value, key: &str, field: Value) {
+pub fn set(value: &mut Value, key: &str, field: Value) {
     if let Value::Object(fields) = value {
         fields.insert(key.to_owned(), field);
     }

@@ -77,6 +77,8 @@ pub struct Plan {
     pub app: App,
     /// Where its inbound is; another one for each workload of a host.
     pub port: u16,
+    /// Labels that it has besides.
+    pub labels: &'static [(&'static str, &'static str)],
     /// What the program's settings have besides; see its configuration.
     pub settings: Value,
 }
@@ -87,7 +89,8 @@ impl Plan {
     pub fn new(zone: &'static str, workload: &'static str, number: u8) -> Self {
         let name = format!("{workload}-{number}");
         let settings = json!({});
-        Self { zone, mesh: "default", workload, name, app: App::Http, port: PORT, settings }
+        let (mesh, app, port, labels) = ("default", App::Http, PORT, &[]);
+        Self { zone, mesh, workload, name, app, port, labels, settings }
     }
 
     /// The same, with a TCP application.
@@ -100,6 +103,12 @@ impl Plan {
     #[must_use]
     pub fn at(self, port: u16) -> Self {
         Self { port, ..self }
+    }
+
+    /// The same, with labels.
+    #[must_use]
+    pub fn labelled(self, labels: &'static [(&'static str, &'static str)]) -> Self {
+        Self { labels, ..self }
     }
 
     /// The same, in a mesh that must exist.
@@ -128,6 +137,17 @@ pub struct Proxy {
     readiness: u16,
     /// The application beside it.
     pub app: Option<Process>,
+}
+
+/// A process that was stopped, and goes on when this value goes.
+#[derive(Debug)]
+pub struct Frozen(String);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It may have been ended.
+        run(&["kill", "-CONT", &self.0]).ok();
+    }
 }
 
 impl Lab {
@@ -197,11 +217,15 @@ impl Lab {
             App::Http => "http",
             App::Tcp => "tcp",
         };
+        let mut labels = json!({ "kuma.io/workload": plan.workload });
+        for (key, value) in plan.labels {
+            set(&mut labels, key, (*value).into());
+        }
         let resource = json!({
             "type": "Dataplane",
             "mesh": plan.mesh,
             "name": plan.name,
-            "labels": { "kuma.io/workload": plan.workload },
+            "labels": labels,
             "networking": {
                 "address": host.address.to_string(),
                 "inbound": [{
@@ -419,6 +443,14 @@ impl Proxy {
     /// Ends its Envoy at once; its program stays.
     pub fn kill_envoy(&self) -> Result<()> {
         run(&["kill", "-9", &self.envoy()?.to_string()]).map(drop)
+    }
+
+    /// Stops its Envoy until the value that is returned goes: it holds its connections and says
+    /// nothing.
+    pub fn freeze_envoy(&self) -> Result<Frozen> {
+        let pid = self.envoy()?.to_string();
+        run(&["kill", "-STOP", &pid])?;
+        Ok(Frozen(pid))
     }
 
     /// Everything on its host ends at once.

@@ -29,6 +29,7 @@ impl Load {
             }
             total.good += told.good;
             total.bad += told.bad;
+            total.opened += told.opened;
             total.slowest = total.slowest.max(told.slowest);
             total.gap = total.gap.max(told.gap);
             for (name, count) in told.by {

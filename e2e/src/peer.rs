@@ -86,6 +86,8 @@ pub struct Told {
     pub gap: u64,
     /// How many of the good ones each application answered.
     pub by: BTreeMap<String, u64>,
+    /// How many connections a load opened.
+    pub opened: u64,
     /// Whether a session of TLS was resumed.
     pub resumed: bool,
 }

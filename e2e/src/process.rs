@@ -121,6 +121,13 @@ impl Process {
         lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
     }
 
+    /// How many lines of its log contain all of `texts`.
+    #[must_use]
+    pub fn lines_with(&self, texts: &[&str]) -> usize {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
+    }
+
     /// Whether its log contains `text`.
     #[must_use]
     pub fn said(&self, text: &str) -> bool {

@@ -423,6 +423,21 @@ async fn a_mesh_takes_along_what_is_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_zone_keeps_in_a_service_outlasts_a_write_of_somebody_else() {
+    let cp = Cp::at(east()).await;
+    let identity =
+        json!([{"type": "SpiffeID", "value": "spiffe://shop.east.mesh.local/workload/cart"}]);
+    let of_zone = json!({"state": "Available", "identities": identity});
+    cp.store("MeshService", in_shop("cart"), &[("kuma.io/zone", "east")], of_zone).await;
+    let ports = json!([{"port": 80, "appProtocol": "tcp"}]);
+    let cart =
+        json!({"type": "MeshService", "mesh": "shop", "name": "cart", "spec": {"ports": ports}});
+    cp.put("/meshes/shop/meshservices/cart", cart).await;
+    let spec = cp.get("/meshes/shop/meshservices/cart").await.json()["spec"].clone();
+    assert_eq!(spec, json!({"state": "Available", "ports": ports, "identities": identity}));
+}
+
+#[tokio::test(start_paused = true)]
 async fn global_and_zones_write_what_is_theirs() {
     let (cp, zone) = (Cp::at(global()).await, Cp::at(east()).await);
     let dataplane = json!({

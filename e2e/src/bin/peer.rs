@@ -320,7 +320,10 @@ async fn load(to: String, stopped: watch::Receiver<bool>) -> Told {
         let answer = async {
             let connection = match http.take().filter(|http: &SendRequest<_>| !http.is_closed()) {
                 Some(connection) => connection,
-                None => speak(dial(&to).await?).await?,
+                None => {
+                    total.opened += 1;
+                    speak(dial(&to).await?).await?
+                }
             };
             let connection = http.insert(connection);
             get(connection, &to, "/load", &Headers::new()).await

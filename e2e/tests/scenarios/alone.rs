@@ -4,7 +4,12 @@ use super::Scenario;
 use anyhow::{Context, Result, bail};
 use e2e::{PATIENCE, control_plane::ControlPlane, wait};
 use serde_json::{Value, json};
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 pub(crate) const ALL: &[Scenario] = &[
     ("what_was_acknowledged_survives_kill_9", what_was_acknowledged_survives_kill_9),
@@ -69,16 +74,45 @@ fn what_was_acknowledged_survives_kill_9() -> Result<()> {
     Ok(())
 }
 
+/// The files of a control plane, with their content, but for its log.
+fn files(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let (mut files, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                files.insert(path.clone(), Vec::new());
+                folders.push(path);
+            } else if path.extension().is_none_or(|it| it != "log") {
+                files.insert(path.clone(), fs::read(path)?);
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// What is wrong is named, the exit code is 1, and nothing is changed.
 fn what_cannot_start_says_why() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let taken = std::net::TcpListener::bind("127.77.0.2:5681")?;
-    let mut process = global(folder.path(), 2)?.launch()?;
-    let status = process.ended(PATIENCE)?;
-    if status.code() != Some(1) || !process.said("api.http.address") {
-        bail!("{status}: {}", process.tail());
+    let mut cp = global(folder.path(), 2)?;
+    for (times, ran_before) in [(1, false), (2, true)] {
+        if ran_before {
+            cp.start()?;
+            cp.stop()?;
+        }
+        let before = files(folder.path())?;
+        let taken = std::net::TcpListener::bind("127.77.0.2:5681")?;
+        let mut process = cp.launch()?;
+        let status = process.ended(PATIENCE)?;
+        let said = process.lines_with(&["api.http.address"]);
+        if status.code() != Some(1) || said != times {
+            bail!("{status}: {}", process.tail());
+        }
+        drop(taken);
+        if files(folder.path())? != before || (before.len() > 1) != ran_before {
+            bail!("files were changed: {:?}", files(folder.path())?.keys());
+        }
     }
-    drop(taken);
     // A file where the folder should be.
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("data"), "mine")?;

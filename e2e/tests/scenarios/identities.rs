@@ -48,47 +48,67 @@ fn echo(client: &mut Client, text: &str) -> Result<()> {
     if told.error.is_empty() && told.body == text { Ok(()) } else { bail!("{told:?}") }
 }
 
+/// `web` in west, which calls `cart` and `log` in east.
+struct Scene {
+    lab: Lab,
+    web: Proxy,
+    cart: Proxy,
+    _others: [Proxy; 2],
+}
+
+impl Scene {
+    fn start(valid: &str) -> Result<Self> {
+        let mut lab = Lab::start(&["west", "east"])?;
+        valid_for(&lab, valid)?;
+        let ingress = lab.ingress("east", "ingress-1")?;
+        let cart = lab.workload(&Plan::new("east", "cart", 1))?;
+        let log = lab.workload(&Plan::new("east", "log", 1).tcp())?;
+        let web = lab.workload(&Plan::new("west", "web", 1))?;
+        for server in ["cart", "log"] {
+            permit(&lab, server, "allow", "web")?;
+        }
+        Ok(Self { lab, web, cart, _others: [ingress, log] })
+    }
+
+    /// Calls on open connections and on new ones, each with a handshake, while `act` is called again
+    /// and again until it says that it is done. Nothing fails.
+    fn under_traffic(&mut self, mut act: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
+        let clients = [self.web.client()?, self.web.client()?, self.web.client()?];
+        let [mut http, mut steady, mut fresh] = clients;
+        answered(&mut http, &at("cart", "east"), 200)?;
+        let log = at("log", "east");
+        wait::until("an answer of log", PATIENCE, || {
+            steady.connect(&log)?;
+            let told = steady.ask(&Ask::Read)?;
+            if told.error.is_empty() { Ok(()) } else { bail!("{told:?}") }
+        })?;
+        http.ask(&Ask::Load)?;
+        let mut another = self.web.client()?;
+        while !act(self)? {
+            echo(&mut steady, "still here")?;
+            // Bytes are not pooled: each connection is one between the Envoys.
+            fresh.connect(&log)?;
+            let told = fresh.ask(&Ask::Read)?;
+            if told.body != "hello from log-1\n" {
+                bail!("{told:?}");
+            }
+            another.connect(&at("cart", "east"))?;
+            still(&mut another, 200)?;
+        }
+        let told = http.ask(&Ask::Stop)?;
+        if told.bad != 0 || told.good < 100 { bail!("{told:?}") } else { Ok(()) }
+    }
+}
+
 /// Both ends get new certificates again and again, and each is shown only as long as it is valid.
 /// Nothing fails: not a request on open connections, nor on new ones, each with a handshake.
 fn certificates_are_replaced_under_traffic() -> Result<()> {
     const ROTATIONS: usize = 3;
-    let mut lab = Lab::start(&["west", "east"])?;
-    valid_for(&lab, "5s")?;
-    let _ingress = lab.ingress("east", "ingress-1")?;
-    let cart = lab.workload(&Plan::new("east", "cart", 1))?;
-    let _log = lab.workload(&Plan::new("east", "log", 1).tcp())?;
-    let web = lab.workload(&Plan::new("west", "web", 1))?;
-    for server in ["cart", "log"] {
-        permit(&lab, server, "allow", "web")?;
-    }
-    let (mut http, mut steady, mut fresh) = (web.client()?, web.client()?, web.client()?);
-    answered(&mut http, &at("cart", "east"), 200)?;
-    let log = at("log", "east");
-    wait::until("an answer of log", PATIENCE, || {
-        steady.connect(&log)?;
-        steady
-            .ask(&Ask::Read)
-            .and_then(|told| if told.error.is_empty() { Ok(()) } else { bail!("{told:?}") })
-    })?;
-    http.ask(&Ask::Load)?;
+    let mut scene = Scene::start("5s")?;
     let (mut of_web, mut of_cart) = (BTreeSet::new(), BTreeSet::new());
-    let mut another = web.client()?;
-    while of_web.len().min(of_cart.len()) <= ROTATIONS {
-        of_web.insert(serial(&web)?);
-        of_cart.insert(serial(&cart)?);
-        echo(&mut steady, "still here")?;
-        // Bytes are not pooled: each connection is one between the Envoys.
-        fresh.connect(&log)?;
-        let told = fresh.ask(&Ask::Read)?;
-        if told.body != "hello from log-1\n" {
-            bail!("{told:?}");
-        }
-        another.connect(&at("cart", "east"))?;
-        still(&mut another, 200)?;
-    }
-    let told = http.ask(&Ask::Stop)?;
-    if told.bad != 0 || told.good < 100 {
-        bail!("{told:?}");
-    }
-    Ok(())
+    scene.under_traffic(|scene| {
+        of_web.insert(serial(&scene.web)?);
+        of_cart.insert(serial(&scene.cart)?);
+        Ok(of_web.len().min(of_cart.len()) > ROTATIONS)
+    })
 }

@@ -26,12 +26,20 @@ pub(crate) const ALL: &[Scenario] = &[
         "one_of_two_ingresses_dies_and_no_request_fails",
         one_of_two_ingresses_dies_and_no_request_fails,
     ),
+    (
+        "one_of_two_ingresses_freezes_and_those_who_wait_are_served_by_the_other",
+        one_of_two_ingresses_freezes_and_those_who_wait_are_served_by_the_other,
+    ),
 ];
 
 const CLIENTS: usize = 8;
 /// How long requests run before something dies, and after it.
 const BEFORE: Duration = Duration::from_millis(300);
 const AFTER: Duration = Duration::from_secs(1);
+/// A proxy that says nothing is given up after a ping's interval and its timeout, 5 s and 2 s, and
+/// some time of this machine.
+const PING: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_millis(8500);
 /// An Envoy starts and gets its configuration within this.
 const OUTAGE: Duration = Duration::from_secs(5);
 
@@ -128,4 +136,30 @@ fn one_of_two_ingresses_dies_and_no_request_fails() -> Result<()> {
     scene.healthy(2)?;
     let told = scene.under_load("one of two lost its power", || first.lose_power())?;
     none_failed("one of two lost its power", &told)
+}
+
+/// Its connections stay open and say nothing. What is under way there waits until the pings of HTTP/2
+/// find out, and then goes to the other; nothing fails, and once it goes on it is used again.
+fn one_of_two_ingresses_freezes_and_those_who_wait_are_served_by_the_other() -> Result<()> {
+    let (mut scene, first) = Scene::start()?;
+    let _second = scene.lab.ingress("east", "ingress-2")?;
+    scene.healthy(2)?;
+    let load = Load::start(&scene.web.host.namespace, &scene.to, CLIENTS)?;
+    wait::throughout("requests run", BEFORE, || Ok(()))?;
+    let frozen = first.freeze_envoy()?;
+    wait::throughout("one of two is frozen", SILENCE, || Ok(()))?;
+    let told = load.stop()?;
+    note(&format!("one of two frozen: {}", summary(&told)));
+    let slowest = Duration::from_micros(told.slowest);
+    if told.bad > 0 || slowest > SILENCE {
+        bail!("one of two frozen: {}", summary(&told));
+    }
+    // Otherwise nobody's requests ran through the one that was frozen.
+    if slowest < PING {
+        bail!("nobody waited: {}", summary(&told));
+    }
+    drop(frozen);
+    scene.healthy(2)?;
+    let told = scene.under_load("it goes on", || Ok(()))?;
+    none_failed("it goes on", &told)
 }

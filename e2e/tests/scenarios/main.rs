@@ -3,6 +3,7 @@
 mod alone;
 mod away;
 mod calls;
+mod changes;
 mod command_line;
 mod hostile;
 mod identities;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         calls::ALL,
         permissions::ALL,
         replicas::ALL,
+        changes::ALL,
         ingresses::ALL,
         inspect::ALL,
         hostile::ALL,

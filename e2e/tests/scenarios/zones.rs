@@ -12,6 +12,7 @@ use e2e::{
     lab::{Lab, Plan},
     wait,
 };
+use std::time::Duration;
 
 pub(crate) const ALL: &[Scenario] = &[
     ("a_zone_that_joins_later_gets_everything", a_zone_that_joins_later_gets_everything),
@@ -76,5 +77,22 @@ fn the_services_of_a_zone_that_is_deleted_go_from_the_others() -> Result<()> {
     if client.connect(&east).is_ok() {
         bail!("its name is still resolved");
     }
-    answers(&mut client, &at("cart", "west"), "cart-2")
+    answers(&mut client, &at("cart", "west"), "cart-2")?;
+    is_refused(&mut lab)
+}
+
+/// The control plane of east, which was deleted, tries again and again. Global says why it is
+/// refused, and says it once.
+fn is_refused(lab: &mut Lab) -> Result<()> {
+    const TRIES: Duration = Duration::from_secs(3);
+    let _east = lab.zone("east")?.launch()?;
+    let global = lab.global.process()?;
+    let refused = |texts: &[&str]| global.lines_with(&[&["zone refused"], texts].concat());
+    let why = ["WARN", "client_id=\"east\"", "zone east was deleted"];
+    wait::until("global says that east is refused", PATIENCE, || {
+        if refused(&why) > 0 { Ok(()) } else { bail!("{}", global.tail()) }
+    })?;
+    wait::throughout("it is said once", TRIES, || {
+        if refused(&[]) == 1 { Ok(()) } else { bail!("{}", global.tail()) }
+    })
 }

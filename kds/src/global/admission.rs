@@ -1,5 +1,6 @@
 //! Who may speak, decided before anything of a call is parsed.
 
+use super::repeats::Repeats;
 use crate::{
     apply::Visibility,
     dialect::Dialect,
@@ -102,6 +103,8 @@ pub(super) struct Guest {
 #[derive(Clone)]
 pub(super) struct Guarded<S> {
     pub(super) admission: Arc<dyn Admission>,
+    /// A zone that is refused tries again and again, with several calls each time.
+    pub(super) refusals: Arc<Repeats>,
     pub(super) service: S,
 }
 
@@ -129,11 +132,11 @@ where
         // The clone that was polled ready is the one to call.
         let ready = self.service.clone();
         let mut service = std::mem::replace(&mut self.service, ready);
-        let admission = self.admission.clone();
+        let (admission, refusals) = (self.admission.clone(), self.refusals.clone());
         Box::pin(async move {
             let metadata = MetadataMap::from_headers(request.headers().clone());
             let peer = request.extensions().get::<Peer>().cloned();
-            match admit(&*admission, &metadata, peer.as_ref()).await {
+            match admit(&*admission, &refusals, &metadata, peer.as_ref()).await {
                 Ok(guest) => {
                     request.extensions_mut().insert(guest);
                     service.call(request).await
@@ -146,6 +149,7 @@ where
 
 async fn admit(
     admission: &dyn Admission,
+    refusals: &Repeats,
     metadata: &MetadataMap,
     peer: Option<&Peer>,
 ) -> Result<Guest, Refused> {
@@ -154,9 +158,11 @@ async fn admit(
     let admitted = admission.admit(presented).await;
     let admitted = admitted.and_then(|it| presented.check_name(&it.zone).map(|()| it));
     if let Err(refused) = &admitted {
-        let claimed = presented.claimed();
-        let address = peer.map(|peer| peer.address);
-        tracing::warn!(?address, client_id = ?claimed, reason = ?refused.to_string(), "zone refused");
+        let (claimed, reason) = (presented.claimed(), refused.to_string());
+        if let Some(unsaid) = refusals.say((claimed, &reason)) {
+            let address = peer.map(|peer| peer.address);
+            tracing::warn!(?address, client_id = ?claimed, ?reason, unsaid, "zone refused");
+        }
     }
     Ok(Guest { admitted: admitted?, dialect })
 }

@@ -3,6 +3,7 @@
 mod admission;
 mod calls;
 mod present;
+mod repeats;
 mod sync;
 mod uploads;
 
@@ -148,7 +149,11 @@ impl<B: Backend + 'static> Server<B> {
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
         IO::ConnectInfo: Clone + Send + std::marker::Sync + 'static,
     {
-        let guarded = Guarded { admission: self.shared.admission.clone(), service: () };
+        let guarded = Guarded {
+            admission: self.shared.admission.clone(),
+            refusals: Arc::default(),
+            service: (),
+        };
         let calls = GlobalKdsServiceServer::new(Calls { shared: self.shared.clone() })
             .accept_compressed(CompressionEncoding::Gzip)
             // An answer of a proxy is bounded by what its zone may send.
@@ -168,7 +173,8 @@ impl<B: Backend + 'static> Server<B> {
 
 impl Guarded<()> {
     fn around<S>(&self, service: S) -> Guarded<S> {
-        Guarded { admission: self.admission.clone(), service }
+        let (admission, refusals) = (self.admission.clone(), self.refusals.clone());
+        Guarded { admission, refusals, service }
     }
 }
 

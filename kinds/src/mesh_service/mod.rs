@@ -49,3 +49,13 @@ impl Spec for MeshService {
 }
 
 impl resource::Status for Status {}
+
+impl MeshService {
+    /// The same, with what its zone keeps as it was `before`: that goes on until the zone has looked
+    /// at what was written.
+    #[must_use]
+    pub fn kept(&self, before: &Self) -> Self {
+        let identities = before.identities.clone();
+        Self { state: before.state, identities, ..self.clone() }
+    }
+}
