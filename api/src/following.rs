@@ -1,6 +1,6 @@
 //! What a zone says about the global that it follows, and how an operator confirms one.
 
-use super::{Problem, asked::Asked, body, state::Api};
+use super::{Problem, access, asked::Asked, body, state::Api};
 use axum::{Json, body::Body, extract::State};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -73,10 +73,7 @@ fn follows<'a, B: Backend>(
     asked: &Asked,
     title: &str,
 ) -> Result<&'a dyn Follow, Problem> {
-    if !asked.user.is_admin() {
-        let user = asked.user.to_string();
-        return Err(Problem::denied(format_args!("user {user:?} is not an administrator")));
-    }
+    access::check_admin(&asked.user)?;
     let follow = api.given.global.as_deref();
     follow.ok_or_else(|| Problem::not_found(title, "this control plane follows no global"))
 }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod following;
 mod health;
 mod insight;
+pub mod inspect;
 pub mod keys;
 mod labels;
 pub mod limits;
@@ -109,6 +110,16 @@ fn of_kind<B: Backend + 'static>(api: &Arc<Api<B>>, id: KindId, kind: &Kind) -> 
     route(&base, lists());
     let one = get(read::one).put(write::put).delete(write::delete);
     route(&format!("{base}/{{name}}"), one.with_state(served.clone()));
+    if kind.name == kinds::dataplane::KIND.name {
+        let asking = [
+            ("xds", get(inspect::config)),
+            ("stats", get(inspect::stats)),
+            ("clusters", get(inspect::clusters)),
+        ];
+        for (what, ask) in asking {
+            route(&format!("{base}/{{name}}/{what}"), ask.with_state(served.clone()));
+        }
+    }
     if OVERVIEWS.contains(&kind.name)
         && let Some((insight, known)) = api.kind(&format!("{}Insight", kind.name))
     {

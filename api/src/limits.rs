@@ -35,6 +35,12 @@ pub const BODY_TIME: Duration = Duration::from_secs(30);
 /// How many watches are open at once.
 pub const WATCHES: usize = 256;
 
+/// How many Envoys are asked at once: an answer may be large.
+pub const INSPECTIONS: usize = 16;
+
+/// How long an Envoy, and everybody on the way to it, may take to answer.
+pub const INSPECTION: Duration = Duration::from_secs(15);
+
 /// How many labels a resource may have.
 pub const LABELS: usize = 256;
 

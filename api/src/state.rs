@@ -1,6 +1,6 @@
 //! What the API works on.
 
-use super::{Problem, following::Follow, insight::Insight, keys::Keys};
+use super::{Problem, following::Follow, insight::Insight, inspect::Envoys, keys::Keys};
 use daemon::Clock;
 use resource::{Kind, MeshName, Resource, ResourceKey};
 use serde::Serialize;
@@ -126,6 +126,8 @@ pub struct ApiState<B> {
     pub hooks: Arc<dyn Hooks>,
     /// The global that the control plane follows, if it is a zone that does.
     pub global: Option<Arc<dyn Follow>>,
+    /// Asks the Envoys of proxies.
+    pub envoys: Option<Arc<dyn Envoys>>,
     /// Ends the watches.
     pub shutdown: CancellationToken,
 }
@@ -143,6 +145,7 @@ pub(crate) struct Api<B> {
     pub(crate) meshes: Option<KindId>,
     pub(crate) keys: Keys,
     pub(crate) watches: Arc<Semaphore>,
+    pub(crate) inspections: Semaphore,
     pub(crate) insight: Insight,
 }
 
@@ -153,6 +156,7 @@ impl<B: Backend> Api<B> {
             meshes: given.kinds.id_of(MESH),
             keys: Keys::new(&given.kinds),
             watches: Arc::new(Semaphore::new(super::limits::WATCHES)),
+            inspections: Semaphore::new(super::limits::INSPECTIONS),
             insight: Insight::default(),
             reader,
             given,

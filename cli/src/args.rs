@@ -4,6 +4,7 @@ use crate::{
     apply::{Apply, Delete},
     connection::{Connection, ContextCommand},
     demo::Demo,
+    inspect::Inspect,
     lists::Get,
     token::TokenCommand,
     zone::ZoneCommand,
@@ -44,6 +45,12 @@ pub(crate) enum Command {
     Zone {
         #[command(subcommand)]
         command: ZoneCommand,
+    },
+    /// See what the Envoy of a dataplane says: its configuration, statistics, clusters.
+    #[command(after_help = "Example: atoll inspect dataplane web-1 --type stats")]
+    Inspect {
+        #[command(subcommand)]
+        command: Inspect,
     },
     /// List the zones: which are online, since when, what they refused, and what is wrong.
     #[command(after_help = "Example: atoll zones")]

@@ -6,6 +6,7 @@ mod client;
 mod connection;
 mod demo;
 mod documents;
+mod inspect;
 mod kind;
 mod lists;
 mod output;
@@ -64,6 +65,7 @@ async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<()>
         Command::Delete(delete) => delete.run(&Client::new(&connection)?, &mut out).await,
         Command::Token { command } => command.run(&Client::new(&connection)?, &mut out).await,
         Command::Zone { command } => command.run(&Client::new(&connection)?, &mut out).await,
+        Command::Inspect { command } => command.run(&Client::new(&connection)?, &mut out).await,
         Command::Zones => lists::zones(&Client::new(&connection)?, &mut out).await,
         Command::Dataplanes { mesh } => {
             lists::dataplanes(&Client::new(&connection)?, mesh.as_deref(), &mut out).await

@@ -206,6 +206,13 @@ impl ControlPlane {
         Ok(request.send()?.status())
     }
 
+    /// What it answers its administrator at a path, whatever that is.
+    pub fn answer(&self, path: &str) -> Result<(StatusCode, String)> {
+        let request = self.client.get(self.url(path)).bearer_auth(self.token()?);
+        let answer = request.timeout(PATIENCE).send()?;
+        Ok((answer.status(), answer.text()?))
+    }
+
     /// The URL of a path of its API.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

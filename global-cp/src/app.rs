@@ -5,6 +5,7 @@ use crate::{
     about::settings,
     admission::Gatekeeper,
     audiences::Audiences,
+    envoys::OfZones,
     first_start,
     hooks::GlobalHooks,
     numbers::{Numbers, Stored},
@@ -98,7 +99,9 @@ impl Bound {
             Arc::new(Numbers::new(&metrics, insights.clone())),
             shutdown.clone(),
         )?;
-        let router = api::router(self.api_state(about, author, shutdown.clone())?);
+        let (reader, zones) = (store.reader(), kds.admin());
+        let envoys = OfZones { author: author.clone(), reader, zones };
+        let router = api::router(self.api_state(about, author, envoys, shutdown.clone())?);
         let admin = admin::router(self.ready.clone(), metrics);
 
         let (tasks, tls) = (&mut self.tasks, &self.tls);
@@ -128,6 +131,7 @@ impl Bound {
         &self,
         about: About,
         author: Author,
+        envoys: OfZones,
         shutdown: CancellationToken,
     ) -> Result<ApiState<Local>> {
         Ok(ApiState {
@@ -140,6 +144,7 @@ impl Bound {
             config: serde_json::to_value(&self.config)?,
             hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author } }),
             global: None,
+            envoys: Some(Arc::new(envoys)),
             shutdown,
         })
     }

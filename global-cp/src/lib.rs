@@ -6,6 +6,7 @@ mod app;
 mod audiences;
 mod config;
 mod defaults;
+mod envoys;
 mod first_start;
 mod hooks;
 mod numbers;

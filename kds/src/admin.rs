@@ -251,13 +251,19 @@ impl Registry {
     ) -> Result<Bytes, Unanswered> {
         let id = Uuid::new_v4().to_string();
         let (waiting, answered) = self.send::<W>(zone, &id, question)?;
-        let answer = timeout(limit::QUESTION, answered).await;
-        waiting.lock().remove(&id);
-        match answer {
+        // Whoever asks may leave before there is an answer.
+        let _forgotten = Forgotten { waiting, id };
+        match timeout(limit::QUESTION, answered).await {
             Ok(Ok(answer)) => answer.map_err(Unanswered::Failed),
             Ok(Err(_)) => Err(Unanswered::NotConnected(zone.clone())),
             Err(_) => Err(Unanswered::TimedOut(zone.clone())),
         }
+    }
+
+    /// How many questions wait for an answer.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().values().map(|stream| stream.waiting.lock().len()).sum()
     }
 
     #[expect(clippy::type_complexity, reason = "what waits, and for what")]
@@ -284,6 +290,18 @@ impl Registry {
             });
         }
         Ok((stream.waiting.clone(), answered))
+    }
+}
+
+/// A question that waits until this is dropped.
+struct Forgotten {
+    waiting: Arc<Mutex<Waiting>>,
+    id: String,
+}
+
+impl Drop for Forgotten {
+    fn drop(&mut self) {
+        self.waiting.lock().remove(&self.id);
     }
 }
 

@@ -88,7 +88,8 @@ impl Bound {
         let (issuer, renewed) = Issuer::new(parts.clock.clone());
         let (meshes, names) = (parts.meshes(&issuer)?, Arc::new(Names::default()));
         let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names, &metrics)?;
-        let known = parts.join(&mut tasks, dataplanes.questions(), kds_guard)?;
+        let envoys = dataplanes.questions();
+        let known = parts.join(&mut tasks, envoys.clone(), kds_guard)?;
 
         tasks.spawn("identities", parts.identities(&issuer, known.as_ref())?);
         tasks.spawn("services", parts.services(metrics));
@@ -99,7 +100,7 @@ impl Bound {
         tasks.spawn("names", join::after(known.clone(), stop(), parts.names(names, records)?));
         let (dns, stopped) = (ports.dns, stop());
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
-        let router = parts.api(about, known.clone())?;
+        let router = parts.api(about, known.clone(), envoys)?;
         if let Some(http) = ports.http {
             tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop())));
         }

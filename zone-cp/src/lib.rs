@@ -4,6 +4,7 @@ mod app;
 mod config;
 pub mod dataplanes;
 mod defaults;
+mod envoys;
 mod following;
 pub mod generate;
 mod hooks;

@@ -175,7 +175,12 @@ impl Parts {
     }
 
     /// The REST API.
-    pub(crate) fn api(&self, about: About, global: Option<Handle>) -> Result<Router> {
+    pub(crate) fn api(
+        &self,
+        about: About,
+        global: Option<Handle>,
+        envoys: Questions,
+    ) -> Result<Router> {
         Ok(api::router(ApiState {
             backend: self.store.clone(),
             kinds: self.kinds.clone(),
@@ -186,6 +191,7 @@ impl Parts {
             config: serde_json::to_value(&self.config)?,
             hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
+            envoys: Some(Arc::new(envoys)),
             shutdown: self.stop.clone(),
         }))
     }

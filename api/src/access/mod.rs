@@ -133,6 +133,15 @@ impl fmt::Display for User {
     }
 }
 
+/// Refuses everybody but administrators.
+pub(crate) fn check_admin(user: &User) -> Result<(), Problem> {
+    if user.is_admin() {
+        return Ok(());
+    }
+    let user = user.to_string();
+    Err(Problem::denied(format_args!("user {user:?} is not an administrator")))
+}
+
 /// Lets in, or refuses.
 pub(crate) async fn admit<B: Backend + 'static>(
     State(api): State<Arc<Api<B>>>,

@@ -1,3 +1,4 @@
+mod envoys;
 mod overview;
 
 use super::*;
@@ -77,10 +78,18 @@ fn east() -> Place {
 
 impl Cp {
     async fn at(place: Place) -> Self {
-        Self::following(place, None).await
+        Self::with(place, None, None).await
     }
 
     async fn following(place: Place, global: Option<Arc<dyn following::Follow>>) -> Self {
+        Self::with(place, global, None).await
+    }
+
+    async fn with(
+        place: Place,
+        global: Option<Arc<dyn following::Follow>>,
+        envoys: Option<Arc<dyn inspect::Envoys>>,
+    ) -> Self {
         let peer = if place.here == Here::Global { Peer::Zone } else { Peer::Global };
         let kinds = Kinds { list: kinds::all().collect(), peer };
         let clock = Clock::since(NOW.parse::<Timestamp>().unwrap());
@@ -98,6 +107,7 @@ impl Cp {
             config: json!({"dataDir": "x"}),
             hooks: Arc::new(NoHooks),
             global,
+            envoys,
             shutdown: shutdown.clone(),
         });
         let cp = Self { router, store, kinds, shutdown, _tasks: tasks };

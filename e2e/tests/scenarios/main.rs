@@ -7,6 +7,7 @@ mod command_line;
 mod hostile;
 mod identities;
 mod ingresses;
+mod inspect;
 mod names;
 mod outages;
 mod permissions;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         permissions::ALL,
         replicas::ALL,
         ingresses::ALL,
+        inspect::ALL,
         hostile::ALL,
         outages::ALL,
         identities::ALL,

@@ -3,6 +3,7 @@
 use super::world::{Address, Global, PATIENCE, Zone};
 use crate::{
     admin::{Answerer, Format, Question, Unanswered, What},
+    limit,
     testkinds::zone,
 };
 use bytes::Bytes;
@@ -18,6 +19,7 @@ impl Answerer for Echo {
         Box::pin(async move {
             match &*question.name {
                 "slow" => std::future::pending().await,
+                "large" => Ok(vec![b'x'; limit::OWN_MESSAGE].into()),
                 "gone" => Err("connection refused".into()),
                 _ => Ok(format!("{question:?}").into()),
             }
@@ -66,4 +68,52 @@ async fn global_asks_proxies_through_their_zone() {
     };
     let (answer, ()) = timeout(PATIENCE, futures::future::join(waits, leaves)).await.unwrap();
     assert_eq!(answer, Err(none), "who waits is told at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_global_cannot_read_is_an_error_and_ends_nothing() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let _east = Zone::with_answerer(&mut tasks, "east", &Address::of(&global), Arc::new(Echo));
+    global.until_opened(5).await;
+    let large = global.admin.ask(&zone("east"), &question("large", ALL[0])).await;
+    // The id of the question, the body, and what stands before each.
+    let (bytes, most) = (limit::OWN_MESSAGE + 43, limit::OWN_MESSAGE);
+    let text = format!("the answer has {bytes} bytes, and global takes {most}");
+    assert_eq!(large, Err(Unanswered::Failed(text)));
+    let asked = question("web", ALL[0]);
+    let answer = global.admin.ask(&zone("east"), &asked).await;
+    assert_eq!(answer, Ok(format!("{asked:?}").into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_and_leaves_leaves_nothing_behind() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let _east = Zone::with_answerer(&mut tasks, "east", &Address::of(&global), Arc::new(Echo));
+    global.until_opened(5).await;
+    let (to, slow) = (zone("east"), question("slow", ALL[0]));
+    let asking = futures::poll!(std::pin::pin!(global.admin.ask(&to, &slow)));
+    assert!(asking.is_pending());
+    assert_eq!(global.admin.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_proxies_hold_up_no_others() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let _east = Zone::with_answerer(&mut tasks, "east", &Address::of(&global), Arc::new(Echo));
+    global.until_opened(5).await;
+    let (to, slow, quick) = (zone("east"), question("slow", ALL[0]), question("web", ALL[0]));
+    let slow = futures::future::join_all((0..8).map(|_| global.admin.ask(&to, &slow)));
+    let began = tokio::time::Instant::now();
+    let quick = async {
+        let answer = global.admin.ask(&to, &quick).await;
+        (answer, began.elapsed())
+    };
+    let (slow, (answer, took)) =
+        timeout(PATIENCE, futures::future::join(slow, quick)).await.unwrap();
+    assert!(answer.is_ok() && took < limit::PROXY, "{answer:?} after {took:?}");
+    let late = Unanswered::Failed("the proxy did not answer in time".into());
+    assert_eq!(slow, vec![Err(late); 8]);
 }

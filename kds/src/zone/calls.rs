@@ -13,6 +13,7 @@ use crate::{
     serve::Offering,
     transit::Hop,
 };
+use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use proto::{
@@ -223,10 +224,11 @@ impl<B: Backend + 'static> Connection<B> {
                 Some(Ok(question)) => {
                     let (id, question) = W::question(question);
                     let (answerer, answers) = (self.answerer.clone(), answers.clone());
+                    let most = self.message_limit();
                     running.spawn(async move {
                         let answer = timeout(limit::PROXY, answerer.answer(question)).await;
                         let late = |_| Err("the proxy did not answer in time".into());
-                        let answer = W::answer(id, answer.unwrap_or_else(late));
+                        let answer = bounded::<W>(id, answer.unwrap_or_else(late), most);
                         // Global has gone: nobody waits.
                         answers.send(answer).await.ok();
                     });
@@ -234,6 +236,14 @@ impl<B: Backend + 'static> Connection<B> {
                 Some(Err(status)) => return over(path, &status),
                 None => return Over::All(format!("{path}: closed by global")),
             }
+        }
+    }
+
+    /// The largest message that global takes, as far as is known by now.
+    fn message_limit(&self) -> usize {
+        match self.watcher.state.borrow().dialect {
+            Some(Dialect::Ours(_)) => limit::OWN_MESSAGE,
+            Some(Dialect::Plain) | None => limit::PLAIN_MESSAGE,
         }
     }
 
@@ -272,6 +282,16 @@ impl<B: Backend + 'static> Connection<B> {
             timeout(interval, state.wait_for(|state| state.held != held)).await.ok();
         }
     }
+}
+
+/// An answer that global can read: a larger message would end the stream, and with it all others.
+fn bounded<W: Wire>(id: String, answer: Result<Bytes, String>, most: usize) -> W {
+    let whole = W::answer(id.clone(), answer);
+    let bytes = whole.encoded_len();
+    if bytes <= most {
+        return whole;
+    }
+    W::answer(id, Err(format!("the answer has {bytes} bytes, and global takes {most}")))
 }
 
 /// Reports, and notes whether there was progress.
