@@ -20,6 +20,7 @@ pub mod limits;
 pub mod mesh_defaults;
 mod precondition;
 mod problem;
+pub mod propagation;
 mod query;
 mod read;
 mod render;
@@ -110,6 +111,8 @@ fn of_kind<B: Backend + 'static>(api: &Arc<Api<B>>, id: KindId, kind: &Kind) -> 
     route(&base, lists());
     let one = get(read::one).put(write::put).delete(write::delete);
     route(&format!("{base}/{{name}}"), one.with_state(served.clone()));
+    let propagation = get(propagation::of).with_state(served.clone());
+    route(&format!("{base}/{{name}}/_propagation"), propagation);
     if kind.name == kinds::dataplane::KIND.name {
         let asking = [
             ("xds", get(inspect::config)),

@@ -10,10 +10,13 @@ use crate::{
     hooks::GlobalHooks,
     numbers::{Numbers, Stored},
     ports::{self, Ports},
-    zones::Insights,
+    zones::{Insights, Propagation},
 };
 use anyhow::{Context as _, Result};
-use api::{About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults, serve};
+use api::{
+    About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults, propagation::Propagate,
+    serve,
+};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use futures::FutureExt as _;
 use identity::tls::{Alpn, ServerTls, TlsListener};
@@ -92,16 +95,24 @@ impl Bound {
         let plain = self.config.kds.plain_zones.clone();
         let gate = Gatekeeper::new(store.clone(), author.clone(), plain, clock.clone());
         let (watched, gate) = (gate.follow().await?, Arc::new(gate));
+        let propagation = Propagation::new(
+            author.clone(),
+            store.reader(),
+            clock.clone(),
+            &metrics,
+            insights.clone(),
+        );
         let kds = Server::new(
             (store.clone(), self.kinds.clone()),
             settings(&about),
             gate.clone(),
-            Arc::new(Numbers::new(&metrics, insights.clone())),
+            Arc::new(Numbers::new(&metrics, propagation.clone())),
             shutdown.clone(),
         )?;
         let (reader, zones) = (store.reader(), kds.admin());
         let envoys = OfZones { author: author.clone(), reader, zones };
-        let router = api::router(self.api_state(about, author, envoys, shutdown.clone())?);
+        let known: (_, Arc<dyn Propagate>) = (envoys, propagation);
+        let router = api::router(self.api_state(about, author, known, shutdown.clone())?);
         let admin = admin::router(self.ready.clone(), metrics);
 
         let (tasks, tls) = (&mut self.tasks, &self.tls);
@@ -131,7 +142,7 @@ impl Bound {
         &self,
         about: About,
         author: Author,
-        envoys: OfZones,
+        (envoys, propagation): (OfZones, Arc<dyn Propagate>),
         shutdown: CancellationToken,
     ) -> Result<ApiState<Local>> {
         Ok(ApiState {
@@ -144,6 +155,7 @@ impl Bound {
             config: serde_json::to_value(&self.config)?,
             hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author } }),
             global: None,
+            propagation: Some(propagation),
             envoys: Some(Arc::new(envoys)),
             shutdown,
         })

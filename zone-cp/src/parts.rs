@@ -191,6 +191,7 @@ impl Parts {
             config: serde_json::to_value(&self.config)?,
             hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
+            propagation: None,
             envoys: Some(Arc::new(envoys)),
             shutdown: self.stop.clone(),
         }))
