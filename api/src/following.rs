@@ -1,7 +1,9 @@
 //! What a zone says about the global that it follows, and how an operator confirms one.
 
-use super::{Problem, access, asked::Asked, body, state::Api};
+use super::{Problem, access, asked::Asked, body, limits, state::Api};
 use axum::{Json, body::Body, extract::State};
+use futures::future::BoxFuture;
+use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use store::Backend;
 
 const STATE: &str = "Could not look at global";
+const DIFFERENCE: &str = "Could not compare with global";
 const ADOPT: &str = "Could not adopt global";
 
 /// How a zone stands with its global.
@@ -59,8 +62,41 @@ pub struct Held {
 #[error("this global is not held back")]
 pub struct NotHeld;
 
+/// What would become of a zone that takes everything from a global.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// That global, if it says which one it is, as [`Held`] calls it.
+    pub global: Option<String>,
+    /// Resources that would come.
+    pub create: Vec<Differs>,
+    /// Resources that would become others.
+    pub change: Vec<Differs>,
+    /// Resources that would go.
+    pub delete: Vec<Differs>,
+}
+
+/// A resource that would not stay as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Differs {
+    /// Its kind.
+    pub r#type: String,
+    /// Its mesh, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<String>,
+    /// Its name in the zone.
+    pub name: String,
+}
+
+/// What a zone would become cannot be said now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unseen(pub String);
+
 /// A zone's connection with its global.
 pub trait Follow: Send + Sync {
+    /// What would become of the zone if it took everything from the global at the other end.
+    fn difference(&self) -> BoxFuture<'_, Result<Difference, Unseen>>;
+
     /// How it stands.
     fn following(&self) -> Following;
 
@@ -84,6 +120,26 @@ pub(crate) async fn state<B: Backend>(
     asked: Asked,
 ) -> Result<Json<Following>, Problem> {
     Ok(Json(follows(&api, &asked, STATE)?.following()))
+}
+
+/// `GET /_global/difference`
+pub(crate) async fn difference<B: Backend>(
+    State(api): State<Arc<Api<B>>>,
+    asked: Asked,
+) -> Result<Json<Value>, Problem> {
+    let difference = follows(&api, &asked, DIFFERENCE)?.difference().await;
+    let Difference { global, create, change, delete } = difference
+        .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, DIFFERENCE, error))?;
+    let shown = |all: &[Differs]| {
+        let some = all.get(..limits::PAGE_MAX).unwrap_or(all);
+        json!({ "total": all.len(), "items": some })
+    };
+    Ok(Json(json!({
+        "global": global,
+        "create": shown(&create),
+        "change": shown(&change),
+        "delete": shown(&delete),
+    })))
 }
 
 /// `POST /_global/adopt`

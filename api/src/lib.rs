@@ -81,6 +81,7 @@ fn fixed<B: Backend + 'static>(api: Arc<Api<B>>) -> Router {
         .route("/policies", get(catalog::policies))
         .route("/_kri/{kri}", get(read::by_kri))
         .route("/_global", get(following::state))
+        .route("/_global/difference", get(following::difference))
         .route("/_global/adopt", post(following::adopt))
         .route("/tokens/dataplane", post(tokens::dataplane))
         .route("/tokens/zone", post(tokens::zone))

@@ -10,6 +10,7 @@ mod inspect;
 mod kind;
 mod lists;
 mod output;
+mod restore;
 mod status;
 mod token;
 mod zone;
@@ -67,7 +68,7 @@ async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<Exi
         Command::Get(get) => get.run(&Client::new(&connection)?, &mut out).await,
         Command::Delete(delete) => delete.run(&Client::new(&connection)?, &mut out).await,
         Command::Token { command } => command.run(&Client::new(&connection)?, &mut out).await,
-        Command::Zone { command } => command.run(&Client::new(&connection)?, &mut out).await,
+        Command::Zone { command } => command.run(&connection, &mut out).await,
         Command::Inspect { command } => command.run(&Client::new(&connection)?, &mut out).await,
         Command::Zones => lists::zones(&Client::new(&connection)?, &mut out).await,
         Command::Dataplanes { mesh } => {

@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
-use std::{process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 use tokio::time::Instant;
 
 /// Show what became of a resource in every zone.
@@ -86,7 +86,13 @@ impl Status {
         let zones = list(&answer, "/zones");
         let row = |zone: &Value| [text(zone, "/zone"), state(zone), since(zone), proxies(zone)];
         out.table(["ZONE", "STATE", "SINCE", "PROXIES"], zones.iter().map(row).collect())?;
-        zones.iter().flat_map(problems).try_for_each(|line| out.line(line))
+        zones.iter().flat_map(problems).try_for_each(|line| out.line(line))?;
+        let mut notes = BTreeMap::<String, usize>::new();
+        for note in zones.iter().map(|zone| text(zone, "/proxies/note")) {
+            *notes.entry(note).or_default() += 1;
+        }
+        notes.remove("");
+        notes.iter().try_for_each(|(note, zones)| out.line(format_args!("{zones} zones: {note}")))
     }
 }
 
@@ -147,10 +153,6 @@ fn problems(zone: &Value) -> Vec<String> {
     if !waiting.is_empty() {
         lines.push(format!("{name}: pending in proxies {}", waiting.join(", ")));
     }
-    let note = text(zone, "/proxies/note");
-    if !note.is_empty() {
-        lines.push(format!("{name}: {note}"));
-    }
     lines
 }
 
@@ -200,11 +202,9 @@ mod tests {
     };
     use axum::{Json, Router, extract::RawQuery, routing};
     use clap::Parser as _;
+    use parking_lot::Mutex;
     use serde_json::json;
-    use std::{
-        collections::VecDeque,
-        sync::{Arc, Mutex},
-    };
+    use std::{collections::VecDeque, sync::Arc};
     use tokio::{net::TcpListener, task::JoinSet};
 
     fn answer(settled: bool, counts: [u64; 3], zones: &[Value]) -> Value {
@@ -219,8 +219,8 @@ mod tests {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = asked.clone();
         let tell = move |RawQuery(query): RawQuery| {
-            noted.lock().unwrap().push(query.unwrap_or_default());
-            std::future::ready(Json(answers.lock().unwrap().pop_front().unwrap()))
+            noted.lock().push(query.unwrap_or_default());
+            std::future::ready(Json(answers.lock().pop_front().unwrap()))
         };
         let path = "/meshes/shop/meshtimeouts/slow/_propagation";
         let router = Router::new().route(path, routing::get(tell));
@@ -232,15 +232,16 @@ mod tests {
         let line = [&["atoll"], arguments, &["mt/slow", "--mesh", "shop"]].concat();
         let mut printed = Vec::new();
         let out = &mut Output::new(&mut printed);
-        let code = match Args::try_parse_from(line).unwrap().command {
-            Command::Status(status) => {
-                status.run(&client, out).await.unwrap();
-                ExitCode::SUCCESS
-            }
-            Command::Wait(wait) => wait.run(&client, out).await.unwrap(),
-            other => panic!("{other:?}"),
+        let command = Args::try_parse_from(line).unwrap().command;
+        let code = if let Command::Wait(wait) = command {
+            wait.run(&client, out).await.unwrap()
+        } else if let Command::Status(status) = command {
+            status.run(&client, out).await.unwrap();
+            ExitCode::SUCCESS
+        } else {
+            panic!("{command:?}");
         };
-        let asked = asked.lock().unwrap().clone();
+        let asked = asked.lock().clone();
         (String::from_utf8(printed).unwrap(), code, asked)
     }
 
@@ -250,7 +251,8 @@ mod tests {
     }
 
     fn west() -> Value {
-        json!({"zone": "west", "state": "Pending", "reason": "the zone is not connected"})
+        let proxies = json!({"concerned": 0, "applied": 0, "note": "nobody says"});
+        json!({"proxies": proxies, "zone": "west", "state": "Pending", "reason": "the zone is not connected"})
     }
 
     fn north() -> Value {
@@ -274,6 +276,7 @@ mod tests {
 west: pending: the zone is not connected
 north: refused by proxy shop/web: Listener a: no
 north: pending in proxies shop/b
+1 zones: nobody says
 ";
         assert_eq!((printed.as_str(), asked), (expected, vec!["zones=all".to_owned()]));
     }

@@ -53,8 +53,7 @@ impl ControlPlane {
     pub fn zone(folder: &Path, zone: Zone<'_>, global: &Self) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let token = folder.join("token");
-        let body = json!({ "zone": zone.name, "scope": ["cp"], "validFor": "24h" });
-        fs::write(&token, global.text(Method::POST, "/tokens/zone", Some(&body))?)?;
+        fs::write(&token, global.zone_token(zone.name)?)?;
         let Zone { address, namespace, .. } = zone;
         let mut settings = Self::settings(folder, address);
         set(&mut settings, "zone", json!({ "name": zone.name }));
@@ -250,6 +249,12 @@ impl ControlPlane {
     /// Deletes a resource as its administrator.
     pub fn delete(&self, path: &str) -> Result<()> {
         self.text(Method::DELETE, path, None).map(drop)
+    }
+
+    /// A token for the control plane of a zone.
+    pub fn zone_token(&self, zone: &str) -> Result<String> {
+        let body = json!({ "zone": zone, "scope": ["cp"], "validFor": "24h" });
+        self.text(Method::POST, "/tokens/zone", Some(&body))
     }
 
     /// A token for the proxies that `claims` names.

@@ -22,6 +22,9 @@ pub enum StreamEnded {
     /// The peer owes an answer.
     #[error("the peer did not answer in time")]
     Silent,
+    /// The zone does not ask any more whether global is there.
+    #[error("the zone has not been heard of for too long")]
+    Unheard,
     /// Others write the same resources all the time.
     #[error("what the peer sent conflicts with other writers")]
     Contended,
@@ -57,6 +60,8 @@ impl StreamEnded {
             Self::ByPeer => Status::cancelled("stream closed by the zone"),
             Self::Failed(status) => status.clone(),
             Self::Broken(broken) => Status::invalid_argument(broken.to_string()),
+            // What a plain zone is told when its health checks stay away.
+            Self::Unheard => Status::cancelled(self.to_string()),
             Self::Silent => Status::deadline_exceeded(self.to_string()),
             Self::Behind | Self::Contended | Self::Superseded | Self::Unidentified => {
                 Status::aborted(self.to_string())

@@ -79,6 +79,12 @@ impl Gate {
         }
     }
 
+    /// Whether nothing gets through on this stream.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        matches!(self.state, State::Held)
+    }
+
     /// Whether a response about `kind` is kept back: there can be only one.
     #[must_use]
     pub fn keeps(&self, kind: KindId) -> bool {

@@ -43,3 +43,9 @@ pub(crate) const HEALTH: Duration = Duration::from_secs(15);
 pub(crate) const QUESTION: Duration = Duration::from_secs(12);
 /// How long a zone waits for the proxy.
 pub(crate) const PROXY: Duration = Duration::from_secs(10);
+/// How long a zone looks at what a global has.
+pub(crate) const LOOK: Duration = Duration::from_secs(30);
+/// After how long without a word a plain global has shown all it has.
+pub(crate) const LOOK_QUIET: Duration = Duration::from_secs(2);
+/// So many times the interval of health checks a zone may be silent.
+pub(crate) const MISSED: u32 = 2;

@@ -24,6 +24,7 @@ const ID: &str = "atoll-global-id";
 const EPOCH: &str = "atoll-epoch";
 const REVISION: &str = "atoll-revision";
 const HELD: &str = "atoll-held-bin";
+const LOOK: &str = "atoll-look";
 
 const NAMED: [(Feature, &str); 2] =
     [(Feature::Resume, "atoll-resume"), (Feature::Split, "atoll-split")];
@@ -85,6 +86,17 @@ pub fn held(metadata: &MetadataMap) -> Option<String> {
     let why = String::from_utf8_lossy(&why);
     let end = why.floor_char_boundary(limit::REASON);
     why.get(..end).map(str::to_owned)
+}
+
+/// Says that nothing of what comes on a stream is applied, whatever its answers say.
+pub fn looks(metadata: &mut MetadataMap) {
+    insert(metadata, LOOK, "true");
+}
+
+/// Whether the zone that sent `metadata` only looks.
+#[must_use]
+pub fn is_look(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(LOOK)
 }
 
 /// What a zone says with each call.

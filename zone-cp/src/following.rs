@@ -1,7 +1,10 @@
 //! How an operator sees the zone's connection with global.
 
-use api::following::{Follow, Following, FollowingState, Held, NotHeld};
-use kds::zone::{Handle, State};
+use api::following::{
+    Difference, Differs, Follow, Following, FollowingState, Held, NotHeld, Unseen,
+};
+use futures::future::BoxFuture;
+use kds::zone::{self, Handle, State, Step};
 
 /// The global that the zone follows.
 #[derive(Debug)]
@@ -12,6 +15,13 @@ impl Follow for Global {
         seen(&self.0.state().borrow())
     }
 
+    fn difference(&self) -> BoxFuture<'_, Result<Difference, Unseen>> {
+        Box::pin(async {
+            let difference = self.0.difference().await;
+            difference.map(different).map_err(|error| Unseen(error.to_string()))
+        })
+    }
+
     fn adopt(&self, global: &str) -> Result<(), NotHeld> {
         let held = self.0.state().borrow().held.clone();
         let seen = held.as_ref().and_then(|held| held.identity()).ok_or(NotHeld)?;
@@ -20,6 +30,21 @@ impl Follow for Global {
         }
         self.0.adopt(seen).map_err(|_| NotHeld)
     }
+}
+
+fn different(seen: zone::Difference) -> Difference {
+    let mut difference =
+        Difference { global: seen.identity.map(|it| it.to_string()), ..Difference::default() };
+    for ((kind, key), step) in seen.steps {
+        let of_step = match step {
+            Step::Create => &mut difference.create,
+            Step::Change => &mut difference.change,
+            Step::Delete => &mut difference.delete,
+        };
+        let (mesh, name) = (key.mesh.map(|mesh| mesh.to_string()), key.name.to_string());
+        of_step.push(Differs { r#type: kind.into(), mesh, name });
+    }
+    difference
 }
 
 fn seen(state: &State) -> Following {
@@ -69,5 +94,33 @@ mod tests {
             }),
         };
         assert_eq!(seen(&state(Some(now), Some(held))), expected);
+    }
+
+    #[test]
+    fn a_difference_is_shown_by_what_becomes_of_each() {
+        let key = |name: &str| {
+            let mesh = resource::MeshName::new("shop").unwrap();
+            resource::ResourceKey::in_mesh(&mesh, name)
+        };
+        let seen = zone::Difference {
+            identity: Some(Identity { id: "c2".into(), epoch: None }),
+            steps: [
+                (("Mesh", resource::ResourceKey::global("shop")), Step::Create),
+                (("MeshTimeout", key("a")), Step::Change),
+                (("MeshTimeout", key("b")), Step::Delete),
+            ]
+            .into(),
+        };
+        let differs = |kind: &str, mesh: Option<&str>, name: &str| {
+            let mesh = mesh.map(str::to_owned);
+            vec![Differs { r#type: kind.into(), mesh, name: name.into() }]
+        };
+        let expected = Difference {
+            global: Some("\"c2\"".into()),
+            create: differs("Mesh", None, "shop"),
+            change: differs("MeshTimeout", Some("shop"), "a"),
+            delete: differs("MeshTimeout", Some("shop"), "b"),
+        };
+        assert_eq!(different(seen), expected);
     }
 }

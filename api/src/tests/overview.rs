@@ -1,7 +1,10 @@
 //! What overviews and the connection with global show.
 
 use super::*;
-use crate::following::{Follow, Following, FollowingState, Held, NotHeld};
+use crate::following::{
+    Difference, Differs, Follow, Following, FollowingState, Held, NotHeld, Unseen,
+};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 fn status(overview: &Answer) -> Value {
@@ -81,6 +84,26 @@ impl Follow for Other {
         }
     }
 
+    fn difference(&self) -> BoxFuture<'_, Result<Difference, Unseen>> {
+        let differs = |kind: &str, mesh: Option<&str>, name: String| Differs {
+            r#type: kind.into(),
+            mesh: mesh.map(str::to_owned),
+            name,
+        };
+        let adopted = !self.0.lock().is_empty();
+        Box::pin(std::future::ready(if adopted {
+            Err(Unseen("the zone is not connected with global".into()))
+        } else {
+            let gone = (0..1500).map(|i| differs("MeshTimeout", Some("shop"), format!("t{i}")));
+            Ok(Difference {
+                global: Some("c2".into()),
+                create: vec![differs("Mesh", None, "new".into())],
+                change: Vec::new(),
+                delete: gone.collect(),
+            })
+        }))
+    }
+
     fn adopt(&self, global: &str) -> Result<(), NotHeld> {
         if global != "c2" {
             return Err(NotHeld);
@@ -105,6 +128,16 @@ async fn an_operator_of_a_zone_sees_that_it_is_held_and_confirms_what_was_seen()
     let of_itself = json!({"state": "Held", "since": NOW, "reasons": ["another global"]});
     assert_eq!(status(&cp.get("/zones/east/_overview").await), of_itself);
 
+    let difference = cp.get("/_global/difference").await.json();
+    let new = json!([{"type": "Mesh", "name": "new"}]);
+    assert_eq!(difference["global"], "c2");
+    assert_eq!(difference["create"], json!({"total": 1, "items": new}));
+    assert_eq!(difference["change"], json!({"total": 0, "items": []}));
+    let delete = &difference["delete"];
+    let first = json!({"type": "MeshTimeout", "mesh": "shop", "name": "t0"});
+    assert_eq!((&delete["total"], &delete["items"][0]), (&json!(1500), &first));
+    assert_eq!(delete["items"].as_array().unwrap().len(), 1000, "as many as a page has");
+
     let adopt = |body: Value| cp.as_user(&[access::ADMIN], "POST", "/_global/adopt", Some(body));
     let (status, title, fields) = adopt(json!({})).await.refusal();
     let wanted = "must be the one that GET /_global says is held back";
@@ -114,13 +147,20 @@ async fn an_operator_of_a_zone_sees_that_it_is_held_and_confirms_what_was_seen()
     assert_eq!(*other.0.lock(), [""; 0]);
     assert_eq!(adopt(json!({"global": "c2"})).await.status, 200);
     assert_eq!(*other.0.lock(), ["c2"]);
+    let (status, title, _) = cp.get("/_global/difference").await.refusal();
+    let why = "Could not compare with global: the zone is not connected with global";
+    assert_eq!((status, &*title), (503, why));
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_administrators_of_a_zone_with_a_global_ask_for_it() {
     let cp = Cp::following(east(), Some(Arc::<Other>::default())).await;
     let body = Some(json!({"global": "c2"}));
-    for (method, path, body) in [("GET", "/_global", None), ("POST", "/_global/adopt", body)] {
+    for (method, path, body) in [
+        ("GET", "/_global", None),
+        ("GET", "/_global/difference", None),
+        ("POST", "/_global/adopt", body),
+    ] {
         let member = cp.as_user(&["mesh:*:writer"], method, path, body.clone()).await;
         assert_eq!(member.status, 403, "{path}");
         let global = Cp::at(global()).await;

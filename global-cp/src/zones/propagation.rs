@@ -121,7 +121,20 @@ impl Propagation {
                 known.is_open = false;
                 known.kinds.values_mut().for_each(Standing::ended);
             }
-            _ => return,
+            // Of other calls, of older streams, or of what they count for themselves.
+            Event::Opened { .. }
+            | Event::Introduced(_)
+            | Event::Sent { .. }
+            | Event::Acked { .. }
+            | Event::Refused { .. }
+            | Event::Begins { .. }
+            | Event::Stands { .. }
+            | Event::TooLarge { .. }
+            | Event::Applied { .. }
+            | Event::Remembered
+            | Event::Held(_)
+            | Event::HealthChecked { .. }
+            | Event::Closed => return,
         }
         drop(zones);
         self.moved.send_modify(|moved| *moved += 1);

@@ -116,6 +116,16 @@ impl Asking {
         Self { zone: zone.clone(), sender, asked, own, newer, kinds }
     }
 
+    /// The zone `zone` looks at all that a global has, whichever it is, and remembers nothing.
+    #[must_use]
+    pub(crate) fn looking(kinds: Arc<Kinds>, zone: &ZoneName) -> Self {
+        let asked = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_zones());
+        let asked = asked.map(|(id, _)| (id, Asked::new(Start::Fresh))).collect();
+        let sender = Sender { who: Who::Global, dialect: Dialect::Plain };
+        let newer = CancellationToken::new();
+        Self { zone: zone.clone(), sender, asked, own: None, newer, kinds }
+    }
+
     /// Takes note of how the peer speaks, and of which global it is if that is one of ours. Both
     /// are known before its first response, but not before the first requests are sent.
     pub fn met(&mut self, dialect: Dialect, presented: Option<Presented>) -> Result<(), Forgotten> {
@@ -235,7 +245,9 @@ impl Asking {
     /// and is silent then.
     fn awaits_first(&self) -> bool {
         let first = |asked: &Asked| matches!(asked.progress, Progress::First);
-        self.sender.dialect != Dialect::Plain && self.asked.values().any(first)
+        // What came is kept back, so nothing is owed.
+        let held = self.own.as_ref().is_some_and(|own| own.gate.is_held());
+        !held && self.sender.dialect != Dialect::Plain && self.asked.values().any(first)
     }
 
     /// Unwraps a response.

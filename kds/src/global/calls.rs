@@ -56,8 +56,9 @@ impl<B: Backend + 'static> GlobalKdsService for Calls<B> {
         request: Request<ZoneHealthCheckRequest>,
     ) -> Result<Response<ZoneHealthCheckResponse>, Status> {
         let guest = guest(request.extensions())?;
-        let report = Report::new(self.shared.observer.clone(), guest.admitted.zone);
         let held = held(request.metadata());
+        self.shared.present.heard(&guest.admitted.zone, held.is_some());
+        let report = Report::new(self.shared.observer.clone(), guest.admitted.zone);
         report.tell(Event::HealthChecked { held: held.as_deref() });
         let interval = self.shared.settings.health_interval.try_into().ok();
         Ok(Response::new(ZoneHealthCheckResponse { interval }))

@@ -2,6 +2,7 @@
 
 mod admission;
 mod calls;
+mod present;
 mod sync;
 mod uploads;
 
@@ -10,6 +11,7 @@ pub use self::admission::{Admission, Admitted, Presented, Refused};
 use self::{
     admission::{Guarded, Guest},
     calls::Calls,
+    present::Present,
     sync::Sync,
     uploads::Uploads,
 };
@@ -20,8 +22,8 @@ use crate::{
     ended::StreamEnded,
     limit,
     memory::{self, Facts, Identity},
-    metadata::{AUTHORIZATION, HASH_SUFFIX, announce, has, present},
-    observe::{Call, Event, Observer, Report},
+    metadata::{AUTHORIZATION, HASH_SUFFIX, ZONE_PING_HEALTH, announce, has, is_look, present},
+    observe::{Call, Event, Observer, Report, Unobserved},
 };
 use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
@@ -29,8 +31,7 @@ use proto::kuma::{
     mesh::v1alpha1::global_kds_service_server::GlobalKdsServiceServer,
     system::v1alpha1::KumaCpVersion,
 };
-use resource::ZoneName;
-use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 use store::{Backend, Kinds};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -94,7 +95,7 @@ struct Shared<B> {
     admission: Arc<dyn Admission>,
     observer: Arc<dyn Observer>,
     admin: admin::Registry,
-    calls: Mutex<BTreeMap<ZoneName, usize>>,
+    present: Present,
     uploads: Uploads,
     streams: Mutex<JoinSet<()>>,
     stop: CancellationToken,
@@ -110,7 +111,7 @@ impl<B: Backend + 'static> Server<B> {
         stop: CancellationToken,
     ) -> Result<Self, NoFacts> {
         let facts = Facts::of(&kinds).ok_or(NoFacts)?;
-        let (calls, streams, admin) = Default::default();
+        let (present, streams, admin) = Default::default();
         let uploads = Uploads::default();
         let shared = Shared {
             store,
@@ -120,7 +121,7 @@ impl<B: Backend + 'static> Server<B> {
             admission,
             observer,
             admin,
-            calls,
+            present,
             uploads,
             streams,
             stop,
@@ -219,19 +220,25 @@ impl<B: Backend + 'static> Shared<B> {
         M: Send + 'static,
         F: Future<Output = StreamEnded> + Send + 'static,
     {
-        let counted = Counted::new(self, &guest.admitted.zone)?;
-        let report = Report::new(self.observer.clone(), guest.admitted.zone.clone());
+        let counted = self.present.count(&guest.admitted.zone)?;
+        let observer: Arc<dyn Observer> =
+            if is_look(metadata) { Arc::new(Unobserved) } else { self.observer.clone() };
+        let report = Report::new(observer, guest.admitted.zone.clone());
         let token = metadata.get(AUTHORIZATION).is_some();
         report.tell(Event::Opened { call, token });
         let (stop, withdrawn) = (self.stop.clone(), guest.admitted.withdrawn.clone());
         let (ended, end) = oneshot::channel();
         let zone = guest.admitted.zone.clone();
         let run = run(self.clone(), report.clone());
+        let pings = has(metadata, ZONE_PING_HEALTH);
+        let patience = self.settings.health_interval * limit::MISSED;
+        let patience = Some(patience).filter(|patience| pings && !patience.is_zero());
         let task = async move {
             let reason = tokio::select! {
                 biased;
                 () = stop.cancelled() => StreamEnded::Stopping,
                 () = withdrawn.cancelled() => StreamEnded::Withdrawn,
+                () = counted.unheard(patience) => StreamEnded::Unheard,
                 reason = run => reason,
             };
             report.tell(Event::Closed);
@@ -257,34 +264,4 @@ impl<B: Backend + 'static> Shared<B> {
 fn chain(error: &StreamEnded) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
     causes.fold(error.to_string(), |all, cause| format!("{all}: {cause:?}"))
-}
-
-/// A call that counts until it is dropped.
-struct Counted<B> {
-    shared: Arc<Shared<B>>,
-    zone: ZoneName,
-}
-
-impl<B> Counted<B> {
-    fn new(shared: &Arc<Shared<B>>, zone: &ZoneName) -> Result<Self, Status> {
-        let mut calls = shared.calls.lock();
-        let open = calls.entry(zone.clone()).or_default();
-        if *open >= limit::CALLS_OF_ZONE {
-            return Err(Status::resource_exhausted("too many open calls of this zone"));
-        }
-        *open += 1;
-        Ok(Self { shared: shared.clone(), zone: zone.clone() })
-    }
-}
-
-impl<B> Drop for Counted<B> {
-    fn drop(&mut self) {
-        let mut calls = self.shared.calls.lock();
-        if let Some(open) = calls.get_mut(&self.zone) {
-            *open = open.saturating_sub(1);
-            if *open == 0 {
-                calls.remove(&self.zone);
-            }
-        }
-    }
 }

@@ -116,8 +116,10 @@ impl<B: Backend + 'static> Shared<B> {
         );
         let (sender, responses) = mpsc::channel(Offering::capacity(&self.kinds));
         let call = (guest, &metadata, Call::GlobalToZone);
-        let stream = self.start(call, responses, |_, report| async move {
-            offering.run(requests, sender, &report).await
+        let zone = guest.admitted.zone.clone();
+        let stream = self.start(call, responses, |shared, report| async move {
+            let holds = shared.present.holds(&zone);
+            offering.while_held(holds).run(requests, sender, &report).await
         })?;
         Ok(answer(headers, Box::pin(stream)))
     }

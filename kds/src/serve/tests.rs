@@ -176,14 +176,18 @@ async fn who_does_not_answer_in_time_starts_over() {
 
 /// Where a peer was said to be: at the beginning, or later.
 #[derive(Default)]
-struct Places(parking_lot::Mutex<Vec<(&'static str, Option<u64>, Vec<String>)>>);
+struct Places(parking_lot::Mutex<Vec<At>>);
+
+type At = (&'static str, Option<u64>, Vec<String>);
 
 impl Observer for Places {
     fn observe(&self, _stream: crate::observe::StreamId, _zone: &ZoneName, event: Event<'_>) {
-        let (what, until, refused) = match event {
-            Event::Begins { until, refused, .. } => ("begins", until, refused),
-            Event::Stands { until, refused, .. } => ("stands", until, refused),
-            _ => return,
+        let (what, until, refused) = if let Event::Begins { until, refused, .. } = event {
+            ("begins", until, refused)
+        } else if let Event::Stands { until, refused, .. } = event {
+            ("stands", until, refused)
+        } else {
+            return;
         };
         let refused = refused.keys().map(|name| name.to_string()).collect();
         self.0.lock().push((what, until.map(|until| until.0), refused));
@@ -191,7 +195,7 @@ impl Observer for Places {
 }
 
 impl Places {
-    fn take(&self) -> Vec<(&'static str, Option<u64>, Vec<String>)> {
+    fn take(&self) -> Vec<At> {
         std::mem::take(&mut self.0.lock())
     }
 }

@@ -1,6 +1,7 @@
 //! Both ends together, over pipes, in paused time.
 
 mod admin;
+mod held;
 mod interop;
 mod memory;
 mod ours;

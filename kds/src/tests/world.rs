@@ -161,7 +161,7 @@ pub(crate) struct Counts {
     pub(super) received: Mutex<BTreeMap<&'static str, usize>>,
     /// Woken by each event.
     happened: Notify,
-    opened: watch::Sender<usize>,
+    pub(super) opened: watch::Sender<usize>,
     /// Why the zone takes nothing, as it said last.
     pub(super) held: watch::Sender<Option<String>>,
 }

@@ -1,6 +1,6 @@
 //! The six calls of a connection. The first that ends for good ends them all.
 
-use super::{Settings, chain, state::Watcher};
+use super::{Settings, chain, look::Looks, state::Watcher};
 use crate::{
     admin::{Answerer, Wire},
     apply::Visibility,
@@ -44,7 +44,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-const GLOBAL_TO_ZONE: &str = "/kuma.mesh.v1alpha1.KDSSyncService/GlobalToZoneSync";
+pub(crate) const GLOBAL_TO_ZONE: &str = "/kuma.mesh.v1alpha1.KDSSyncService/GlobalToZoneSync";
 const ZONE_TO_GLOBAL: &str = "/kuma.mesh.v1alpha1.KDSSyncService/ZoneToGlobalSync";
 const CONFIGS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamXDSConfigs";
 const STATS: &str = "/kuma.mesh.v1alpha1.GlobalKDSService/StreamStats";
@@ -65,6 +65,8 @@ pub(super) struct Connection<B> {
     /// Set when something of global was applied.
     pub(super) progress: Arc<AtomicBool>,
     pub(super) channel: Channel,
+    /// Who wants to know what would change.
+    pub(super) looks: Looks,
 }
 
 impl<B> Clone for Connection<B> {
@@ -80,6 +82,7 @@ impl<B> Clone for Connection<B> {
             confirmed: self.confirmed.clone(),
             progress: self.progress.clone(),
             channel: self.channel.clone(),
+            looks: self.looks.clone(),
         }
     }
 }
@@ -107,6 +110,7 @@ impl<B: Backend + 'static> Connection<B> {
         calls.spawn(self.clone().questions::<XdsConfigResponse>(CONFIGS, metadata.clone()));
         calls.spawn(self.clone().questions::<StatsResponse>(STATS, metadata.clone()));
         calls.spawn(self.clone().questions::<ClustersResponse>(CLUSTERS, metadata.clone()));
+        calls.spawn(self.clone().look_until_end(metadata.clone()));
         calls.spawn(self.health(metadata));
         while let Some(over) = calls.join_next().await {
             match over {
@@ -116,6 +120,11 @@ impl<B: Backend + 'static> Connection<B> {
             }
         }
         "all calls ended".into()
+    }
+
+    async fn look_until_end(self, metadata: MetadataMap) -> Over {
+        self.look_for(&metadata).await;
+        Over::This
     }
 
     fn report(&self) -> Report {
@@ -319,7 +328,7 @@ fn grpc(channel: &Channel) -> Grpc<Channel> {
         .max_decoding_message_size(limit::OWN_MESSAGE)
 }
 
-async fn open<C: Codec>(
+pub(super) async fn open<C: Codec>(
     channel: &Channel,
     path: &'static str,
     metadata: MetadataMap,

@@ -1,11 +1,18 @@
 //! The client of a zone: keeps a connection with global.
 
 mod calls;
+mod look;
 mod state;
 
-pub use self::state::State;
+pub use self::{
+    look::{Difference, Step, Unseen},
+    state::State,
+};
 
-use self::{calls::Connection, state::Watcher};
+#[cfg(test)]
+pub(crate) use self::calls::GLOBAL_TO_ZONE;
+
+use self::{calls::Connection, look::Looks, state::Watcher};
 use crate::{
     admin::Answerer,
     dialect::Introduction,
@@ -111,6 +118,7 @@ pub struct Handle {
     watcher: Watcher,
     confirmed: Arc<Mutex<Option<Identity>>>,
     again: Arc<Notify>,
+    looks: Looks,
 }
 
 impl Handle {
@@ -118,6 +126,15 @@ impl Handle {
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {
         self.watcher.state.subscribe()
+    }
+
+    /// What would become of the zone if it took everything from the global that it is connected
+    /// with, held back or not.
+    pub async fn difference(&self) -> Result<Difference, Unseen> {
+        if self.watcher.state.borrow().connected_since.is_none() {
+            return Err(Unseen::NotConnected);
+        }
+        self.looks.look().await
     }
 
     /// Takes the global that is held back as this zone's own, whatever that removes. It must be the
@@ -165,7 +182,8 @@ impl<B: Backend + 'static> Client<B> {
         let complete_once = memory.is_some_and(|memory| memory.has_all(asked.iter().copied()));
         let state = watch::Sender::new(State { complete_once, ..State::default() });
         let watcher = Watcher { state, clock, kinds: asked };
-        let handle = Handle { watcher, confirmed: Arc::default(), again: Arc::default() };
+        let (confirmed, again, looks) = Default::default();
+        let handle = Handle { watcher, confirmed, again, looks };
         let (store, dial) = (Arc::new(store), Arc::new(dial));
         let again = AtomicBool::new(false);
         Ok(Self { store, kinds, facts, settings, dial, answerer, handle, again })
@@ -189,6 +207,7 @@ impl<B: Backend + 'static> Client<B> {
                 why = self.connect(&progress) => why,
             };
             self.handle.watcher.ended(why.text());
+            self.handle.looks.dismiss();
             if let Some(reason) = why.text() {
                 tracing::warn!(zone = %self.settings.zone, %reason, "connection with global ended");
             }
@@ -236,6 +255,7 @@ impl<B: Backend + 'static> Client<B> {
             confirmed: self.handle.confirmed.clone(),
             progress: progress.clone(),
             channel,
+            looks: self.handle.looks.clone(),
         };
         Ended::Failed(connection.run().await)
     }

@@ -19,7 +19,8 @@ const WITHHELD: [&str; 4] =
     ["envoy-admin-ca", "admin-user-token", "inter-cp-ca", "user-token-revocations"];
 const USER_KEY: &str = "user-token-signing-key";
 const ZONE_KEY: &str = "zone-token-signing-key";
-const ZONE_PUBLIC_KEY: &str = "zone-token-signing-public-key";
+/// So begin the names of the public halves of keys that sign zone tokens.
+pub const ZONE_PUBLIC_KEY: &str = "zone-token-signing-public-key";
 
 impl Spec for GlobalSecret {
     type Encoding = Protobuf<Message>;
