@@ -13,8 +13,8 @@ for package in json.load(sys.stdin)["packages"]:
 [[ -n $benches ]] || { echo "no benchmark is called ${1:-anything}" >&2; exit 1; }
 # Apart, so that a benchmark of a small crate does not build the others.
 while read -r package bench; do
-    if [[ $package == e2e ]]; then
-        # It measures the programs, with real Envoys.
+    if [[ $package == e2e || $package == load ]]; then
+        # They measure the programs, e2e with real Envoys.
         cargo build --quiet --release --locked --workspace --bins
         envoy=$(tools/envoy.sh)
         export PATH=${envoy%/*}:$PATH

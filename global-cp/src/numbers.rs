@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use resource::ZoneName;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
 };
 use store::{Kinds, view::Reader};
@@ -28,7 +28,7 @@ struct OfCall {
 /// Counts what happens on the streams of zones, and passes it on.
 pub(crate) struct Numbers {
     next: Arc<dyn Observer>,
-    open: Mutex<BTreeMap<StreamId, (Call, ZoneName)>>,
+    open: Mutex<Open>,
     online: Gauge,
     streams: Family<OfCall, Gauge>,
     sent: Family<OfKind, Counter>,
@@ -59,16 +59,45 @@ impl Numbers {
         }
     }
 
-    fn show(&self, open: &BTreeMap<StreamId, (Call, ZoneName)>, call: Call) {
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let of_call = open.values().filter(|(other, _)| *other == call);
-        let zones: BTreeSet<&ZoneName> = of_call.clone().map(|(_, zone)| zone).collect();
-        let name = OfCall { call: name(call) };
-        self.streams.get_or_create(&name).set(number(of_call.count()));
+    fn opened(&self, stream: StreamId, call: Call, zone: &ZoneName) {
+        let mut open = self.open.lock();
+        if open.streams.insert(stream, (call, zone.clone())).is_some() {
+            return;
+        }
+        self.streams.get_or_create(&OfCall { call: name(call) }).inc();
         if call == Call::GlobalToZone {
-            self.online.set(number(zones.len()));
+            *open.zones.entry(zone.clone()).or_default() += 1;
+            self.online.set(number(open.zones.len()));
         }
     }
+
+    fn closed(&self, stream: StreamId) {
+        let mut open = self.open.lock();
+        let Some((call, zone)) = open.streams.remove(&stream) else { return };
+        self.streams.get_or_create(&OfCall { call: name(call) }).dec();
+        if call == Call::GlobalToZone {
+            if let Entry::Occupied(mut of_zone) = open.zones.entry(zone) {
+                *of_zone.get_mut() -= 1;
+                if *of_zone.get() == 0 {
+                    of_zone.remove();
+                }
+            }
+            self.online.set(number(open.zones.len()));
+        }
+    }
+}
+
+/// The streams that are open. A thousand zones that come at once have six thousand, so nothing is
+/// counted anew when one opens or closes.
+#[derive(Default)]
+struct Open {
+    streams: BTreeMap<StreamId, (Call, ZoneName)>,
+    /// How many streams from global each zone has.
+    zones: BTreeMap<ZoneName, usize>,
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 const fn name(call: Call) -> &'static str {
@@ -88,17 +117,8 @@ impl Observer for Numbers {
             to.get_or_create(&OfKind { kind }).inc_by(count);
         };
         match event {
-            Event::Opened { call, .. } => {
-                let mut open = self.open.lock();
-                open.insert(stream, (call, zone.clone()));
-                self.show(&open, call);
-            }
-            Event::Closed => {
-                let mut open = self.open.lock();
-                if let Some((call, _)) = open.remove(&stream) {
-                    self.show(&open, call);
-                }
-            }
+            Event::Opened { call, .. } => self.opened(stream, call, zone),
+            Event::Closed => self.closed(stream),
             Event::Sent { kind, .. } => add(&self.sent, kind, 1),
             Event::Acked { kind, .. } => add(&self.acknowledged, kind, 1),
             Event::Refused { kind, .. } => add(&self.rejected, kind, 1),
@@ -127,7 +147,6 @@ pub(crate) struct Stored {
 
 impl Collector for Stored {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let revision = i64::try_from(self.reader.revision().0).unwrap_or(i64::MAX);
         let revision = ConstGauge::new(revision);
         let help = "Batches of writes since the store was made";

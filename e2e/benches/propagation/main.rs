@@ -11,6 +11,7 @@
 mod world;
 
 use anyhow::Result;
+use e2e::figures::{percentiles, report};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use world::{Observed, World};
@@ -25,9 +26,9 @@ fn main() -> Result<()> {
     for zone in [&world.west, &world.east] {
         zone.settle();
     }
-    report("policy-put-to-envoy-ack", permissions(&world)?);
-    report("timeout-put-to-envoy-ack", timeouts(&world)?);
-    report("new-service-to-other-zone-ack", services(&world)?);
+    show("policy-put-to-envoy-ack", permissions(&world)?);
+    show("timeout-put-to-envoy-ack", timeouts(&world)?);
+    show("new-service-to-other-zone-ack", services(&world)?);
     Ok(())
 }
 
@@ -124,18 +125,6 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Prints what half of the figures, and all but a hundredth, are not above.
-#[expect(clippy::print_stdout, reason = "figures are what a bench is for")]
-fn report(name: &str, mut figures: Vec<Duration>) {
-    figures.sort();
-    let at = |part: usize| {
-        let rank = (figures.len() * part).div_ceil(100).max(1);
-        let figure = figures.get(rank - 1).copied().unwrap_or_default();
-        (figure.as_secs_f64() * 1e5).round() / 100.0
-    };
-    let figures = json!({
-        "bench": "propagation", "name": name, "n": figures.len(),
-        "p50_ms": at(50), "p99_ms": at(99), "max_ms": at(100),
-    });
-    println!("{figures}");
+fn show(name: &str, figures: Vec<Duration>) {
+    report("propagation", name, percentiles(figures));
 }
