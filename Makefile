@@ -20,6 +20,7 @@ check: ## format, lints, documentation, layers, licences, sizes, files that noth
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	tools/layers.py
+	tools/limits.py
 	tools/licences.py
 	tools/size.sh
 	tools/orphans.sh
@@ -35,8 +36,8 @@ e2e: ## the end-to-end scenarios, or those whose name contains NAME=
 bench: ## figures of a release build, one JSON line each; NAME= for one benchmark
 	@tools/bench.sh $(NAME)
 
-sim: ## simulated histories with faults; SEEDS= how many
-	cargo run --release --locked -p simulation -- --seeds $(or $(SEEDS),1000)
+sim: ## simulated histories with faults: SEEDS= how many, or SEED= one with all that happens in it
+	cargo run --profile sim --locked --quiet -p simulation -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
 soak: ## the tests that take too long for every run
 	cargo test --workspace --release --locked --no-fail-fast -- --ignored

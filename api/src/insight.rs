@@ -28,7 +28,7 @@ pub(crate) struct Insight(Mutex<Option<(Revision, Value)>>);
 /// How many are how well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Tally {
+pub(crate) struct Tally {
     offline: usize,
     online: usize,
     partially_degraded: usize,
@@ -36,13 +36,32 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, presence: Presence) {
+    pub(crate) const fn add(&mut self, presence: Presence) {
         self.total += 1;
-        *match presence {
+        *self.of(presence) += 1;
+    }
+
+    /// One of those that were added goes.
+    pub(crate) const fn remove(&mut self, presence: Presence) {
+        self.total = self.total.saturating_sub(1);
+        let of = self.of(presence);
+        *of = of.saturating_sub(1);
+    }
+
+    pub(crate) const fn total(self) -> usize {
+        self.total
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.total == 0
+    }
+
+    const fn of(&mut self, presence: Presence) -> &mut usize {
+        match presence {
             Presence::Offline => &mut self.offline,
             Presence::PartiallyDegraded => &mut self.partially_degraded,
             Presence::Online => &mut self.online,
-        } += 1;
+        }
     }
 
     /// Where nothing but being there or not is known.

@@ -18,6 +18,7 @@ pub mod keys;
 mod labels;
 pub mod limits;
 pub mod mesh_defaults;
+pub mod mesh_insights;
 mod precondition;
 mod problem;
 pub mod propagation;

@@ -5,6 +5,7 @@ mod admission;
 mod app;
 mod audiences;
 mod config;
+mod core;
 mod defaults;
 mod envoys;
 mod first_start;
@@ -19,5 +20,6 @@ pub use self::{
     app::{Bound, bind},
     audiences::AllowedTrust,
     config::{Config, Defaults, Kds},
+    core::{Core, Parts, Task},
     ports::Addresses,
 };

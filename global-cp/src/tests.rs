@@ -30,6 +30,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod credentials;
+
 /// In real time: sockets and keys are real here.
 const PATIENCE: Duration = Duration::from_secs(60);
 

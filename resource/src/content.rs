@@ -153,6 +153,9 @@ pub struct Head {
     pub times: Times,
     /// Set where it leaves in another form than it is held in; see [`Export`](crate::Export).
     pub exported: Option<Arc<Exported>>,
+    /// Whether this program cannot read the spec, which an other version of it wrote. Then nobody
+    /// can say what of it may leave, but who has it already is told when it goes.
+    pub unreadable: bool,
     /// Its names in transit, by the features that decide about them.
     pub names: Memo<Features, Arc<str>>,
 }
@@ -189,8 +192,9 @@ impl Resource {
         // Copied: what came in may be a small part of a large buffer, or a buffer half empty.
         let (spec, status) = (Bytes::copy_from_slice(&spec), Bytes::copy_from_slice(&status));
         let (names, times) = (Memo::default(), Times::default());
-        let exported = None;
-        let head = Head { key, labels, version, offered, audience, times, exported, names };
+        let (exported, unreadable) = (None, false);
+        let head =
+            Head { key, labels, version, offered, audience, times, exported, unreadable, names };
         Self { head: Arc::new(head), spec, status, forms: Memo::default() }
     }
 
@@ -199,6 +203,13 @@ impl Resource {
     pub fn exported_as(mut self, key: ResourceKey, spec: &[u8]) -> Self {
         let version = version(&self.head.labels, &[spec]);
         Arc::make_mut(&mut self.head).exported = Some(Arc::new(Exported { key, version }));
+        self
+    }
+
+    /// The same resource, whose spec this program cannot read.
+    #[must_use]
+    pub fn unreadable(mut self) -> Self {
+        Arc::make_mut(&mut self.head).unreadable = true;
         self
     }
 
@@ -218,6 +229,7 @@ impl Resource {
         let mut new = Self::new(key, labels, self.spec.clone(), status, audience);
         let changed = Arc::make_mut(&mut new.head);
         (changed.times, changed.exported) = (head.times, head.exported.clone());
+        changed.unreadable = head.unreadable;
         new
     }
 

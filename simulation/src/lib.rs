@@ -7,14 +7,14 @@
 //!   generator that no seed controls.
 //! * Nothing runs on another thread: no `spawn_blocking`, no runtime of its own. The store's writer
 //!   is polled in place and its disk is a [`Disk`].
-//! * Time and randomness are arguments: turmoil's clock, a generator made of the seed.
+//! * Time and randomness are arguments: tokio's paused clock, a generator made of the seed.
+//!
+//! All control planes of a history share one runtime, and pipes connect them: time jumps to the next
+//! thing that happens, and a history of minutes takes a part of a second.
 
 mod disk;
+pub mod federation;
 mod network;
 pub mod power;
-mod world;
 
-pub use self::{
-    disk::{Attached, Disk},
-    world::{Trace, run},
-};
+pub use self::disk::{Attached, Disk};

@@ -1,7 +1,12 @@
 //! Runs many histories, and names the seeds of those that went wrong.
 
 use clap::Parser;
-use std::process::ExitCode;
+use simulation::{federation, power};
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
 
 /// Simulated histories with faults.
 #[derive(Parser)]
@@ -12,29 +17,89 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Only this history of a federation, with all that happens in it.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only histories of federations, and no more after the first that goes wrong.
+    #[arg(long)]
+    hunt: bool,
+    /// So many at once; as many as there are processors if it is not said.
+    #[arg(long)]
+    jobs: Option<usize>,
 }
 
-/// Runs the history of a seed.
-type Run = fn(u64) -> anyhow::Result<()>;
+/// Runs the history of a seed and tells what it was like.
+type Run = fn(u64) -> anyhow::Result<String>;
 
 fn main() -> ExitCode {
-    let Arguments { seeds, from } = Arguments::parse();
-    let sorts: [(&str, Run); 3] = [
-        ("power failures of a store", simulation::power::run),
-        ("full disks", simulation::power::fill),
-        ("crashes of global", |seed| simulation::run(seed).map(drop)),
+    let arguments = Arguments::parse();
+    if let Some(seed) = arguments.seed {
+        return show(seed);
+    }
+    let federations: (&str, Run) =
+        ("federations", |seed| federation::run(seed).map(|summary| summary.to_string()));
+    let stores: [(&str, Run); 2] = [
+        ("power failures of a store", |seed| power::run(seed).map(|()| String::new())),
+        ("full disks", |seed| power::fill(seed).map(|()| String::new())),
     ];
+    let sorts = if arguments.hunt { Vec::new() } else { stores.to_vec() };
     let mut outcome = ExitCode::SUCCESS;
-    for (sort, run) in sorts {
-        let mut wrong = 0;
-        for seed in from..from.saturating_add(seeds) {
-            if let Err(error) = run(seed) {
-                eprintln!("{sort}, seed {seed}: {error:#}");
-                wrong += 1;
-                outcome = ExitCode::FAILURE;
-            }
+    for (sort, run) in sorts.into_iter().chain([federations]) {
+        if !all(&arguments, sort, run) {
+            outcome = ExitCode::FAILURE;
         }
-        eprintln!("{sort}: {seeds} histories, {wrong} went wrong");
     }
     outcome
+}
+
+/// Whether all histories of a sort went well.
+fn all(arguments: &Arguments, sort: &str, run: Run) -> bool {
+    let Arguments { from, seeds, jobs, hunt, .. } = *arguments;
+    let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
+    let (next, end, wrong) = (AtomicU64::new(from), from.saturating_add(seeds), AtomicU64::new(0));
+    let began = tokio::time::Instant::now();
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end || (hunt && wrong.load(Ordering::Relaxed) > 0) {
+                return;
+            }
+            match run(seed) {
+                Ok(summary) if summary.is_empty() => {}
+                Ok(summary) => eprintln!("seed {seed}: {summary}"),
+                Err(error) => {
+                    eprintln!("{sort}, seed {seed} FAILED: {error:#}");
+                    wrong.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(work);
+        }
+    });
+    let (wrong, took) = (wrong.into_inner(), began.elapsed().as_secs_f64());
+    eprintln!("{sort}: {seeds} histories, {wrong} went wrong, {took:.1} s");
+    wrong == 0
+}
+
+/// One history with its trace.
+fn show(seed: u64) -> ExitCode {
+    match federation::look(seed) {
+        Ok(summary) => {
+            for line in &summary.trace {
+                eprintln!("{line}");
+            }
+            eprintln!("seed {seed}: {summary}");
+            for wrong in &summary.wrong {
+                eprintln!("WRONG: {wrong}");
+            }
+            if summary.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("seed {seed}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,21 +1,27 @@
 //! A simulation is worth its seeds only if a seed is a history.
 
-use simulation::{power, run};
+use simulation::{federation, power};
 use std::collections::BTreeSet;
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    let first = run(7).unwrap();
-    assert!(first.0.len() > 100, "{first:#?}");
-    for _ in 0..5 {
-        assert_eq!(run(7).unwrap(), first);
-    }
+    let first = federation::look(7).unwrap();
+    assert!(first.trace.len() > 500, "{} lines", first.trace.len());
+    let again = federation::look(7).unwrap();
+    let differ = first.trace.iter().zip(&again.trace).find(|(a, b)| a != b);
+    assert_eq!(differ, None);
+    assert_eq!((again.trace.len(), again.wrong), (first.trace.len(), first.wrong));
 }
 
 #[test]
-fn different_seeds_give_different_traces_and_none_loses_an_acknowledged_write() {
-    let traces: BTreeSet<Vec<String>> = (0..20).map(|seed| run(seed).unwrap().0).collect();
-    assert_eq!(traces.len(), 20);
+fn different_seeds_give_different_histories_of_many_operations_and_many_faults() {
+    let all: Vec<_> = (0..4).map(|seed| federation::run(seed).unwrap()).collect();
+    let traces: BTreeSet<u64> = all.iter().map(federation::Summary::fingerprint).collect();
+    assert_eq!(traces.len(), all.len());
+    for summary in all {
+        assert!(summary.operations.values().sum::<usize>() >= 200, "{summary}");
+        assert!(summary.faults.len() >= 5, "{summary}");
+    }
 }
 
 #[test]

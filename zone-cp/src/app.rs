@@ -92,6 +92,7 @@ impl Bound {
         let known = parts.join(&mut tasks, envoys.clone(), kds_guard)?;
 
         tasks.spawn("identities", parts.identities(&issuer, known.as_ref())?);
+        tasks.spawn("meshes.insights", parts.mesh_insights());
         tasks.spawn("services", parts.services(metrics));
         tasks.spawn("reconcile", parts.reconcile(&meshes, renewed, xds_guard));
         tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
@@ -100,7 +101,7 @@ impl Bound {
         tasks.spawn("names", join::after(known.clone(), stop(), parts.names(names, records)?));
         let (dns, stopped) = (ports.dns, stop());
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
-        let router = parts.api(about, known.clone(), envoys)?;
+        let router = parts.api(about, known.clone(), Some(Arc::new(envoys)))?;
         if let Some(http) = ports.http {
             tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop())));
         }

@@ -21,5 +21,6 @@ mod tests;
 pub use self::{
     app::{Bound, bind},
     config::Config,
+    parts::Parts,
     ports::Addresses,
 };

@@ -14,7 +14,7 @@ use crate::{
 use anyhow::{Context, Result};
 use api::{
     About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
-    mesh_defaults::MeshDefaults,
+    inspect::Envoys, mesh_defaults::MeshDefaults, mesh_insights::MeshInsights,
 };
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
@@ -27,18 +27,31 @@ use store::{Backend, Kinds, Local};
 use tokio_util::sync::CancellationToken;
 
 /// What all parts share.
-pub(crate) struct Parts {
-    pub(crate) config: Config,
-    pub(crate) zone: ZoneName,
-    pub(crate) place: Place,
+pub struct Parts {
+    /// What was set.
+    pub config: Config,
+    /// The zone.
+    pub zone: ZoneName,
+    /// Where it writes.
+    pub place: Place,
     /// Names this process.
-    pub(crate) instance: String,
+    pub instance: String,
     /// Whether the zone has no global.
-    pub(crate) alone: bool,
-    pub(crate) kinds: Arc<Kinds>,
-    pub(crate) store: Local,
-    pub(crate) clock: Clock,
-    pub(crate) stop: CancellationToken,
+    pub alone: bool,
+    /// Its kinds.
+    pub kinds: Arc<Kinds>,
+    /// Where they are kept.
+    pub store: Local,
+    /// What time it is.
+    pub clock: Clock,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("zone", &self.zone).finish_non_exhaustive()
+    }
 }
 
 const MISSING: &str = "a kind is missing";
@@ -50,8 +63,14 @@ impl Parts {
 
     /// Makes what a zone has from its first start on.
     pub(crate) async fn first_start(&self) -> Result<()> {
-        let (store, data, author) = (&self.store, &self.config.data_dir, self.author());
+        let (store, data) = (&self.store, &self.config.data_dir);
         admin_token::ensure(store, &self.kinds, &self.place, data, &self.clock).await?;
+        self.defaults().await
+    }
+
+    /// Makes the resources among that.
+    pub async fn defaults(&self) -> Result<()> {
+        let (store, author) = (&self.store, self.author());
         defaults::ensure(store, &author, &self.zone).await?;
         if self.alone {
             defaults::ensure_meshes(store, &author).await?;
@@ -95,11 +114,24 @@ impl Parts {
         Ok(identities.context(MISSING)?.under(global).run(self.stop.clone()))
     }
 
+    /// Counts what there is in each mesh, unless there is a global that does.
+    pub(crate) fn mesh_insights(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        let counting = self.alone.then(|| MeshInsights::new(self.author(), self.store.reader()));
+        let (store, stop) = (self.store.clone(), self.stop.clone());
+        async move {
+            match counting {
+                Some(counting) => Ok(counting.run(store, stop).await?),
+                None => {
+                    drop(store);
+                    stop.cancelled().await;
+                    Ok(())
+                }
+            }
+        }
+    }
+
     /// Makes services, addresses and names out of workloads.
-    pub(crate) fn services(
-        &self,
-        metrics: Metrics,
-    ) -> impl Future<Output = Result<()>> + Send + 'static {
+    pub fn services(&self, metrics: Metrics) -> impl Future<Output = Result<()>> + Send + 'static {
         let config = &self.config;
         let apexes = config.dns.apexes.clone();
         let (zone, services, vips) = (self.zone.clone(), &config.services, &config.vips);
@@ -175,11 +207,11 @@ impl Parts {
     }
 
     /// The REST API.
-    pub(crate) fn api(
+    pub fn api(
         &self,
         about: About,
         global: Option<Handle>,
-        envoys: Questions,
+        envoys: Option<Arc<dyn Envoys>>,
     ) -> Result<Router> {
         Ok(api::router(ApiState {
             backend: self.store.clone(),
@@ -192,7 +224,7 @@ impl Parts {
             hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
             propagation: None,
-            envoys: Some(Arc::new(envoys)),
+            envoys,
             shutdown: self.stop.clone(),
         }))
     }

@@ -1,4 +1,5 @@
 mod envoys;
+mod mesh_insights;
 mod overview;
 mod propagation;
 

@@ -1,8 +1,9 @@
 //! Accepts TLS connections, for tonic and for axum.
 
 use super::{Alpn, ServerTls};
-use crate::SpiffeId;
+use crate::{SpiffeId, not_after};
 use futures::Stream;
+use jiff::Timestamp;
 use std::{
     io,
     net::SocketAddr,
@@ -42,6 +43,16 @@ pub struct Peer {
     pub spiffe_ids: Vec<SpiffeId>,
     /// The DNS names of its certificate, which was verified.
     pub dns_names: Vec<String>,
+    /// When its certificate ends, if it has one: the connection may live longer.
+    pub expires: Option<Timestamp>,
+}
+
+impl Peer {
+    /// Somebody who showed no certificate.
+    #[must_use]
+    pub const fn unknown(address: SocketAddr) -> Self {
+        Self { address, spiffe_ids: Vec::new(), dns_names: Vec::new(), expires: None }
+    }
 }
 
 /// An open connection. It counts until it is dropped.
@@ -164,8 +175,9 @@ pub(super) fn peer(
     address: SocketAddr,
     chain: Option<&[rustls_pki_types::CertificateDer<'_>]>,
 ) -> Peer {
-    let mut peer = Peer { address, spiffe_ids: Vec::new(), dns_names: Vec::new() };
+    let mut peer = Peer::unknown(address);
     let Some(own) = chain.and_then(<[_]>::first) else { return peer };
+    peer.expires = not_after(own);
     let Ok((_, parsed)) = X509Certificate::from_der(own) else { return peer };
     let Ok(Some(names)) = parsed.subject_alternative_name() else { return peer };
     for name in &names.value.general_names {
@@ -238,7 +250,7 @@ impl axum::serve::Listener for TlsListener {
 
     fn local_addr(&self) -> io::Result<Peer> {
         let address = self.tcp.local_addr()?;
-        Ok(Peer { address, spiffe_ids: Vec::new(), dns_names: Vec::new() })
+        Ok(Peer::unknown(address))
     }
 }
 

@@ -217,13 +217,17 @@ async fn a_listener_says_who_the_peer_is() {
         stream.write_u8(1).await.unwrap();
         stream.peer().clone()
     };
-    let nobody = |address| Peer { address, spiffe_ids: vec![], dns_names: vec![] };
+    let nobody = Peer::unknown;
 
     let (address, peer) = both(connect(None), accept()).await;
     assert_eq!(peer, nobody(address.unwrap()));
 
     let (address, peer) = both(connect(Some((&svid.chain_pem, &svid.key_pem))), accept()).await;
-    assert_eq!(peer, Peer { spiffe_ids: vec![id("/zone/east")], ..nobody(address.unwrap()) });
+    let expires = svid.chain_pem.as_str();
+    let expires = certificates(expires).and_then(|chain| crate::not_after(&chain[0]));
+    let shown = Peer { spiffe_ids: vec![id("/zone/east")], expires, ..nobody(address.unwrap()) };
+    assert!(expires.is_some_and(|end| end > Timestamp::now()));
+    assert_eq!(peer, shown);
 
     // Somebody else's certificate is refused; the listener goes on.
     let (address, peer) = both(
@@ -266,7 +270,17 @@ fn names_of_a_certificate_are_read() {
     let (chain, _) = authority.issue_server(names, Timestamp::now(), DAY).unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let peer = accept::peer(address, Some(&certificates(&chain).unwrap()));
-    assert_eq!(peer, Peer { address, spiffe_ids: vec![], dns_names: vec!["east.example".into()] });
+    let expires = Some(peer.expires.unwrap());
+    let shown = Peer { dns_names: vec!["east.example".into()], expires, ..Peer::unknown(address) };
+    assert_eq!(peer, shown);
+    // All of them: whoever decides must see that there are several.
+    let uri = |path| rcgen::SanType::URI(id(path).to_string().try_into().unwrap());
+    let dns = |name: &str| rcgen::SanType::DnsName(name.try_into().unwrap());
+    let names = vec![uri("/zone/east"), uri("/zone/west"), dns("north"), dns("South")];
+    let (chain, _) = authority.issue_server(names, Timestamp::now(), DAY).unwrap();
+    let peer = accept::peer(address, Some(&certificates(&chain).unwrap()));
+    assert_eq!(peer.spiffe_ids, ["/zone/east", "/zone/west"].map(id));
+    assert_eq!(peer.dns_names, ["north", "south"]);
     assert_eq!(accept::peer(address, Some(&[])).dns_names, [""; 0]);
 }
 

@@ -165,31 +165,32 @@ fn encode_audience(Audience { owner, needs: _, hidden }: &Audience) -> String {
 }
 
 fn decode_audience(text: &str, derived: Audience) -> Audience {
-    let Some(owner) = text.strip_prefix('+') else { return Audience { hidden: true, ..derived } };
-    Audience { owner: ZoneName::new(owner).ok(), needs: derived.needs, hidden: false }
+    let owner = ZoneName::new(text.get(1..).unwrap_or_default()).ok();
+    Audience { owner, needs: derived.needs, hidden: !text.starts_with('+') }
 }
 
-/// What this version of the program cannot read stays, but nobody sees it: what may leave is
-/// decided by looking at the spec.
+/// What this version of the program cannot read stays as it is and whose it is, so that its owner
+/// can replace it; but nobody is sent it: what may leave is decided by looking at the spec.
 fn decode(kind: &Kind, peer: Peer, key: ResourceKey, row: Row<'_>) -> Resource {
     let (labels, spec, status, audience, created, modified) = row;
     let (spec, status) = (Bytes::copy_from_slice(spec), Bytes::copy_from_slice(status));
-    let readable = serde_json::from_str::<BTreeMap<String, String>>(labels)
-        .map_err(|error| error.to_string())
-        .and_then(|labels| {
-            let labels = labels.iter().map(|(key, value)| (&**key, &**value)).collect();
-            let resource = kind.resource(key.clone(), labels, spec.clone(), status.clone(), peer);
-            resource.map_err(|error| error.to_string())
-        });
-    let resource = match readable {
-        Ok(resource) => {
-            let audience = decode_audience(audience, resource.head.audience.clone());
-            resource.shown_to(audience)
-        }
-        Err(error) => {
-            tracing::error!(kind = kind.name, %key, error, "stored resource is unreadable");
-            let nobody = Audience { hidden: true, ..Audience::default() };
-            Resource::new(key, Labels::default(), spec, status, nobody)
+    let unreadable = |labels: Labels, derived: Audience, error: &dyn std::fmt::Display| {
+        tracing::error!(kind = kind.name, %key, %error, "stored resource is unreadable");
+        let audience = decode_audience(audience, derived);
+        Resource::new(key.clone(), labels, spec.clone(), status.clone(), audience).unreadable()
+    };
+    let resource = match serde_json::from_str::<BTreeMap<String, String>>(labels) {
+        Err(error) => unreadable(Labels::default(), Audience::default(), &error),
+        Ok(labels) => {
+            let labels: Labels = labels.iter().map(|(key, value)| (&**key, &**value)).collect();
+            let (spec, status) = (spec.clone(), status.clone());
+            match kind.resource(key.clone(), labels.clone(), spec, status, peer) {
+                Err(error) => unreadable(labels, Audience::default(), &error),
+                Ok(resource) => {
+                    let audience = decode_audience(audience, resource.head.audience.clone());
+                    resource.shown_to(audience)
+                }
+            }
         }
     };
     let time = |micros| Timestamp::from_microsecond(micros).unwrap_or_default();

@@ -210,17 +210,21 @@ fn what_the_system_refuses_names_the_file() {
 }
 
 #[tokio::test]
-async fn a_resource_that_cannot_be_read_any_more_is_kept_and_hidden() {
+async fn a_resource_that_cannot_be_read_any_more_is_kept_and_whose_it_is_stays_known() {
     let (_folder, path) = folder();
     written(&path, &["1s"]).await;
     let database = Database::create(&path).unwrap();
     let write = database.begin_write().unwrap();
-    let row: Row<'_> = ("{}", b"{\"value\":\"\"}", b"", "+", 0, 0);
+    let row: Row<'_> = ("{\"a\":\"b\"}", b"{\"value\":\"\"}", b"", "+east", 0, 0);
     write.open_table(ROWS).unwrap().insert(("Sample", "", "odd"), row).unwrap();
     write.commit().unwrap();
     drop(database);
     let (store, writer) = store(&path);
     let odd = store.reader().get(SAMPLES, &conformance::key("odd")).unwrap();
-    assert_eq!((&*odd.spec, odd.head.audience.hidden), (&b"{\"value\":\"\"}"[..], true));
+    assert_eq!((&*odd.spec, odd.head.unreadable), (&b"{\"value\":\"\"}"[..], true));
+    // Who had it before is told when it goes, and its owner may replace it.
+    let owner = ZoneName::new("east").ok();
+    assert_eq!(odd.head.audience, Audience { owner, ..Audience::default() });
+    assert_eq!(odd.head.labels, [("a", "b")].into_iter().collect());
     while_running(writer, store.commit(vec![delete("odd")])).await.unwrap();
 }

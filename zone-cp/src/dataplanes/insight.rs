@@ -77,6 +77,8 @@ pub(super) struct Stay<'a> {
     pub(super) counts: Counts,
     pub(super) updated: Timestamp,
     pub(super) certificate: Option<Certificate>,
+    /// The MeshTrusts by which it knows others.
+    pub(super) trusts: Vec<String>,
     pub(super) problems: &'a [String],
 }
 
@@ -99,7 +101,7 @@ pub(super) fn insight(before: Option<&DataplaneInsight>, stay: &Stay<'_>) -> Dat
         subscriptions,
         m_tls: stay.certificate.as_ref().map_or_else(
             || before.m_tls.clone(),
-            |certificate| Some(mtls(before.m_tls.as_ref(), certificate)),
+            |certificate| Some(mtls(before.m_tls.as_ref(), certificate, &stay.trusts)),
         ),
         metadata: metadata(stay.problems),
         open_telemetry: None,
@@ -151,7 +153,7 @@ fn subscription(stay: &Stay<'_>) -> DiscoverySubscription {
     }
 }
 
-fn mtls(before: Option<&Mtls>, certificate: &Certificate) -> Mtls {
+fn mtls(before: Option<&Mtls>, certificate: &Certificate, trusts: &[String]) -> Mtls {
     let issued = Some(time(certificate.issued));
     let known = before.filter(|before| before.last_certificate_regeneration == issued);
     Mtls {
@@ -162,7 +164,7 @@ fn mtls(before: Option<&Mtls>, certificate: &Certificate) -> Mtls {
             (None, before) => before.map_or(0, |b| b.certificate_regenerations).saturating_add(1),
         },
         issued_backend: certificate.identity.clone(),
-        supported_backends: Vec::new(),
+        supported_backends: trusts.to_vec(),
     }
 }
 
@@ -198,6 +200,7 @@ mod tests {
             counts: Counts::default(),
             updated: at(11),
             certificate: None,
+            trusts: Vec::new(),
             problems: &[],
         }
     }
@@ -231,12 +234,14 @@ mod tests {
         let mut now = DataplaneInsight::default();
         for issued in [100, 100, 200] {
             let certificate = certificate(issued);
-            now = insight(Some(&now), &Stay { certificate, ..stay("a", &versions) });
+            let trusts = vec![format!("trust-{issued}")];
+            now = insight(Some(&now), &Stay { certificate, trusts, ..stay("a", &versions) });
         }
         let kept = insight(Some(&now), &stay("a", &versions));
         assert_eq!(kept.0.m_tls, now.0.m_tls, "known until there is another one");
         let mtls = now.0.m_tls.unwrap();
         assert_eq!((mtls.certificate_regenerations, mtls.issued_backend.as_str()), (2, "kri"));
+        assert_eq!(mtls.supported_backends, ["trust-200"], "those of now");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) const CA: usize = 256 << 10;
 pub(super) const ADS_MESSAGE: usize = 16 << 20;
 /// ADS streams of one proxy at once.
 pub(super) const STREAMS: usize = 4;
+/// MeshTrusts that are named for each proxy: it may have one of each zone.
+pub(super) const TRUSTS: usize = 32;
 /// The body of a request for a bootstrap.
 pub(super) const BOOTSTRAP: usize = 512 << 10;
 /// Problems that a proxy is told, and how much of each.

@@ -1,7 +1,9 @@
 //! The zone's store as this part uses it.
 
+use super::limits;
 use kinds::{
-    dataplane, dataplane_insight, global_secret, labels::Place, mesh, mesh_zone_address, secret,
+    dataplane, dataplane_insight, global_secret, labels::Place, mesh, mesh_trust,
+    mesh_zone_address, secret,
 };
 use resource::{Kind, Labels, RejectedSpec, Resource, ResourceKey, Spec, label};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub(super) struct Ids {
     pub(super) dataplane: KindId,
     pub(super) insight: KindId,
     pub(super) address: KindId,
+    pub(super) trust: KindId,
     pub(super) secret: KindId,
     pub(super) global_secret: KindId,
 }
@@ -37,6 +40,7 @@ impl Ids {
             dataplane: id(dataplane::KIND)?,
             insight: id(dataplane_insight::KIND)?,
             address: id(mesh_zone_address::KIND)?,
+            trust: id(mesh_trust::KIND)?,
             secret: id(secret::KIND)?,
             global_secret: id(global_secret::KIND)?,
         })
@@ -55,6 +59,15 @@ pub(super) struct Shelf {
 impl Shelf {
     pub(super) fn get(&self, kind: KindId, key: &ResourceKey) -> Option<Arc<Resource>> {
         self.reader.get(kind, key)
+    }
+
+    /// The first MeshTrusts of the mesh of a proxy, as KRIs.
+    pub(super) fn trusts(&self, proxy: &ResourceKey) -> Vec<String> {
+        let first = ResourceKey { mesh: proxy.mesh.clone(), name: "".into() };
+        let (_, rows) = self.reader.rows(self.ids.trust);
+        let of_mesh = rows.after(Some(&first)).take_while(|row| row.head.key.mesh == proxy.mesh);
+        let kri = |row: &Arc<Resource>| mesh_trust::KIND.kri(&row.head).to_string();
+        of_mesh.take(limits::TRUSTS).map(kri).collect()
     }
 
     /// The step that puts `spec` there; `None` if it is so already, or cannot be.

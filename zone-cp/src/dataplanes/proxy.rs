@@ -310,6 +310,7 @@ impl Proxy {
             counts: self.counts(),
             updated: now,
             certificate: self.certificate.clone(),
+            trusts: shelf.trusts(key),
             problems: &self.problems(key, shelf).problems,
         };
         let insight = insight::insight(before.as_deref(), &stay);

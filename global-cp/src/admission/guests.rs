@@ -1,0 +1,110 @@
+//! What was admitted, by what, and what ends it.
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use resource::ZoneName;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// By what a zone was admitted. It is not to be printed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Credential {
+    /// This token.
+    Token(Arc<str>),
+    /// A certificate that is valid until then.
+    Certificate(Option<Timestamp>),
+    /// A setting that lets it in without any.
+    Setting,
+}
+
+/// Whoever was admitted: the calls of a zone that showed the same end together.
+#[derive(Default)]
+pub(super) struct Guests {
+    all: Mutex<All>,
+    sooner: Notify,
+}
+
+#[derive(Default)]
+struct All {
+    zones: BTreeMap<ZoneName, BTreeMap<Credential, Guest>>,
+    /// Nothing expires before.
+    soonest: Option<Timestamp>,
+}
+
+struct Guest {
+    until: Option<Timestamp>,
+    ends: CancellationToken,
+}
+
+impl Guests {
+    /// What ends a call of `zone`, and whether nothing was admitted by this credential before.
+    pub(super) fn admit(
+        &self,
+        zone: &ZoneName,
+        credential: &Credential,
+        until: Option<Timestamp>,
+    ) -> (CancellationToken, bool) {
+        let mut all = self.all.lock();
+        let of_zone = all.zones.entry(zone.clone()).or_default();
+        if let Some(guest) = of_zone.get(credential) {
+            // It may be about to be refused, and is cancelled then.
+            if !guest.ends.is_cancelled() {
+                return (guest.ends.clone(), false);
+            }
+        }
+        let ends = CancellationToken::new();
+        of_zone.insert(credential.clone(), Guest { until, ends: ends.clone() });
+        if until.is_some_and(|until| all.soonest.is_none_or(|soonest| until < soonest)) {
+            all.soonest = until;
+            self.sooner.notify_one();
+        }
+        (ends, true)
+    }
+
+    /// When the first of them expires.
+    pub(super) fn soonest(&self) -> Option<Timestamp> {
+        self.all.lock().soonest
+    }
+
+    /// Waits until one that expires sooner was admitted. Cancel safe.
+    pub(super) async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    /// Ends what has expired.
+    pub(super) fn expire(&self, now: Timestamp) {
+        let mut all = self.all.lock();
+        all.retain(|_, guest| guest.until.is_none_or(|until| now < until));
+        let ends = all.zones.values().flat_map(BTreeMap::values);
+        all.soonest = ends.filter_map(|guest| guest.until).min();
+    }
+
+    /// Ends all of a zone.
+    pub(super) fn dismiss(&self, zone: &ZoneName) {
+        let mut all = self.all.lock();
+        for guest in all.zones.remove(zone).into_iter().flat_map(BTreeMap::into_values) {
+            guest.ends.cancel();
+        }
+    }
+
+    /// Ends all but what `still` says.
+    pub(super) fn keep(&self, still: impl Fn(&Credential) -> bool) {
+        self.all.lock().retain(|credential, _| still(credential));
+    }
+}
+
+impl All {
+    fn retain(&mut self, keep: impl Fn(&Credential, &Guest) -> bool) {
+        self.zones.retain(|_, of_zone| {
+            of_zone.retain(|credential, guest| {
+                let keep = keep(credential, guest);
+                if !keep {
+                    guest.ends.cancel();
+                }
+                keep
+            });
+            !of_zone.is_empty()
+        });
+    }
+}

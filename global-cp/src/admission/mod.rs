@@ -1,0 +1,221 @@
+//! Which zones may speak.
+//!
+//! A zone shows who it is by a zone token with the scope `cp`, or by a client certificate, whose
+//! authority is set by `tls.clientCaFile`: with a SPIFFE ID whose path is `/zone/<name>`, or with
+//! its name as a DNS name. What it says about itself counts for nothing else.
+//!
+//! A zone may speak as long as its credential counts, not only when it comes: what it was admitted
+//! to ends with the token or the certificate, with the key that signed the token, and with the Zone.
+
+mod certificate;
+mod guests;
+#[cfg(test)]
+mod tests;
+
+use self::guests::{Credential, Guests};
+use crate::zones;
+use api::{
+    author::Author,
+    keys::{TokenKeys, ZONE_KEYS},
+};
+use daemon::Clock;
+use identity::token::{Accepted, ZoneClaims};
+use jiff::Timestamp;
+use kds::{
+    apply::Visibility,
+    global::{Admission, Admitted, Presented, Refused},
+    metadata::AUTHORIZATION,
+};
+use kinds::zone::{self, Zone};
+use resource::{ResourceKey, ZoneName};
+use serde_json::json;
+use std::sync::Arc;
+use store::{
+    Backend,
+    view::{Closed, Feed, KindSet},
+};
+
+/// The secret that lists the IDs of zone tokens that are not accepted any more.
+const REVOCATIONS: &str = "zone-token-revocations";
+/// What a token must allow.
+const SCOPE: &str = "cp";
+
+/// Decides who may speak.
+pub(crate) struct Gatekeeper<B> {
+    backend: B,
+    author: Author,
+    keys: TokenKeys,
+    clock: Clock,
+    plain: Vec<String>,
+    guests: Guests,
+}
+
+/// What a zone proved to be.
+struct Proof {
+    zone: ZoneName,
+    credential: Credential,
+    /// When the credential ends.
+    until: Option<Timestamp>,
+}
+
+impl<B: Backend> Gatekeeper<B> {
+    pub(crate) fn new(backend: B, author: Author, plain: Vec<String>, clock: Clock) -> Self {
+        let keys = TokenKeys::global(&author.kinds, ZONE_KEYS, REVOCATIONS);
+        Self { backend, author, keys, clock, plain, guests: Guests::default() }
+    }
+
+    /// The zone that `presented` proves to be.
+    fn who(&self, presented: &Presented<'_>) -> Result<Proof, Refused> {
+        let (metadata, claimed) = (presented.metadata, presented.claimed());
+        let mut tokens = metadata.get_all(AUTHORIZATION).iter();
+        match (tokens.next(), tokens.next()) {
+            (None, _) => {}
+            (Some(header), None) => return self.by_token(header.to_str().unwrap_or_default()),
+            (Some(_), Some(_)) => {
+                let reason = "authorization is given more than once";
+                return Err(Refused::Unauthenticated(reason.into()));
+            }
+        }
+        if let Some(peer) = presented.peer
+            && let Some(zone) = certificate::zone(peer, claimed)?
+        {
+            if peer.expires.is_some_and(|end| end <= self.clock.now()) {
+                let reason = "the client certificate expired since the connection was made";
+                return Err(Refused::Unauthenticated(reason.into()));
+            }
+            let credential = Credential::Certificate(peer.expires);
+            return Ok(Proof { zone, credential, until: peer.expires });
+        }
+        if self.plain.iter().any(|plain| plain == claimed || plain == "*") {
+            let zone = named(claimed)?;
+            return Ok(Proof { zone, credential: Credential::Setting, until: None });
+        }
+        let reason = "neither a zone token nor a client certificate was presented";
+        Err(Refused::Unauthenticated(reason.into()))
+    }
+
+    fn by_token(&self, header: &str) -> Result<Proof, Refused> {
+        let token =
+            header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let Some((_, token)) = token else {
+            return Err(Refused::Unauthenticated("authorization must be a bearer token".into()));
+        };
+        let Accepted { claims, expires, .. } = self.accept(token.trim())?;
+        claims.admits(&claims.zone, SCOPE).map_err(|reason| Refused::Denied(reason.to_string()))?;
+        let credential = Credential::Token(token.trim().into());
+        Ok(Proof { zone: named(&claims.zone)?, credential, until: Some(expires) })
+    }
+
+    fn accept(&self, token: &str) -> Result<Accepted<ZoneClaims>, Refused> {
+        let accepted = self.keys.accept(&self.backend.reader(), &self.clock, token);
+        accepted.map_err(|reason| Refused::Unauthenticated(reason.to_string()))
+    }
+
+    /// Whether a credential that was accepted still is, by the keys and revocations of now.
+    fn recheck(&self, credential: &Credential) -> Result<(), Refused> {
+        match credential {
+            Credential::Token(token) => self.accept(token).map(drop),
+            Credential::Certificate(_) | Credential::Setting => Ok(()),
+        }
+    }
+
+    /// Makes the Zone when it comes for the first time.
+    async fn enter(&self, zone: &ZoneName) -> Result<(), Refused> {
+        let reader = self.backend.reader();
+        let key = ResourceKey::global(zone.as_str());
+        if self.author.remembered(&reader, &zones::removed_row(zone.as_str())).is_some() {
+            let reason =
+                format!("zone {zone} was deleted; it may come back when somebody creates it");
+            return Err(Refused::Denied(reason));
+        }
+        if self.author.get(&reader, zone::KIND, &key).is_some() {
+            return Ok(());
+        }
+        let unavailable = |error: &dyn std::error::Error| {
+            tracing::error!(%zone, %error, "the Zone of a new zone cannot be stored");
+            Refused::Unavailable("the store is not available".into())
+        };
+        let item = self.author.create(zone::KIND, key, json!({"enabled": true}));
+        let item = item.map_err(|error| unavailable(&error))?;
+        let committed =
+            self.backend.commit(vec![item]).await.map_err(|error| unavailable(&error))?;
+        self.backend.wait_for(committed.revision).await.map_err(|error| unavailable(&error))
+    }
+
+    /// Follows what decides about admissions, from now on: to be called before the first one.
+    pub(crate) async fn follow(&self) -> Result<Feed, Closed> {
+        let kinds = [zone::KIND, kinds::global_secret::KIND].map(|kind| self.author.id(kind));
+        let mut feed = Feed::of(&self.backend.reader(), KindSet::from_iter(kinds));
+        // What there is already is looked at when somebody is admitted.
+        feed.next().await?;
+        Ok(feed)
+    }
+
+    /// Ends the streams of zones that are gone, and those whose credential expires, was revoked, or
+    /// was signed by a key that is no more.
+    pub(crate) async fn withdraw(self: Arc<Self>, mut feed: Feed) -> Result<(), Closed> {
+        let zones = self.author.id(zone::KIND);
+        loop {
+            let soonest = self.guests.soonest();
+            let updates = tokio::select! {
+                biased;
+                updates = feed.next() => updates?,
+                () = self.guests.sooner() => continue,
+                () = self.clock.sleep_until(soonest.unwrap_or(Timestamp::MAX)), if soonest.is_some() => {
+                    self.guests.expire(self.clock.now());
+                    continue;
+                }
+            };
+            let mut keys = false;
+            for update in updates {
+                let name = &update.key.name;
+                if update.kind == zones {
+                    if update.now.is_none()
+                        && let Ok(zone) = ZoneName::new(name)
+                    {
+                        self.guests.dismiss(&zone);
+                    }
+                } else {
+                    keys |= name.starts_with(ZONE_KEYS) || &**name == REVOCATIONS;
+                }
+            }
+            // Only those that it concerns: a new key disturbs nobody.
+            if keys {
+                self.guests.keep(|credential| self.recheck(credential).is_ok());
+            }
+        }
+    }
+}
+
+fn named(name: &str) -> Result<ZoneName, Refused> {
+    ZoneName::new(name).map_err(|error| Refused::Denied(format!("zone: {error}")))
+}
+
+#[tonic::async_trait]
+impl<B: Backend + 'static> Admission for Gatekeeper<B> {
+    async fn admit(&self, presented: Presented<'_>) -> Result<Admitted, Refused> {
+        let Proof { zone, credential, until } = self.who(&presented)?;
+        // Before anything is made for it.
+        presented.check_name(&zone)?;
+        // Before the look at what there is, so that a deletion in between ends it.
+        let (withdrawn, new) = self.guests.admit(&zone, &credential, until);
+        // Once more: a revocation that came before this did not find it.
+        if new && let Err(refused) = self.recheck(&credential) {
+            withdrawn.cancel();
+            return Err(refused);
+        }
+        self.enter(&zone).await?;
+        Ok(Admitted { zone, withdrawn })
+    }
+
+    fn visibility(&self, zone: &ZoneName) -> Visibility {
+        let key = ResourceKey::global(zone.as_str());
+        let row = self.author.get(&self.backend.reader(), zone::KIND, &key);
+        let zone = row.and_then(|row| kinds::read::<Zone>(&row).ok());
+        if zone.is_none_or(|zone| zone.is_enabled()) {
+            Visibility::Shown
+        } else {
+            Visibility::Hidden
+        }
+    }
+}

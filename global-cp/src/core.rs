@@ -1,0 +1,142 @@
+//! What global does, whatever its zones and users connect through.
+
+use crate::{
+    Config,
+    about::settings,
+    admission::Gatekeeper,
+    audiences::Audiences,
+    envoys::OfZones,
+    hooks::GlobalHooks,
+    numbers::{Numbers, Stored},
+    zones::{Insights, Propagation},
+};
+use anyhow::Result;
+use api::{
+    About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults,
+    mesh_insights::MeshInsights, propagation::Propagate,
+};
+use axum::Router;
+use daemon::{Clock, Metrics};
+use futures::{FutureExt as _, future::BoxFuture};
+use kds::global::Server;
+use std::sync::Arc;
+use store::{Backend as _, Kinds, Local};
+use tokio_util::sync::CancellationToken;
+
+/// What all of it shares.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// What was set.
+    pub config: Config,
+    /// Its kinds.
+    pub kinds: Arc<Kinds>,
+    /// Where they are kept.
+    pub store: Local,
+    /// What time it is.
+    pub clock: Clock,
+    /// This process.
+    pub about: About,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+/// A task and its name.
+pub type Task = (&'static str, BoxFuture<'static, Result<()>>);
+
+/// Global without ports. Nothing of it runs by itself.
+pub struct Core {
+    /// Takes the connections of zones.
+    pub zones: Server<Local>,
+    /// Answers users.
+    pub router: Router,
+    /// Must run meanwhile.
+    pub tasks: Vec<Task>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("zones", &self.zones).finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    /// Writes as a control plane.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        Author { kinds: self.kinds.clone(), place: Place::global().here }
+    }
+
+    /// Judges what is stored. Everything else may begin afterwards.
+    pub async fn core(self) -> Result<Core> {
+        let (author, store, clock) = (self.author(), &self.store, &self.clock);
+        let insights = Arc::new(Insights::new(
+            author.clone(),
+            store.reader(),
+            self.about.instance_id.clone(),
+            clock.clone(),
+        ));
+        insights.close_all(store).await?;
+        self.metrics.collect(Stored { reader: store.reader(), kinds: self.kinds.clone() });
+        let allowed = self.config.allowed_trust.clone();
+        let mut audiences = Audiences::new(author.clone(), store.reader(), allowed);
+        // Before zones are served: what has not been judged is hidden.
+        audiences.step(store).await?;
+        let plain = self.config.kds.plain_zones.clone();
+        let gate = Gatekeeper::new(store.clone(), author, plain, clock.clone());
+        let (watched, gate) = (gate.follow().await?, Arc::new(gate));
+        let propagation = Propagation::new(
+            self.author(),
+            store.reader(),
+            clock.clone(),
+            &self.metrics,
+            insights.clone(),
+        );
+        let zones = Server::new(
+            (store.clone(), self.kinds.clone()),
+            settings(&self.about),
+            gate.clone(),
+            Arc::new(Numbers::new(&self.metrics, propagation.clone())),
+            self.stop.clone(),
+        )?;
+        let (reader, connected) = (store.reader(), zones.admin());
+        let envoys = OfZones { author: self.author(), reader, zones: connected };
+        let stop = || self.stop.clone();
+        let meshes = MeshInsights::new(self.author(), store.reader());
+        let meshes = meshes.run(store.clone(), stop());
+        let tasks: Vec<Task> = vec![
+            ("zones.insights", insights.run(store.clone(), stop()).boxed()),
+            ("zones.admission", until(stop(), gate.withdraw(watched).map(|it| Ok(it?))).boxed()),
+            ("meshes.insights", meshes.map(|ended| Ok(ended?)).boxed()),
+            ("audiences", until(stop(), audiences.run(store.clone())).boxed()),
+        ];
+        Ok(Core { zones, router: api::router(self.api(envoys, propagation)?), tasks })
+    }
+
+    fn api(self, envoys: OfZones, propagation: Arc<dyn Propagate>) -> Result<ApiState<Local>> {
+        Ok(ApiState {
+            hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author: self.author() } }),
+            config: serde_json::to_value(&self.config)?,
+            entry: self.config.api.entry(&self.about.hostname),
+            backend: self.store,
+            kinds: self.kinds,
+            place: Place::global(),
+            clock: self.clock,
+            about: self.about,
+            global: None,
+            propagation: Some(propagation),
+            envoys: Some(Arc::new(envoys)),
+            shutdown: self.stop,
+        })
+    }
+}
+
+/// Runs `task` until `stop`.
+async fn until(stop: CancellationToken, task: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        ended = task => ended,
+    }
+}
