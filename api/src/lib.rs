@@ -21,6 +21,7 @@ pub mod mesh_defaults;
 pub mod mesh_insights;
 mod precondition;
 mod problem;
+pub mod propagation;
 mod query;
 mod read;
 mod render;
@@ -112,6 +113,8 @@ fn of_kind<B: Backend + 'static>(api: &Arc<Api<B>>, id: KindId, kind: &Kind) -> 
     route(&base, lists());
     let one = get(read::one).put(write::put).delete(write::delete);
     route(&format!("{base}/{{name}}"), one.with_state(served.clone()));
+    let propagation = get(propagation::of).with_state(served.clone());
+    route(&format!("{base}/{{name}}/_propagation"), propagation);
     if kind.name == kinds::dataplane::KIND.name {
         let asking = [
             ("xds", get(inspect::config)),

@@ -41,6 +41,9 @@ pub const INSPECTIONS: usize = 16;
 /// How long an Envoy, and everybody on the way to it, may take to answer.
 pub const INSPECTION: Duration = Duration::from_secs(15);
 
+/// How long a request for the propagation of a resource waits at most.
+pub const WAIT: Duration = Duration::from_secs(30);
+
 /// How many labels a resource may have.
 pub const LABELS: usize = 256;
 

@@ -24,7 +24,7 @@ use store::{
     view::{KindId, Rows},
 };
 
-const ONE: &str = "Could not retrieve a resource";
+pub(crate) const ONE: &str = "Could not retrieve a resource";
 
 /// A page of a list.
 #[derive(Serialize)]

@@ -1,6 +1,9 @@
 //! What the API works on.
 
-use super::{Problem, following::Follow, insight::Insight, inspect::Envoys, keys::Keys};
+use super::{
+    Problem, following::Follow, insight::Insight, inspect::Envoys, keys::Keys,
+    propagation::Propagate,
+};
 use daemon::Clock;
 use resource::{Kind, MeshName, Resource, ResourceKey};
 use serde::Serialize;
@@ -126,6 +129,8 @@ pub struct ApiState<B> {
     pub hooks: Arc<dyn Hooks>,
     /// The global that the control plane follows, if it is a zone that does.
     pub global: Option<Arc<dyn Follow>>,
+    /// Knows what became of resources.
+    pub propagation: Option<Arc<dyn Propagate>>,
     /// Asks the Envoys of proxies.
     pub envoys: Option<Arc<dyn Envoys>>,
     /// Ends the watches.

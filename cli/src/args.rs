@@ -6,6 +6,7 @@ use crate::{
     demo::Demo,
     inspect::Inspect,
     lists::Get,
+    status::{Status, Wait},
     token::TokenCommand,
     zone::ZoneCommand,
 };
@@ -34,6 +35,13 @@ pub(crate) enum Command {
     /// Delete a resource.
     #[command(after_help = "Example: atoll delete meshtimeout slow --mesh default")]
     Delete(Delete),
+    /// Show what became of a resource: which zones have it, which refused it, who is missing.
+    #[command(after_help = "Example: atoll status meshtimeout/slow --mesh default")]
+    Status(Status),
+    /// Wait until a resource is applied. Ends with 0 if it is, 1 if a zone or proxy refused it, and
+    /// 3 if the time is over.
+    #[command(after_help = "Example: atoll wait meshtimeout/slow --zones all --timeout 30s")]
+    Wait(Wait),
     /// Make a token: for a zone that joins, a proxy, or a person.
     #[command(after_help = "Example: atoll token zone east > east.token")]
     Token {

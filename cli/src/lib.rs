@@ -11,6 +11,7 @@ mod kind;
 mod lists;
 mod output;
 mod restore;
+mod status;
 mod token;
 mod zone;
 
@@ -41,7 +42,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(command(args, &mut io::stdout())));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Nobody is left to be told if this fails.
             writeln!(io::stderr(), "atoll: {error:#}").ok();
@@ -50,10 +51,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<ExitCode> {
     let mut out = Output::new(out);
     let Args { connection, command } = args;
-    match command {
+    let done = match command {
+        Command::Wait(wait) => return wait.run(&Client::new(&connection)?, &mut out).await,
+        Command::Status(status) => status.run(&Client::new(&connection)?, &mut out).await,
         Command::Completion { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "atoll", &mut text);
@@ -71,5 +74,6 @@ async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<()>
         Command::Dataplanes { mesh } => {
             lists::dataplanes(&Client::new(&connection)?, mesh.as_deref(), &mut out).await
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -8,12 +8,12 @@ use crate::{
     envoys::OfZones,
     hooks::GlobalHooks,
     numbers::{Numbers, Stored},
-    zones::Insights,
+    zones::{Insights, Propagation},
 };
 use anyhow::Result;
 use api::{
     About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults,
-    mesh_insights::MeshInsights,
+    mesh_insights::MeshInsights, propagation::Propagate,
 };
 use axum::Router;
 use daemon::{Clock, Metrics};
@@ -86,11 +86,18 @@ impl Parts {
         let plain = self.config.kds.plain_zones.clone();
         let gate = Gatekeeper::new(store.clone(), author, plain, clock.clone());
         let (watched, gate) = (gate.follow().await?, Arc::new(gate));
+        let propagation = Propagation::new(
+            self.author(),
+            store.reader(),
+            clock.clone(),
+            &self.metrics,
+            insights.clone(),
+        );
         let zones = Server::new(
             (store.clone(), self.kinds.clone()),
             settings(&self.about, self.config.kds.zone_quota.quota()),
             gate.clone(),
-            Arc::new(Numbers::new(&self.metrics, insights.clone())),
+            Arc::new(Numbers::new(&self.metrics, propagation.clone())),
             self.stop.clone(),
         )?;
         let (reader, connected) = (store.reader(), zones.admin());
@@ -104,10 +111,10 @@ impl Parts {
             ("meshes.insights", meshes.map(|ended| Ok(ended?)).boxed()),
             ("audiences", until(stop(), audiences.run(store.clone())).boxed()),
         ];
-        Ok(Core { zones, router: api::router(self.api(envoys)?), tasks })
+        Ok(Core { zones, router: api::router(self.api(envoys, propagation)?), tasks })
     }
 
-    fn api(self, envoys: OfZones) -> Result<ApiState<Local>> {
+    fn api(self, envoys: OfZones, propagation: Arc<dyn Propagate>) -> Result<ApiState<Local>> {
         Ok(ApiState {
             hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author: self.author() } }),
             config: serde_json::to_value(&self.config)?,
@@ -118,6 +125,7 @@ impl Parts {
             clock: self.clock,
             about: self.about,
             global: None,
+            propagation: Some(propagation),
             envoys: Some(Arc::new(envoys)),
             shutdown: self.stop,
         })

@@ -127,6 +127,8 @@ impl Observer for Numbers {
                 add(&self.refused, kind, u64::try_from(refused.len()).unwrap_or(u64::MAX));
             }
             Event::Introduced(_)
+            | Event::Begins { .. }
+            | Event::Stands { .. }
             | Event::TooLarge { .. }
             | Event::Remembered
             | Event::Held(_)

@@ -1,6 +1,7 @@
 //! Tells others what happens on streams.
 
 use crate::{dialect::Introduction, memory::Held, refusal::Refusal, refusal::Refusals};
+use delta::Versions;
 use resource::ZoneName;
 use std::{
     fmt,
@@ -94,6 +95,27 @@ pub enum Event<'a> {
         kind: &'static str,
         /// What it said.
         refusals: &'a Refusals,
+    },
+    /// Where the peer that asks is at the beginning of its stream, as it says.
+    Begins {
+        /// With this kind.
+        kind: &'static str,
+        /// As in [`Event::Stands`].
+        until: Option<Revision>,
+        /// What it refused on the stream before.
+        refused: &'a Versions,
+    },
+    /// Where the peer that asks is now.
+    Stands {
+        /// With this kind.
+        kind: &'static str,
+        /// It has everything of the kind that was committed here until this revision, but for what
+        /// it refused; `None` if that is not known.
+        until: Option<Revision>,
+        /// What it refused and has not taken since.
+        refused: &'a Versions,
+        /// What it said last, if it refused something just now.
+        said: &'a Refusals,
     },
     /// The state of a kind cannot be sent: it is larger than the peer takes.
     TooLarge {

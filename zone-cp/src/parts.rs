@@ -223,6 +223,7 @@ impl Parts {
             config: serde_json::to_value(&self.config)?,
             hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
+            propagation: None,
             envoys,
             shutdown: self.stop.clone(),
         }))

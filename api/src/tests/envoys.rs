@@ -29,7 +29,7 @@ impl Envoys for Echo {
 const DATAPLANES: &str = "/meshes/shop/dataplanes";
 
 async fn cp() -> Cp {
-    let cp = Cp::with(global(), None, Some(Arc::new(Echo))).await;
+    let cp = Cp::with(global(), None, Some(Arc::new(Echo)), None).await;
     for name in ["web", "away", "late", "gone", "slow"] {
         let spec = json!({"networking": {"address": "10.0.0.1", "inbound": [{"port": 80}]}});
         cp.store("Dataplane", in_shop(name), &[("kuma.io/zone", "east")], spec).await;

@@ -1,6 +1,7 @@
 mod envoys;
 mod mesh_insights;
 mod overview;
+mod propagation;
 
 use super::*;
 use axum::body::Body;
@@ -79,17 +80,18 @@ fn east() -> Place {
 
 impl Cp {
     async fn at(place: Place) -> Self {
-        Self::with(place, None, None).await
+        Self::with(place, None, None, None).await
     }
 
     async fn following(place: Place, global: Option<Arc<dyn following::Follow>>) -> Self {
-        Self::with(place, global, None).await
+        Self::with(place, global, None, None).await
     }
 
     async fn with(
         place: Place,
         global: Option<Arc<dyn following::Follow>>,
         envoys: Option<Arc<dyn inspect::Envoys>>,
+        propagation: Option<Arc<dyn crate::propagation::Propagate>>,
     ) -> Self {
         let peer = if place.here == Here::Global { Peer::Zone } else { Peer::Global };
         let kinds = Kinds { list: kinds::all().collect(), peer };
@@ -108,6 +110,7 @@ impl Cp {
             config: json!({"dataDir": "x"}),
             hooks: Arc::new(NoHooks),
             global,
+            propagation,
             envoys,
             shutdown: shutdown.clone(),
         });

@@ -25,21 +25,21 @@ pub(crate) const ALL: &[Scenario] = &[
 ];
 
 /// `atoll`, in a home of its own.
-struct Atoll {
+pub(crate) struct Atoll {
     home: PathBuf,
     address: String,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
     error: String,
 }
 
 impl Atoll {
-    fn run(&self, arguments: &[&str], input: &str) -> Result<Said> {
+    pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Result<Said> {
         let mut atoll = Command::new(programs()?.join("atoll"))
             .env_clear()
             .env("HOME", &self.home)
@@ -60,13 +60,13 @@ impl Atoll {
     }
 
     /// What it printed; it must have succeeded.
-    fn says(&self, arguments: &[&str], input: &str) -> Result<String> {
+    pub(crate) fn says(&self, arguments: &[&str], input: &str) -> Result<String> {
         let said = self.run(arguments, input)?;
         if said.code == Some(0) { Ok(said.out) } else { bail!("{arguments:?}: {said:?}") }
     }
 
     /// What it printed, and why it failed; it must have failed.
-    fn fails(&self, arguments: &[&str], input: &str) -> Result<String> {
+    pub(crate) fn fails(&self, arguments: &[&str], input: &str) -> Result<String> {
         let said = self.run(arguments, input)?;
         let Said { code, out, error } = &said;
         if *code == Some(1) {
@@ -78,7 +78,7 @@ impl Atoll {
 }
 
 /// A global control plane whose data is where `atoll` looks for it.
-fn here(last: u8) -> Result<(tempfile::TempDir, ControlPlane, Atoll)> {
+pub(crate) fn here(last: u8) -> Result<(tempfile::TempDir, ControlPlane, Atoll)> {
     let home = tempfile::tempdir()?;
     let address = Ipv4Addr::new(127, 77, 1, last);
     let folder = home.path().join("global");
@@ -92,7 +92,7 @@ fn here(last: u8) -> Result<(tempfile::TempDir, ControlPlane, Atoll)> {
     Ok((home, global, atoll))
 }
 
-fn contains(text: &str, parts: &[&str]) -> Result<()> {
+pub(crate) fn contains(text: &str, parts: &[&str]) -> Result<()> {
     match parts.iter().find(|part| !text.contains(**part)) {
         Some(part) => bail!("{part:?} is missing in {text:?}"),
         None => Ok(()),

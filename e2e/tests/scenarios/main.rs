@@ -16,6 +16,7 @@ mod proxies;
 mod refused;
 mod replicas;
 mod restore;
+mod status;
 mod zones;
 
 use anyhow::{Result, bail};
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     trials.extend(alone::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(command_line::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(proxies::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(status::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(restore::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();

@@ -95,9 +95,12 @@ impl State {
                 if changed { Urgency::Now } else { Urgency::Later }
             }
             Event::Closed => self.closed(stream, now),
-            Event::TooLarge { .. } | Event::Applied { .. } | Event::Remembered | Event::Held(_) => {
-                Urgency::None
-            }
+            Event::TooLarge { .. }
+            | Event::Begins { .. }
+            | Event::Stands { .. }
+            | Event::Applied { .. }
+            | Event::Remembered
+            | Event::Held(_) => Urgency::None,
         }
     }
 

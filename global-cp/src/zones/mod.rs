@@ -2,10 +2,11 @@
 
 mod insight;
 mod observer;
+mod propagation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::observer::Insights;
+pub(crate) use self::{observer::Insights, propagation::Propagation};
 
 use crate::hooks::is_written_by;
 use api::author::Author;

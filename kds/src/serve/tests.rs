@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Stream {
     writer: Writer,
+    reader: Reader,
     kind: KindId,
     counts: Arc<Counts>,
     requests: mpsc::Sender<Result<DeltaDiscoveryRequest, Status>>,
@@ -33,7 +34,7 @@ impl Stream {
         let kind = kinds.id_of(TIMEOUT.name).unwrap();
         let peer = (&zone("east"), dialect);
         let capacity = Offering::capacity(&kinds);
-        let offering = Offering::new((reader, 1), kinds, Hop::Down, peer, limit);
+        let offering = Offering::new((reader.clone(), 1), kinds, Hop::Down, peer, limit);
         let counts = Arc::<Counts>::default();
         let observer: Arc<dyn Observer> = counts.clone();
         let report = Report::new(observer, zone("east"));
@@ -42,7 +43,7 @@ impl Stream {
         let mut serving = JoinSet::new();
         serving
             .spawn(async move { offering.run(ReceiverStream::new(asked), sender, &report).await });
-        Self { writer, kind, counts, requests, responses, serving }
+        Self { writer, reader, kind, counts, requests, responses, serving }
     }
 
     fn put(&self, name: &str, seconds: u8) {
@@ -171,4 +172,94 @@ async fn who_does_not_answer_in_time_starts_over() {
     stream.ack("1").await;
     let early = timeout(limit::SILENCE * 2, stream.serving.join_next()).await;
     assert!(early.is_err(), "{early:?} though nothing was to be answered");
+}
+
+/// Where a peer was said to be: at the beginning, or later.
+#[derive(Default)]
+struct Places(parking_lot::Mutex<Vec<At>>);
+
+type At = (&'static str, Option<u64>, Vec<String>);
+
+impl Observer for Places {
+    fn observe(&self, _stream: crate::observe::StreamId, _zone: &ZoneName, event: Event<'_>) {
+        let (what, until, refused) = if let Event::Begins { until, refused, .. } = event {
+            ("begins", until, refused)
+        } else if let Event::Stands { until, refused, .. } = event {
+            ("stands", until, refused)
+        } else {
+            return;
+        };
+        let refused = refused.keys().map(|name| name.to_string()).collect();
+        self.0.lock().push((what, until.map(|until| until.0), refused));
+    }
+}
+
+impl Places {
+    fn take(&self) -> Vec<At> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+fn of_store(store: &Stream, report: &Report, start: Start) -> Offering {
+    let kinds = Arc::new(kinds(Side::Zone));
+    let dialect = Dialect::Ours(metadata::own_features());
+    let reader = (store.reader.clone(), 1);
+    let peer = (&zone("east"), dialect);
+    let mut offering = Offering::new(reader, kinds, Hop::Down, peer, usize::MAX);
+    let node = Introduction::default().node(&zone("east"));
+    let request = crate::dialect::first_request(node, TIMEOUT.name, &start);
+    assert!(matches!(offering.received(&request, report), Ok(Due::Kind(_))));
+    offering
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_where_a_peer_is_also_when_nothing_is_sent() {
+    let store = Stream::open(Dialect::Plain, usize::MAX);
+    let places = Arc::<Places>::default();
+    let observer: Arc<dyn Observer> = places.clone();
+    let report = Report::new(observer, zone("east"));
+    let answered = |offering: &mut Offering, nonce: &str, refused: &[&str]| {
+        let refusal = |name: &&str| crate::refusal::Refusal {
+            name: (*name).into(),
+            reason: "spec.seconds: no".into(),
+        };
+        let refused: Vec<_> = refused.iter().map(refusal).collect();
+        let answer = crate::dialect::answer(&zone("east"), TIMEOUT.name, nonce, &refused);
+        offering.received(&answer, &report).unwrap();
+    };
+    let none = Vec::new;
+    let mut offering = of_store(&store, &report, Start::Fresh);
+    store.put("a", 1);
+    assert_eq!(places.take(), [("begins", None, none())]);
+    assert!(offering.next(store.kind, &report).unwrap().is_some());
+    assert_eq!(places.take(), [], "sent is not taken");
+    answered(&mut offering, "7", &[]);
+    assert_eq!(places.take(), [], "an answer to something else");
+    answered(&mut offering, "1", &[]);
+    assert_eq!(places.take(), [("stands", Some(1), none())]);
+
+    let key = ResourceKey::in_mesh(&"default".parse().unwrap(), "hers");
+    let row = TIMEOUT
+        .resource(key, Labels::default(), r#"{"seconds":1}"#.into(), "".into(), Side::Zone)
+        .unwrap();
+    let owner = Some(zone("east"));
+    let row = row.shown_to(resource::Audience { owner, ..resource::Audience::default() });
+    store.writer.apply([(store.kind, Edit::Put(Arc::new(row)))]);
+    assert!(offering.next(store.kind, &report).unwrap().is_none());
+    assert_eq!(places.take(), [("stands", Some(2), none())], "what is not for it is no debt");
+    assert!(offering.next(store.kind, &report).unwrap().is_none());
+    assert_eq!(places.take(), [], "told once");
+
+    store.put("b", 1);
+    assert!(offering.next(store.kind, &report).unwrap().is_some());
+    answered(&mut offering, "2", &["b.default"]);
+    assert_eq!(places.take(), [("stands", Some(3), vec!["b.default".into()])]);
+
+    let cursor = offering.served[&store.kind].subscription.taken().unwrap();
+    let refused = offering.refused(store.kind);
+    of_store(&store, &report, Start::Resume { cursor, refused: refused.clone() });
+    assert_eq!(places.take(), [("begins", Some(3), vec!["b.default".into()])]);
+    let cursor = delta::Cursor { epoch: cursor.epoch + 1, ..cursor };
+    of_store(&store, &report, Start::Resume { cursor, refused });
+    assert_eq!(places.take(), [("begins", None, vec!["b.default".into()])], "of another history");
 }

@@ -207,7 +207,12 @@ impl Observer for Counts {
                 });
                 return;
             }
-            Event::Introduced(_) | Event::Held(_) | Event::Remembered | Event::Closed => return,
+            Event::Introduced(_)
+            | Event::Begins { .. }
+            | Event::Stands { .. }
+            | Event::Held(_)
+            | Event::Remembered
+            | Event::Closed => return,
         };
         *self.events.lock().entry(what).or_default() += 1;
         self.happened.notify_one();

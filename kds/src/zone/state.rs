@@ -91,6 +91,8 @@ impl Observer for Watcher {
             Event::Opened { .. }
             | Event::Introduced(_)
             | Event::Sent { .. }
+            | Event::Begins { .. }
+            | Event::Stands { .. }
             | Event::Remembered
             | Event::Closed => {}
             Event::TooLarge { kind, bytes } => {

@@ -40,6 +40,17 @@ pub struct Change {
     pub now: Option<Arc<Resource>>,
 }
 
+/// What is known of the past of one resource.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Every change after this revision is known.
+    pub known_after: Revision,
+    /// When it changed, newest first, and what it was before; `None` if it was not there.
+    pub changes: Vec<(Revision, Option<Arc<Head>>)>,
+    /// What it is now; `None` if it is not there.
+    pub now: Option<Arc<Resource>>,
+}
+
 #[derive(Debug)]
 pub(super) struct Log {
     entries: VecDeque<Entry>,
@@ -79,6 +90,15 @@ impl Log {
             if let Some(oldest) = self.entries.pop_front() {
                 self.complete_after = oldest.revision;
             }
+        }
+    }
+
+    pub(super) fn history(&self, key: &ResourceKey, rows: &Rows) -> History {
+        let of_key = self.entries.iter().rev().filter(|entry| entry.key == *key);
+        History {
+            known_after: self.complete_after,
+            changes: of_key.map(|entry| (entry.revision, entry.before.clone())).collect(),
+            now: rows.get(key).cloned(),
         }
     }
 

@@ -17,7 +17,7 @@ mod usage;
 pub use self::{
     feed::{Feed, Update},
     interest::{KindId, KindSet, Watch},
-    log::{Change, Changes},
+    log::{Change, Changes, History},
     usage::Usage,
 };
 
@@ -217,6 +217,15 @@ impl Reader {
         let state = self.state.read();
         let shelf = state.shelf(kind);
         shelf.log.changes(since, &shelf.rows)
+    }
+
+    /// What happened to the resource `key`, as far back as is known. Looks through the whole log of
+    /// its kind, which is bounded.
+    #[must_use]
+    pub fn history(&self, kind: KindId, key: &ResourceKey) -> History {
+        let state = self.state.read();
+        let shelf = state.shelf(kind);
+        shelf.log.history(key, &shelf.rows)
     }
 
     /// Tells from now on which of `kinds` changed.

@@ -53,6 +53,23 @@ fn a_log_that_does_not_reach_back_says_so() {
 }
 
 #[test]
+fn the_history_of_a_key_is_its_own_and_begins_where_the_log_does() {
+    let (writer, reader) = two_kinds(4);
+    let history = |name: &str| {
+        let history = reader.history(kind(0), &key(name));
+        let changes = history.changes.iter().map(|(at, before)| (at.0, before.is_some()));
+        (history.known_after.0, changes.collect::<Vec<_>>(), history.now.is_some())
+    };
+    writer.apply([(kind(0), put(A, "1")), (kind(0), put(B, "1"))]);
+    writer.apply([(kind(0), put(B, "2"))]);
+    assert_eq!(history(A), (0, vec![(1, false)], true));
+    assert_eq!(history(B), (0, vec![(2, true), (1, false)], true));
+    writer.apply([(kind(0), Edit::Delete(key(A))), (kind(0), put(B, "3"))]);
+    assert_eq!(history(A), (1, vec![(3, true)], false), "four changes are known");
+    assert_eq!(history("c"), (1, vec![], false));
+}
+
+#[test]
 fn a_kind_keeps_its_revision_while_others_change() {
     let (writer, reader) = two_kinds(8);
     let touched = writer.apply([(kind(0), put(A, "1"))]);

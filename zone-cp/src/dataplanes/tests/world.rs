@@ -251,6 +251,7 @@ impl World {
     pub(super) async fn get(&self, path: &str) -> Value {
         let here = "127.0.0.1:5681".parse().unwrap();
         let router = api::router(ApiState {
+            propagation: None,
             envoys: None,
             backend: self.store.clone(),
             kinds: Arc::new(kinds()),

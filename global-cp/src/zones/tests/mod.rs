@@ -1,3 +1,5 @@
+mod propagation;
+
 use super::*;
 use daemon::Clock;
 use jiff::Timestamp;

@@ -1,0 +1,325 @@
+//! What became of a resource in zones and proxies, and waiting for it.
+
+use crate::{
+    client::Client,
+    kind,
+    output::{Format, Output},
+};
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::Value;
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use tokio::time::Instant;
+
+/// Show what became of a resource in every zone.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    which: Which,
+    /// The form of the answer.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Wait until a resource is applied.
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    #[command(flatten)]
+    which: Which,
+    /// How long.
+    #[arg(long, default_value = "30s", value_parser = daemon::duration::parse)]
+    timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// Its kind and name, such as `meshtimeout/slow`.
+    #[arg(value_name = "KIND/NAME", value_parser = Named::parse)]
+    resource: Named,
+    /// Its mesh.
+    #[arg(long, short, default_value = "default")]
+    mesh: String,
+    /// Only in these zones, separated by commas; or `all`.
+    #[arg(long, default_value = "all")]
+    zones: String,
+}
+
+/// A resource as people call it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    kind: String,
+    name: String,
+}
+
+impl Named {
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts =
+            text.split_once('/').filter(|(kind, name)| !kind.is_empty() && !name.is_empty());
+        let (kind, name) = parts.ok_or("must be KIND/NAME, such as meshtimeout/slow")?;
+        Ok(Self { kind: kind.into(), name: name.into() })
+    }
+}
+
+/// What a program that waits is told: something was refused.
+const REFUSED: u8 = 1;
+/// What a program that waits is told: it took too long. Not 2, which means that a command line
+/// makes no sense.
+const TIMED_OUT: u8 = 3;
+/// How long one request waits: not as long as anything between may cut it off.
+const REQUEST: Duration = Duration::from_secs(25);
+
+impl Which {
+    fn path(&self) -> Result<String> {
+        let kind = kind::find(&self.resource.kind)?;
+        let path = kind::path(&kind, Some(&self.mesh), &self.resource.name);
+        Ok(format!("{path}/_propagation?zones={}", self.zones))
+    }
+}
+
+impl Status {
+    /// Shows a table, a line for each zone, and below it what is wrong.
+    pub(crate) async fn run(&self, client: &Client, out: &mut Output<'_>) -> Result<()> {
+        let answer = client.get(&self.which.path()?).await?;
+        if self.output != Format::Table {
+            return out.document(self.output, &answer);
+        }
+        let zones = list(&answer, "/zones");
+        let row = |zone: &Value| [text(zone, "/zone"), state(zone), since(zone), proxies(zone)];
+        out.table(["ZONE", "STATE", "SINCE", "PROXIES"], zones.iter().map(row).collect())?;
+        zones.iter().flat_map(problems).try_for_each(|line| out.line(line))?;
+        let mut notes = BTreeMap::<String, usize>::new();
+        for note in zones.iter().map(|zone| text(zone, "/proxies/note")) {
+            *notes.entry(note).or_default() += 1;
+        }
+        notes.remove("");
+        notes.iter().try_for_each(|(note, zones)| out.line(format_args!("{zones} zones: {note}")))
+    }
+}
+
+impl Wait {
+    /// Waits until nothing is pending, or something is refused, or the time is over.
+    pub(crate) async fn run(&self, client: &Client, out: &mut Output<'_>) -> Result<ExitCode> {
+        let (path, until) = (self.which.path()?, Instant::now() + self.timeout);
+        let answer = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // A part of a millisecond would be none at all.
+            let wait = left.min(REQUEST).max(Duration::from_millis(1));
+            let wait = daemon::duration::print(wait);
+            let answer = client.get(&format!("{path}&wait={wait}")).await?;
+            let settled = answer.get("settled").and_then(Value::as_bool);
+            if settled.context("the answer does not say whether it is settled")?
+                || Instant::now() >= until
+            {
+                break answer;
+            }
+        };
+        let count = |what: &str| {
+            answer.pointer(&format!("/summary/{what}")).and_then(Value::as_u64).unwrap_or_default()
+        };
+        let (applied, pending, refused) = (count("applied"), count("pending"), count("refused"));
+        let Named { kind, name } = &self.which.resource;
+        for line in list(&answer, "/zones").iter().flat_map(problems) {
+            out.line(line)?;
+        }
+        let (what, code) = match (refused, pending) {
+            (0, 0) => ("applied", ExitCode::SUCCESS),
+            (0, _) => ("not applied in time", ExitCode::from(TIMED_OUT)),
+            _ => ("refused", ExitCode::from(REFUSED)),
+        };
+        out.line(format_args!(
+            "{kind}/{name} {what}: {applied} zones have it, {pending} wait, {refused} refused it"
+        ))?;
+        Ok(code)
+    }
+}
+
+/// What is not applied, and why.
+fn problems(zone: &Value) -> Vec<String> {
+    let name = text(zone, "/zone");
+    let mut lines = Vec::new();
+    let (state, reason) = (state(zone), text(zone, "/reason"));
+    if state != "applied" && !reason.is_empty() {
+        let by = text(zone, "/by");
+        let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+        lines.push(format!("{name}: {state}{by}: {reason}"));
+    }
+    for one in list(zone, "/proxies/refused") {
+        let (proxy, what, reason) =
+            (text(&one, "/proxy"), text(&one, "/what"), text(&one, "/reason"));
+        lines.push(format!("{name}: refused by proxy {proxy}: {what}: {reason}"));
+    }
+    let waiting = list(zone, "/proxies/pending");
+    let waiting: Vec<&str> = waiting.iter().filter_map(Value::as_str).collect();
+    if !waiting.is_empty() {
+        lines.push(format!("{name}: pending in proxies {}", waiting.join(", ")));
+    }
+    lines
+}
+
+fn proxies(zone: &Value) -> String {
+    let count = |field: &str| zone.pointer(field).and_then(Value::as_u64);
+    // Without a state nobody knows.
+    if text(zone, "/proxies/state").is_empty() {
+        return String::new();
+    }
+    match (count("/proxies/applied"), count("/proxies/concerned")) {
+        (Some(applied), Some(concerned)) => format!("{applied} of {concerned}"),
+        _ => String::new(),
+    }
+}
+
+fn since(zone: &Value) -> String {
+    let before = text(zone, "/before");
+    if before.is_empty() { text(zone, "/since") } else { format!("before {before}") }
+}
+
+/// As a person writes it: `NotForThisZone` is `not for this zone`.
+fn state(zone: &Value) -> String {
+    let mut words = String::new();
+    for c in text(zone, "/state").chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn list(value: &Value, pointer: &str) -> Vec<Value> {
+    value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        args::{Args, Command},
+        connection::Target,
+    };
+    use axum::{Json, Router, extract::RawQuery, routing};
+    use clap::Parser as _;
+    use parking_lot::Mutex;
+    use serde_json::json;
+    use std::{collections::VecDeque, sync::Arc};
+    use tokio::{net::TcpListener, task::JoinSet};
+
+    fn answer(settled: bool, counts: [u64; 3], zones: &[Value]) -> Value {
+        let [applied, pending, refused] = counts;
+        let summary = json!({"applied": applied, "pending": pending, "refused": refused});
+        json!({"settled": settled, "summary": summary, "zones": zones})
+    }
+
+    /// What a command prints, how it ends and what it asked, at a server that answers so in turn.
+    async fn run(arguments: &[&str], answers: Vec<Value>) -> (String, ExitCode, Vec<String>) {
+        let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = asked.clone();
+        let tell = move |RawQuery(query): RawQuery| {
+            noted.lock().push(query.unwrap_or_default());
+            std::future::ready(Json(answers.lock().pop_front().unwrap()))
+        };
+        let path = "/meshes/shop/meshtimeouts/slow/_propagation";
+        let router = Router::new().route(path, routing::get(tell));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { axum::serve(listener, router).await.unwrap() });
+        let client = Client::of(Target { address, ca: None, tokens: Vec::new() }).unwrap();
+        let line = [&["atoll"], arguments, &["mt/slow", "--mesh", "shop"]].concat();
+        let mut printed = Vec::new();
+        let out = &mut Output::new(&mut printed);
+        let command = Args::try_parse_from(line).unwrap().command;
+        let code = if let Command::Wait(wait) = command {
+            wait.run(&client, out).await.unwrap()
+        } else if let Command::Status(status) = command {
+            status.run(&client, out).await.unwrap();
+            ExitCode::SUCCESS
+        } else {
+            panic!("{command:?}");
+        };
+        let asked = asked.lock().clone();
+        (String::from_utf8(printed).unwrap(), code, asked)
+    }
+
+    fn east() -> Value {
+        let proxies = json!({"state": "Applied", "concerned": 2, "applied": 2});
+        json!({"zone": "east", "state": "Applied", "since": "2026-11-24T12:00:00Z", "proxies": proxies})
+    }
+
+    fn west() -> Value {
+        let proxies = json!({"concerned": 0, "applied": 0, "note": "nobody says"});
+        json!({"proxies": proxies, "zone": "west", "state": "Pending", "reason": "the zone is not connected"})
+    }
+
+    fn north() -> Value {
+        let refused = json!([{"proxy": "shop/web", "what": "Listener a", "reason": "no"}]);
+        let proxies = json!({
+            "state": "Refused", "concerned": 3, "applied": 1, "pending": ["shop/b"],
+            "refused": refused,
+        });
+        json!({"zone": "north", "state": "Applied", "before": "2026-11-24T12:00:00Z", "proxies": proxies})
+    }
+
+    #[tokio::test]
+    async fn a_status_has_a_line_for_each_zone_and_says_what_is_wrong() {
+        let zones = [east(), west(), north(), json!({"zone": "x", "state": "NotForThisZone"})];
+        let (printed, _, asked) = run(&["status"], vec![answer(true, [1, 1, 1], &zones)]).await;
+        let expected = " ZONE   STATE              SINCE                        PROXIES
+ east   applied            2026-11-24T12:00:00Z         2 of 2
+ west   pending
+ north  applied            before 2026-11-24T12:00:00Z  1 of 3
+ x      not for this zone
+west: pending: the zone is not connected
+north: refused by proxy shop/web: Listener a: no
+north: pending in proxies shop/b
+1 zones: nobody says
+";
+        assert_eq!((printed.as_str(), asked), (expected, vec!["zones=all".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_well_only_if_all_have_it() {
+        let answers =
+            vec![answer(false, [1, 1, 0], &[east(), west()]), answer(true, [2, 0, 0], &[east()])];
+        let (printed, code, asked) = run(&["wait", "--zones", "east,west"], answers).await;
+        assert_eq!(printed, "mt/slow applied: 2 zones have it, 0 wait, 0 refused it\n");
+        assert_eq!(code, ExitCode::SUCCESS);
+        let once = "zones=east,west&wait=25s";
+        assert_eq!(asked, [once, once], "it asks again, and does not poll");
+    }
+
+    #[tokio::test]
+    async fn waiting_fails_at_once_where_something_is_refused_and_says_by_whom() {
+        let (printed, code, _) =
+            run(&["wait"], vec![answer(true, [1, 1, 1], &[east(), west(), north()])]).await;
+        let expected = "west: pending: the zone is not connected
+north: refused by proxy shop/web: Listener a: no
+north: pending in proxies shop/b
+mt/slow refused: 1 zones have it, 1 wait, 1 refused it
+";
+        assert_eq!((printed.as_str(), code), (expected, ExitCode::from(1)));
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_in_time_and_says_for_whom_it_waited() {
+        let answers = vec![answer(false, [1, 1, 0], &[east(), west()])];
+        let (printed, code, asked) = run(&["wait", "--timeout", "0s"], answers).await;
+        let expected = "west: pending: the zone is not connected
+mt/slow not applied in time: 1 zones have it, 1 wait, 0 refused it
+";
+        assert_eq!((printed.as_str(), code), (expected, ExitCode::from(3)));
+        assert_eq!(asked, ["zones=all&wait=1ms"]);
+    }
+
+    #[test]
+    fn a_resource_is_called_by_kind_and_name() {
+        for bad in ["mt", "/a", "mt/", ""] {
+            assert!(Named::parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(Named::parse("mt/a"), Ok(Named { kind: "mt".into(), name: "a".into() }));
+    }
+}
