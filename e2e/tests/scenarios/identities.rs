@@ -50,7 +50,7 @@ fn echo(client: &mut Client, text: &str) -> Result<()> {
 
 /// `web` in west, which calls `cart` and `log` in east.
 struct Scene {
-    lab: Lab,
+    _lab: Lab,
     web: Proxy,
     cart: Proxy,
     _others: [Proxy; 2],
@@ -67,7 +67,7 @@ impl Scene {
         for server in ["cart", "log"] {
             permit(&lab, server, "allow", "web")?;
         }
-        Ok(Self { lab, web, cart, _others: [ingress, log] })
+        Ok(Self { _lab: lab, web, cart, _others: [ingress, log] })
     }
 
     /// Calls on open connections and on new ones, each with a handshake, while `act` is called again
