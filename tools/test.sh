@@ -31,7 +31,7 @@ unit() {
     limited 900 cargo test --workspace --locked --no-fail-fast --doc && return $units
 }
 
-simulation() { timeout -k 10 900 target/debug/simulation --seeds 300; }
+simulation() { timeout -k 10 900 target/debug/simulation --seeds 60; }
 
 e2e() {
     local envoy
