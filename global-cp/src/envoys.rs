@@ -2,13 +2,13 @@
 
 use api::{
     author::Author,
-    inspect::{Envoys, Format, Unanswered, What},
+    inspect::{Envoys, Unanswered},
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kds::admin;
 use kinds::zone_insight::{self, ZoneInsight};
-use resource::{Resource, ResourceKey, ZoneName, label};
+use resource::{Resource, ResourceKey, ZoneName, inspect::What, label};
 use serde_json::Value;
 use store::view::Reader;
 
@@ -57,7 +57,7 @@ impl OfZones {
             name = format!("{name}.{namespace}");
         }
         let key = ResourceKey { mesh: head.key.mesh.clone(), name: name.into() };
-        Ok((zone, admin::Question::about(kinds::dataplane::KIND.name, &key, asked(what))))
+        Ok((zone, admin::Question::about(kinds::dataplane::KIND.name, &key, what)))
     }
 
     /// Whether the names of a zone's resources end with their namespace, by its own word.
@@ -71,23 +71,6 @@ impl OfZones {
         });
         config.as_ref().and_then(|config| config.pointer("/store/type")?.as_str())
             == Some(label::ENV_KUBERNETES)
-    }
-}
-
-/// What is asked, as it is asked of a zone.
-const fn asked(what: What) -> admin::What {
-    const fn format(format: Format) -> admin::Format {
-        match format {
-            Format::Text => admin::Format::Text,
-            Format::Json => admin::Format::Json,
-        }
-    }
-    match what {
-        What::Config { endpoints } => admin::What::Config { endpoints },
-        What::Stats { format: written, used_only } => {
-            admin::What::Stats { format: format(written), used_only }
-        }
-        What::Clusters { format: written } => admin::What::Clusters { format: format(written) },
     }
 }
 

@@ -12,7 +12,10 @@ use proto::kuma::mesh::v1alpha1::{
     AdminOutputFormat, ClustersRequest, ClustersResponse, StatsRequest, StatsResponse,
     XdsConfigRequest, XdsConfigResponse, clusters_response, stats_response, xds_config_response,
 };
-use resource::{ResourceKey, ZoneName};
+use resource::{
+    ResourceKey, ZoneName,
+    inspect::{Format, What},
+};
 use std::{
     any::Any,
     collections::BTreeMap,
@@ -28,37 +31,6 @@ use tokio::{
     time::timeout,
 };
 use uuid::Uuid;
-
-/// How statistics are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// As lines.
-    Text,
-    /// As JSON.
-    Json,
-}
-
-/// What global wants to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// The whole configuration, with endpoints or without.
-    Config {
-        /// Whether endpoints belong to it.
-        endpoints: bool,
-    },
-    /// Statistics, all or those that were ever used.
-    Stats {
-        /// How to write them.
-        format: Format,
-        /// Only those in use.
-        used_only: bool,
-    },
-    /// The clusters and their endpoints.
-    Clusters {
-        /// How to write them.
-        format: Format,
-    },
-}
 
 /// A question about a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]

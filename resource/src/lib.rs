@@ -4,6 +4,7 @@ mod content;
 mod feature;
 mod flow;
 mod go_duration;
+pub mod inspect;
 mod kind;
 mod kri;
 pub mod label;

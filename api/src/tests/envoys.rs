@@ -1,10 +1,13 @@
 //! Questions about Envoys.
 
 use super::{Cp, access, global, in_shop};
-use crate::inspect::{Envoys, Format, Unanswered, What};
+use crate::inspect::{Envoys, Unanswered};
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
-use resource::Resource;
+use resource::{
+    Resource,
+    inspect::{Format, What},
+};
 use serde_json::json;
 use std::sync::Arc;
 

@@ -99,7 +99,8 @@ pub(crate) fn contains(text: &str, parts: &[&str]) -> Result<()> {
     }
 }
 
-const TIMEOUT: &str = "
+/// A policy that can be applied.
+pub(crate) const TIMEOUT: &str = "
 type: MeshTimeout
 mesh: default
 name: slow

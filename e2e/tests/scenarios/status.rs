@@ -2,7 +2,7 @@
 
 use super::{
     Scenario,
-    command_line::{contains, here},
+    command_line::{TIMEOUT, contains, here},
 };
 use anyhow::{Result, bail};
 use e2e::{
@@ -16,16 +16,6 @@ pub(crate) const ALL: &[Scenario] =
     &[("an_operator_waits_until_zones_have_a_policy", an_operator_waits_until_zones_have_a_policy)];
 
 const WHICH: &str = "meshtimeout/slow";
-
-const POLICY: &str = "
-type: MeshTimeout
-mesh: default
-name: slow
-spec:
-  to:
-    - targetRef: {kind: Mesh}
-      default: {connectionTimeout: 3s}
-";
 
 /// A policy that is applied is waited for with success; a zone that is stopped is named as the one
 /// that lacks the next one, and has it when it is back, also after a restart of global.
@@ -43,14 +33,14 @@ fn an_operator_waits_until_zones_have_a_policy() -> Result<()> {
         let zones = atoll.says(&["zones"], "")?;
         if zones.matches("online").count() == 2 { Ok(()) } else { bail!("{zones}") }
     })?;
-    atoll.says(&["apply", "-f", "-"], POLICY)?;
+    atoll.says(&["apply", "-f", "-"], TIMEOUT)?;
     let waited = atoll.says(&["wait", WHICH, "--zones", "all", "--timeout", "30s"], "")?;
     contains(&waited, &["meshtimeout/slow applied: 2 zones have it, 0 wait, 0 refused it"])?;
     let status = atoll.says(&["status", WHICH], "")?;
     contains(&status, &["east", "west", "applied"])?;
 
     west.stop()?;
-    atoll.says(&["apply", "-f", "-"], &POLICY.replace("3s", "4s"))?;
+    atoll.says(&["apply", "-f", "-"], &TIMEOUT.replace("3s", "4s"))?;
     atoll.says(&["wait", WHICH, "--zones", "east", "--timeout", "30s"], "")?;
     let late = atoll.run(&["wait", WHICH, "--timeout", "1s"], "")?;
     if late.code != Some(3) {

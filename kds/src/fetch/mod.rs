@@ -406,10 +406,10 @@ impl Asking {
         applied: &mut Applied,
     ) -> Fitted {
         let Who::Zone { name: zone, .. } = &self.sender.who else { return Fitted::default() };
-        let room = Room { zone, used: reader.usage(zone), quota: self.quota };
         if self.quota == Quota::NONE {
             return Fitted::default();
         }
+        let room = Room { zone, used: reader.usage(zone), quota: self.quota };
         let name = |it: &Received| (self.sender.key(it.key.clone()), it.name.clone());
         let names = incoming.upserts.iter().flatten().map(name).collect();
         fit(room, rows, applied, &names)

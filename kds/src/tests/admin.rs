@@ -2,12 +2,13 @@
 
 use super::world::{Address, Global, PATIENCE, Zone};
 use crate::{
-    admin::{Answerer, Format, Question, Unanswered, What},
+    admin::{Answerer, Question, Unanswered},
     limit,
     testkinds::zone,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use resource::inspect::{Format, What};
 use std::sync::Arc;
 use tokio::{task::JoinSet, time::timeout};
 

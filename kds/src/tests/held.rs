@@ -43,6 +43,21 @@ async fn empty(tasks: &mut JoinSet<()>) -> Global {
     Global::serve(tasks, plane)
 }
 
+/// A zone whose global was lost and came back as another one, with so many timeouts.
+async fn led_elsewhere(tasks: &mut JoinSet<()>, timeouts: usize) -> (Zone, Global) {
+    let global = Global::start(tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(tasks, "east", &address);
+    east.until_complete().await;
+    global.stop.cancel();
+    let empty = empty(tasks).await;
+    for i in 0..timeouts {
+        empty.plane.put(TIMEOUT, &format!("timeout-{i:04}"), ONE).await;
+    }
+    address.leads_to(&empty);
+    (east, empty)
+}
+
 fn c2() -> Identity {
     Identity { id: "c2".into(), epoch: Some(2) }
 }
@@ -107,16 +122,7 @@ async fn what_adopting_would_change_is_known_before_and_nothing_is_changed_by_it
 #[tokio::test(start_paused = true)]
 async fn a_state_in_many_parts_is_looked_at_to_its_end() {
     let mut tasks = JoinSet::new();
-    let global = Global::start(&mut tasks, "c1", 1).await;
-    let address = Address::of(&global);
-    let east = Zone::start(&mut tasks, "east", &address);
-    east.until_complete().await;
-    global.stop.cancel();
-    let empty = empty(&mut tasks).await;
-    for i in 0..2500 {
-        empty.plane.put(TIMEOUT, &format!("timeout-{i:04}"), ONE).await;
-    }
-    address.leads_to(&empty);
+    let (east, _empty) = led_elsewhere(&mut tasks, 2500).await;
     east.until(|state| state.held.is_some()).await;
     // Two ask at once.
     let (one, other) = tokio::join!(east.handle.difference(), east.handle.difference());
@@ -141,16 +147,7 @@ async fn who_is_not_connected_cannot_look() {
 #[tokio::test(start_paused = true)]
 async fn a_zone_that_applies_nothing_stays_connected() {
     let mut tasks = JoinSet::new();
-    let global = Global::start(&mut tasks, "c1", 1).await;
-    let address = Address::of(&global);
-    let east = Zone::start(&mut tasks, "east", &address);
-    east.until_complete().await;
-    global.stop.cancel();
-    let empty = empty(&mut tasks).await;
-    for i in 0..10 {
-        empty.plane.put(TIMEOUT, &format!("timeout-{i}"), ONE).await;
-    }
-    address.leads_to(&empty);
+    let (east, empty) = led_elsewhere(&mut tasks, 10).await;
     let state = east.until(|state| state.held.is_some() && state.connected_since.is_some()).await;
     empty.until_opened(5).await;
     pass(HOUR).await;

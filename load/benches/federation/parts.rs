@@ -55,7 +55,7 @@ fn change() -> Result<()> {
             settle(&mut crowd).await;
             let mut figures = Vec::new();
             for n in 0..CHANGES {
-                let start = now();
+                let start = Instant::now();
                 api.policy(n, n + 1).await?;
                 figures.push(crowd.all_take("MeshTimeout").await? - start);
             }
@@ -104,9 +104,9 @@ fn reconnect() -> Result<()> {
             crowd.forget();
         }
         crowd.drain();
-        let began = now();
+        let began = Instant::now();
         world.global.start()?;
-        let ready = now();
+        let ready = Instant::now();
         let resources = if warm { 0 } else { POLICIES };
         let all = world.runtime.block_on(crowd.complete(resources))?;
         let (now, most) = world.memory()?;
@@ -140,7 +140,7 @@ fn reports(name: &str, zones: usize, dataplanes: usize, rate: usize) -> Result<(
     world.runtime.block_on(settle(&mut crowd));
     let before = world.cpu()?;
     let (figures, took) = world.runtime.block_on(async {
-        let began = now();
+        let began = Instant::now();
         let (mut made, mut figures) = (0, Vec::new());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -201,9 +201,9 @@ fn million() -> Result<()> {
     ] {
         let mut figures = Vec::new();
         for _ in 0..20 {
-            let start = now();
+            let start = Instant::now();
             let text = world.runtime.block_on(api.ask(Method::GET, path, None))?;
-            figures.push(now() - start);
+            figures.push(Instant::now() - start);
             let page: Value = serde_json::from_str(&text)?;
             let items = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
             ensure!(items >= 100, "{path}: {items} items");
@@ -221,10 +221,6 @@ async fn settle(crowd: &mut Crowd) {
 
 async fn pause(time: Duration) {
     timeout(time, std::future::pending::<()>()).await.ok();
-}
-
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn millis(time: Duration) -> f64 {

@@ -3,10 +3,13 @@
 use super::{limits, proxy::Question, registry::Registry};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use kds::admin::{Answerer, Format, Question as Asked, What};
+use kds::admin::{Answerer, Question as Asked};
 use kinds::dataplane;
 use proto::atoll::proxy::v1::admin_request;
-use resource::{MeshName, ResourceKey};
+use resource::{
+    MeshName, ResourceKey,
+    inspect::{Format, What},
+};
 use std::sync::Arc;
 use tokio::{
     sync::{mpsc::error::TrySendError, oneshot},

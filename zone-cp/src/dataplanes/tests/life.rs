@@ -1,12 +1,15 @@
 //! How Dataplanes come and go with their proxies.
 
 use super::{super::presence, world::*};
-use kds::admin::{Answerer, Format, Question, What};
+use kds::admin::{Answerer, Question};
 use kinds::{dataplane, dataplane_insight, mesh_zone_address};
 use proto::atoll::proxy::v1::{
     AdminAnswer, Hello, Leaving, Pong, Problems, admin_answer, admin_request, from_proxy, to_proxy,
 };
-use resource::label;
+use resource::{
+    inspect::{Format, What},
+    label,
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, advance, timeout};
