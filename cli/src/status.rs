@@ -294,12 +294,16 @@ north: pending in proxies shop/b
 
     #[tokio::test]
     async fn waiting_fails_at_once_where_something_is_refused_and_says_by_whom() {
-        let (printed, code, _) =
-            run(&["wait"], vec![answer(true, [1, 1, 1], &[east(), west(), north()])]).await;
+        let south = json!({
+            "zone": "south", "state": "Refused", "by": "zone south", "reason": "spec.to: no",
+        });
+        let zones = [east(), west(), north(), south];
+        let (printed, code, _) = run(&["wait"], vec![answer(true, [1, 1, 2], &zones)]).await;
         let expected = "west: pending: the zone is not connected
 north: refused by proxy shop/web: Listener a: no
 north: pending in proxies shop/b
-mt/slow refused: 1 zones have it, 1 wait, 1 refused it
+south: refused by zone south: spec.to: no
+mt/slow refused: 1 zones have it, 1 wait, 2 refused it
 ";
         assert_eq!((printed.as_str(), code), (expected, ExitCode::from(1)));
     }

@@ -141,7 +141,9 @@ async fn who_is_not_connected_cannot_look() {
     east.until_complete().await;
     global.stop.cancel();
     east.until(|state| state.connected_since.is_none()).await;
+    let asked = Instant::now();
     assert_eq!(east.handle.difference().await, Err(Unseen::NotConnected));
+    assert_eq!(asked.elapsed(), Duration::ZERO, "nobody waits for a connection");
 }
 
 #[tokio::test(start_paused = true)]
