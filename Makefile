@@ -2,10 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bless e2e bench sim soak envoy
+.PHONY: help demo test check bless e2e bench sim sim-bugs soak envoy
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
 
 demo: ## two zones, real Envoys, calls from one to the other, on this machine; CHECK=1 ends after the steps
 	@tools/envoy.sh >&2
@@ -39,8 +39,13 @@ bench: ## figures of a release build, one JSON line each; NAME= for one benchmar
 sim: ## simulated histories with faults: SEEDS= how many, or SEED= one with all that happens in it
 	cargo run --profile sim --locked --quiet -p simulation -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
+sim-bugs: ## plants known bugs in a copy of this tree; the simulation must find each: BUG= for one
+	tools/sim-bugs.sh
+
 soak: ## the tests that take too long for every run
 	cargo test --workspace --release --locked --no-fail-fast -- --ignored
+	$(MAKE) sim SEEDS=10000
+	$(MAKE) sim-bugs
 
 envoy: ## fetch the Envoy of tests and demo, print its path
 	@tools/envoy.sh

@@ -20,9 +20,9 @@ if [ ! -d "$copy/target/$folder" ] && [ -d "target/$folder" ]; then
 fi
 
 # The tree as it is here, also what is not committed. Files that did not change keep their time.
-fresh() { git ls-files -z --cached --others --exclude-standard | rsync_or_tar; }
+fresh() { git ls-files -z --cached --others --exclude-standard | mirror; }
 
-rsync_or_tar() {
+mirror() {
     local list
     list=$(mktemp)
     cat >"$list"
