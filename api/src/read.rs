@@ -85,7 +85,7 @@ pub(crate) async fn list<B: Backend + 'static>(
     if asked.query.is_set("watch") {
         return watch::stream(&served, &asked, mesh);
     }
-    let show = |row: &Resource| render::resource(&served.kind, row, Form::Universal);
+    let show = |row: &Resource| render::listed(&served.kind, row);
     let page = page(&served, &asked, mesh.as_ref(), show)?;
     // Where a watch goes on from.
     let (revision, _) = served.api.reader.rows(served.id);

@@ -2,7 +2,7 @@
 
 use super::health::Health;
 use jiff::{Timestamp, tz::TimeZone};
-use resource::{Head, Kind, RejectedSpec, Resource, label};
+use resource::{Access, Head, Kind, RejectedSpec, Resource, label};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -75,6 +75,14 @@ pub(crate) fn resource(kind: &Kind, row: &Resource, form: Form) -> Result<Value,
         rest.insert("status".into(), status);
     }
     Ok(envelope(kind.name, kind, row, rest))
+}
+
+/// A resource as lists and watches show it: of a secret only that it is there.
+pub(crate) fn listed(kind: &Kind, row: &Resource) -> Result<Value, RejectedSpec> {
+    if kind.access == Access::Admins {
+        return Ok(envelope(kind.name, kind, row, Map::new()));
+    }
+    resource(kind, row, Form::Universal)
 }
 
 fn status(kind: &Kind, row: &Resource) -> Option<Value> {

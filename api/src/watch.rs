@@ -17,7 +17,7 @@ use super::{
     asked::{Asked, Served},
     query::Filter,
     read::within,
-    render::{self, Form},
+    render,
     state::Api,
 };
 use axum::{
@@ -121,7 +121,7 @@ impl Scope {
         if !self.filter.selects(row) {
             return None;
         }
-        let shown = render::resource(&self.kind, row, Form::Universal).ok()?;
+        let shown = render::listed(&self.kind, row).ok()?;
         Some(json!({"event": "put", "resource": shown}))
     }
 

@@ -174,6 +174,10 @@ fn wanted<B: Backend>(
     let mut violations = Violations::default();
     envelope(kind, key, &mut fields, &mut violations);
     let labels = super::labels::given(&mut fields, &mut violations);
+    // As lists show a secret; to take it as one without content would wipe it.
+    if kind.access == Access::Admins && fields.get("data").is_none_or(Value::is_null) {
+        violations.add("data", ".data in body is required");
+    }
     let spec = if kind.inline { Some(Value::Object(fields)) } else { fields.remove("spec") };
     let spec = spec.filter(|spec| !spec.is_null());
     if spec.is_none() {

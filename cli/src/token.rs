@@ -4,6 +4,7 @@ use crate::{client::Client, output::Output};
 use anyhow::Result;
 use clap::Subcommand;
 use reqwest::Method;
+use resource::MeshName;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -42,12 +43,17 @@ pub(crate) enum TokenCommand {
         valid_for: String,
     },
     /// For a person or a program that uses the API.
-    #[command(after_help = "Example: atoll token user --name ann --group mesh-system:admin")]
+    #[command(after_help = "Example: atoll token user --name ann --role writer:shop > ann.token\n\n\
+                      Without a role a token only looks at what lives outside meshes, secrets apart.")]
     User {
         /// The name under which requests are logged.
         #[arg(long)]
         name: String,
-        /// A group; may be repeated.
+        /// What it may: `admin` everything; `writer:MESH` and `reader:MESH` in a mesh, secrets
+        /// apart, where `*` is every mesh. May be repeated.
+        #[arg(long = "role", value_parser = role, value_name = "ROLE")]
+        roles: Vec<String>,
+        /// A group that the token names besides; may be repeated.
         #[arg(long = "group")]
         groups: Vec<String>,
         /// How long it is valid, such as `24h`.
@@ -59,6 +65,19 @@ pub(crate) enum TokenCommand {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be key=value")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// The group that has a role.
+fn role(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        None if text == "admin" => Ok("mesh-system:admin".to_owned()),
+        Some((role @ ("writer" | "reader"), mesh)) if mesh == "*" => Ok(format!("mesh:*:{role}")),
+        Some((role @ ("writer" | "reader"), mesh)) => {
+            let mesh = MeshName::new(mesh).map_err(|error| format!("mesh: {error}"))?;
+            Ok(format!("mesh:{mesh}:{role}"))
+        }
+        _ => Err("must be admin, writer:MESH or reader:MESH".to_owned()),
+    }
 }
 
 impl TokenCommand {
@@ -87,10 +106,50 @@ impl TokenCommand {
                 });
                 ("/tokens/dataplane", body)
             }
-            Self::User { name, groups, valid_for } => {
+            Self::User { name, roles, groups, valid_for } => {
+                let groups: Vec<&String> = roles.iter().chain(groups).collect();
                 let body = json!({ "name": name, "groups": groups, "validFor": valid_for });
                 ("/tokens/user", body)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Command};
+    use clap::Parser;
+
+    fn asked(arguments: &[&str]) -> Result<Value, String> {
+        let all = ["atoll", "token", "user", "--name", "ann"].iter().chain(arguments);
+        let args = Args::try_parse_from(all).map_err(|error| error.to_string())?;
+        let Command::Token { command } = args.command else { panic!("another command") };
+        Ok(command.request().1["groups"].clone())
+    }
+
+    #[test]
+    fn a_role_is_a_group_of_the_token() {
+        for (role, group) in [
+            ("admin", "mesh-system:admin"),
+            ("writer:shop", "mesh:shop:writer"),
+            ("reader:shop", "mesh:shop:reader"),
+            ("reader:*", "mesh:*:reader"),
+        ] {
+            assert_eq!(asked(&["--role", role]), Ok(json!([group])));
+        }
+        let several = ["--group", "team-a", "--role", "reader:*", "--role", "writer:shop"];
+        assert_eq!(asked(&several), Ok(json!(["mesh:*:reader", "mesh:shop:writer", "team-a"])));
+        for (bad, reason) in [
+            ("owner:shop", "must be admin, writer:MESH or reader:MESH"),
+            ("writer", "must be admin, writer:MESH or reader:MESH"),
+            ("admin:shop", "must be admin, writer:MESH or reader:MESH"),
+            ("writer:", "mesh: "),
+            ("writer:Shop", "mesh: "),
+            ("reader:a:b", "mesh: "),
+        ] {
+            let refused = asked(&["--role", bad]).unwrap_err();
+            assert!(refused.contains(reason), "{bad}: {refused}");
         }
     }
 }

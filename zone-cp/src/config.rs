@@ -55,9 +55,9 @@ pub struct Global {
     /// Such as `https://global.example:5685`. Empty: the zone stands alone.
     pub address: String,
     /// The authorities that its certificate must descend from, as PEM. There is no connection
-    /// without.
+    /// without. This file and those below are read again when they change, for the next connection.
     pub ca_file: String,
-    /// The zone token, read anew for each connection.
+    /// The zone token.
     pub token_file: String,
     /// The certificate chain with which this zone shows who it is, as PEM, instead of a token.
     pub cert_file: String,

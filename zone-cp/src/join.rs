@@ -3,7 +3,7 @@
 use crate::{Config, config::Global};
 use anyhow::{Context, Result};
 use daemon::{Clock, ready::Guard};
-use identity::tls::{Alpn, client_config};
+use identity::tls::{Alpn, ClientFiles, ClientTls};
 use kds::{
     admin::Answerer,
     dialect::Introduction,
@@ -11,7 +11,6 @@ use kds::{
 };
 use proto::kuma::system::v1alpha1::KumaCpVersion;
 use resource::ZoneName;
-use rustls::ClientConfig;
 use std::{fs, sync::Arc};
 use store::{Kinds, Local};
 use tokio_util::sync::CancellationToken;
@@ -23,22 +22,17 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 }
 
 /// Whom the zone trusts to be global, and how it shows who it is.
-fn credentials(global: &Global) -> Result<Arc<ClientConfig>> {
-    let read = |setting: &str, file: &str| {
-        fs::read_to_string(file).with_context(|| format!("{setting}: {file} cannot be read"))
-    };
-    let ca = read("global.caFile", &global.ca_file)?;
-    let identity = if global.cert_file.is_empty() {
-        None
-    } else {
-        let chain = read("global.certFile", &global.cert_file)?;
-        Some((chain, read("global.keyFile", &global.key_file)?))
-    };
-    let shown = identity.as_ref().map(|(chain, key)| (&**chain, &**key));
+fn credentials(global: &Global) -> Result<ClientTls> {
+    let identity = (!global.cert_file.is_empty())
+        .then(|| (global.cert_file.as_str().into(), global.key_file.as_str().into()));
+    let files = ClientFiles { ca: global.ca_file.as_str().into(), identity };
+    let tls = ClientTls::open("global", &files, Alpn::Grpc)?;
     if !global.token_file.is_empty() {
-        read("global.tokenFile", &global.token_file)?;
+        let file = &global.token_file;
+        let read = fs::read_to_string(file);
+        read.with_context(|| format!("global.tokenFile: cannot read {file}"))?;
     }
-    client_config(&ca, shown, Alpn::Grpc).context("global: its TLS cannot be set up")
+    Ok(tls)
 }
 
 /// The client that keeps `store` in step with global; `None` if the zone stands alone.
@@ -51,7 +45,7 @@ pub(crate) fn client(
 ) -> Result<Option<Client<Local>>> {
     let global = &config.global;
     let Some((host, port)) = global.target().map_err(anyhow::Error::msg)? else { return Ok(None) };
-    let tls_config = credentials(global)?;
+    let credentials = credentials(global)?;
     let zone = ZoneName::new(&config.zone.name).context("zone.name")?;
     let token_file = global.token_file.clone();
     let token = Arc::new(move || {
@@ -74,7 +68,7 @@ pub(crate) fn client(
         instance: instance.to_owned(),
     };
     let settings = Settings::new(zone, token, introduction);
-    let dial = tls(tls_config, host, port);
+    let dial = tls(move || credentials.current(), host, port);
     let client =
         Client::new((store.clone(), kinds.clone()), settings, dial, answerer, clock.clone())?;
     Ok(Some(client))

@@ -39,7 +39,8 @@ async fn what_cannot_be_opened_is_named_and_nothing_is_changed() {
     settings.global.address = "https://localhost:5685".into();
     settings.global.ca_file = folder.path().join("none.crt").display().to_string();
     let (error, files) = refused(&settings).await;
-    assert!(error.starts_with(&format!("global.caFile: {}", settings.global.ca_file)), "{error}");
+    let unread = format!("global.caFile: cannot read {}", settings.global.ca_file);
+    assert!(error.starts_with(&unread), "{error}");
     assert_eq!(files, [""; 0]);
 
     let mut settings = config(folder.path());

@@ -1,10 +1,16 @@
 //! TLS of clients.
 
-use super::{Alpn, TlsError, VERSIONS, provider};
+use super::{
+    Alpn, TlsError, VERSIONS,
+    files::{Named, load},
+    provider,
+    reload::Reloaded,
+};
 use crate::authority::certificates;
-use rustls::{ClientConfig, RootCertStore};
+use parking_lot::Mutex;
+use rustls::{ClientConfig, RootCertStore, sign::SingleCertAndKey};
 use rustls_pki_types::{PrivateKeyDer, ServerName, pem::PemObject as _};
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -33,6 +39,74 @@ pub fn client_config(
                 PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Client)?;
             builder.with_client_auth_cert(chain, key)?
         }
+    };
+    config.alpn_protocols = alpn.protocols();
+    Ok(Arc::new(config))
+}
+
+/// The files of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The authorities that servers must descend from.
+    pub ca: PathBuf,
+    /// The certificate chain with which the client shows who it is, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// The TLS of a client, as its files are now.
+#[derive(Debug)]
+pub struct ClientTls {
+    ca: Named,
+    identity: Option<(Named, Named)>,
+    alpn: Alpn,
+    config: Mutex<Reloaded<Arc<ClientConfig>>>,
+}
+
+impl ClientTls {
+    /// Loads the files, which the settings `caFile`, `certFile` and `keyFile` of `setting` name.
+    pub fn open(setting: &str, files: &ClientFiles, alpn: Alpn) -> Result<Self, TlsError> {
+        let named = |field, path: &PathBuf| Named::new(format!("{setting}.{field}"), path);
+        let ca = named("caFile", &files.ca);
+        let identity = files.identity.as_ref();
+        let identity =
+            identity.map(|(chain, key)| (named("certFile", chain), named("keyFile", key)));
+        let config = Reloaded::new(&all(&ca, identity.as_ref()), || {
+            from_files(&ca, identity.as_ref(), alpn)
+        })?;
+        Ok(Self { ca, identity, alpn, config: Mutex::new(config) })
+    }
+
+    /// What the next connection is made with. Files that changed are loaded; if they cannot be,
+    /// what was good last stays.
+    #[must_use]
+    pub fn current(&self) -> Arc<ClientConfig> {
+        let (ca, identity) = (&self.ca, self.identity.as_ref());
+        let mut config = self.config.lock();
+        config.look(&all(ca, identity), || from_files(ca, identity, self.alpn)).clone()
+    }
+}
+
+fn all<'a>(ca: &'a Named, identity: Option<&'a (Named, Named)>) -> Vec<&'a Named> {
+    let identity = identity.into_iter().flat_map(|(chain, key)| [chain, key]);
+    [ca].into_iter().chain(identity).collect()
+}
+
+fn from_files(
+    ca: &Named,
+    identity: Option<&(Named, Named)>,
+    alpn: Alpn,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for der in ca.certificates()? {
+        roots.add(der)?;
+    }
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&VERSIONS)?
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(load(chain, key)?))),
     };
     config.alpn_protocols = alpn.protocols();
     Ok(Arc::new(config))

@@ -3,13 +3,14 @@
 mod accept;
 mod client;
 mod files;
+mod reload;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     accept::{Peer, TlsListener, TlsStream},
-    client::{client_config, connect, connect_to},
+    client::{ClientFiles, ClientTls, client_config, connect, connect_to},
     server::{ServerTls, TlsConfig},
 };
 

@@ -4,6 +4,7 @@ use super::{
     Alpn, TlsError, VERSIONS,
     files::{Named, SelfMade, load, san},
     provider,
+    reload::Reloaded,
 };
 use daemon::{Clock, config::Problems};
 use jiff::Timestamp;
@@ -69,15 +70,10 @@ pub struct ServerTls {
     loaded: Mutex<Loaded>,
 }
 
-type Marks = [Option<(u64, i64, i64, u64)>; 3];
-
 #[derive(Debug)]
 struct Loaded {
-    grpc: Arc<ServerConfig>,
-    http: Arc<ServerConfig>,
-    marks: Marks,
-    /// What could not be loaded, to be said once.
-    refused: Option<Marks>,
+    /// For gRPC, and for HTTP.
+    configs: Reloaded<[Arc<ServerConfig>; 2]>,
     look_at: Instant,
     /// When the certificate that we made is to be replaced.
     renew_at: Timestamp,
@@ -106,11 +102,12 @@ impl ServerTls {
             Some(made) => made.ensure(clock.now())?,
             None => Timestamp::MAX,
         };
-        let marks = marks(&certificate, &key, client_ca.as_ref());
-        let [grpc, http] = configs(&certificate, &key, client_ca.as_ref())?;
+        let files = files(&certificate, &key, client_ca.as_ref());
+        let configs =
+            Reloaded::new(&files, || configs(&certificate, &key, client_ca.as_ref()))?;
         let look_at = Instant::now() + LOOK;
-        let loaded = Loaded { grpc, http, marks, refused: None, look_at, renew_at };
-        Ok(Self { certificate, key, client_ca, self_made, clock, loaded: Mutex::new(loaded) })
+        let loaded = Mutex::new(Loaded { configs, look_at, renew_at });
+        Ok(Self { certificate, key, client_ca, self_made, clock, loaded })
     }
 
     /// The file that clients are given, if we made it.
@@ -133,10 +130,11 @@ impl ServerTls {
             loaded.look_at = Instant::now() + LOOK;
             self.look(&mut loaded);
         }
-        match alpn {
-            Alpn::Grpc => Arc::clone(&loaded.grpc),
-            Alpn::Http => Arc::clone(&loaded.http),
-        }
+        let [grpc, http] = loaded.configs.value();
+        Arc::clone(match alpn {
+            Alpn::Grpc => grpc,
+            Alpn::Http => http,
+        })
     }
 
     fn look(&self, loaded: &mut Loaded) {
@@ -150,31 +148,19 @@ impl ServerTls {
                 ),
             }
         }
-        let client_ca = self.client_ca.as_ref();
-        let marks = marks(&self.certificate, &self.key, client_ca);
-        if marks == loaded.marks {
-            return;
-        }
-        let file = self.certificate.path.display();
-        match configs(&self.certificate, &self.key, client_ca) {
-            Ok([grpc, http]) => {
-                tracing::info!(%file, "certificate loaded again");
-                (loaded.grpc, loaded.http, loaded.marks) = (grpc, http, marks);
-                loaded.refused = None;
-            }
-            // It may be half written: tried again, but told once.
-            Err(error) if loaded.refused != Some(marks) => {
-                let error = format!("{:#}", anyhow::Error::new(error));
-                tracing::error!(%file, error, "certificate changed and is not usable, the last one stays");
-                loaded.refused = Some(marks);
-            }
-            Err(_) => {}
-        }
+        let (certificate, key, client_ca) =
+            (&self.certificate, &self.key, self.client_ca.as_ref());
+        let files = files(certificate, key, client_ca);
+        loaded.configs.look(&files, || configs(certificate, key, client_ca));
     }
 }
 
-fn marks(certificate: &Named, key: &Named, client_ca: Option<&Named>) -> Marks {
-    [certificate.mark(), key.mark(), client_ca.and_then(Named::mark)]
+fn files<'a>(
+    certificate: &'a Named,
+    key: &'a Named,
+    client_ca: Option<&'a Named>,
+) -> Vec<&'a Named> {
+    [certificate, key].into_iter().chain(client_ca).collect()
 }
 
 fn configs(

@@ -124,6 +124,83 @@ async fn files_that_change_are_loaded_and_bad_ones_are_not() {
     assert_ne!(shown(&tls, ca, "global").await.unwrap(), first);
 }
 
+/// What a client of ours reads, and what it finds there at first.
+fn client_files(folder: &Path, authority: &Authority) -> ClientFiles {
+    let file = |name| folder.join(name);
+    fs::write(file("ca.pem"), authority.certificate_pem()).unwrap();
+    let svid = authority.issue(&id("/zone/east"), Timestamp::now(), DAY).unwrap();
+    fs::write(file("own.pem"), &svid.chain_pem).unwrap();
+    fs::write(file("own.key"), &*svid.key_pem).unwrap();
+    ClientFiles { ca: file("ca.pem"), identity: Some((file("own.pem"), file("own.key"))) }
+}
+
+#[tokio::test]
+async fn a_client_reads_changed_files_for_its_next_connection() {
+    let folder = folder();
+    let [old, new] = [authority(), authority()];
+    let client =
+        ClientTls::open("global", &client_files(folder.path(), &old), Alpn::Grpc).unwrap();
+    let server = async |authority: &Authority| {
+        let data = self::folder();
+        let mut config = given(data.path(), authority);
+        fs::write(data.path().join("clients.pem"), authority.certificate_pem()).unwrap();
+        config.client_ca_file = data.path().join("clients.pem").to_str().unwrap().to_owned();
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let acceptor = TlsAcceptor::from(open(&config, data.path()).unwrap().current(Alpn::Grpc));
+        let connector = TlsConnector::from(client.current());
+        let name = "global".try_into().unwrap();
+        let (accepted, connected) =
+            tokio::join!(acceptor.accept(ours), connector.connect(name, theirs));
+        connected.map_err(|error| error.to_string())?;
+        let accepted = accepted.map_err(|error| error.to_string())?;
+        let peer = accept::peer(
+            SocketAddr::from(([127, 0, 0, 1], 1)),
+            accepted.get_ref().1.peer_certificates(),
+        );
+        Ok::<_, String>(peer.spiffe_ids)
+    };
+    assert_eq!(server(&old).await, Ok(vec![id("/zone/east")]));
+    assert!(server(&new).await.is_err(), "another authority is believed");
+
+    fs::write(folder.path().join("ca.pem"), "half").unwrap();
+    assert_eq!(server(&old).await, Ok(vec![id("/zone/east")]), "what was good last stays");
+    let both = format!("{}{}", old.certificate_pem(), new.certificate_pem());
+    fs::write(folder.path().join("ca.pem"), both).unwrap();
+    assert_eq!(server(&old).await, Ok(vec![id("/zone/east")]));
+    // The key alone is another one's: both stay as they were.
+    let svid = new.issue(&id("/zone/west"), Timestamp::now(), DAY).unwrap();
+    fs::write(folder.path().join("own.key"), &*svid.key_pem).unwrap();
+    assert_eq!(server(&old).await, Ok(vec![id("/zone/east")]));
+    fs::write(folder.path().join("own.pem"), &svid.chain_pem).unwrap();
+    assert_eq!(server(&new).await, Ok(vec![id("/zone/west")]));
+}
+
+#[test]
+fn a_client_names_the_file_that_it_cannot_use() {
+    let folder = folder();
+    let files = client_files(folder.path(), &authority());
+    let reason = |files: &ClientFiles| {
+        let error = ClientTls::open("global", files, Alpn::Grpc).unwrap_err();
+        format!("{:#}", anyhow::Error::new(error))
+    };
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let missing = ClientFiles { ca: folder.path().join("none"), ..files.clone() };
+    let expected = format!("global.caFile: cannot read {}: No such file", path("none"));
+    assert!(reason(&missing).starts_with(&expected), "{}", reason(&missing));
+    let empty = ClientFiles { ca: folder.path().join("own.key"), ..files.clone() };
+    let expected =
+        format!("global.caFile: {} holds no certificate as PEM, or a damaged one", path("own.key"));
+    assert_eq!(reason(&empty), expected);
+    let swapped =
+        ClientFiles { identity: Some((files.ca.clone(), folder.path().join("own.key"))), ..files };
+    let expected = format!(
+        "global.keyFile: the key in {} does not belong to the certificate in {}",
+        path("own.key"),
+        path("ca.pem")
+    );
+    assert_eq!(reason(&swapped), expected);
+}
+
 #[tokio::test]
 async fn each_mistake_names_the_setting_and_the_file() {
     let (data, authority) = (folder(), authority());

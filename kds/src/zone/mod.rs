@@ -63,10 +63,14 @@ where
     }
 }
 
-/// Dials the server `host` with TLS.
-pub fn tls(config: Arc<rustls::ClientConfig>, host: String, port: u16) -> impl Dial {
+/// Dials the server `host` with TLS; `config` is asked for each connection.
+pub fn tls(
+    config: impl Fn() -> Arc<rustls::ClientConfig> + Send + Sync + 'static,
+    host: String,
+    port: u16,
+) -> impl Dial {
     move || -> BoxFuture<'static, io::Result<Box<dyn Pipe>>> {
-        let (config, host) = (config.clone(), host.clone());
+        let (config, host) = (config(), host.clone());
         Box::pin(async move {
             let stream = identity::tls::connect(config, &host, port).await?;
             Ok(Box::new(stream) as Box<dyn Pipe>)
