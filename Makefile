@@ -21,6 +21,7 @@ check: ## format, lints, documentation, layers, licences, sizes, files that noth
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	tools/layers.py
 	tools/limits.py
+	tools/invariants.py
 	tools/licences.py
 	tools/size.sh
 	tools/orphans.sh

@@ -18,6 +18,7 @@ SOURCES = [
     ("Sessions and ADS of proxies, at their zone", "zone-cp/src/dataplanes/limits.rs", []),
     ("ADS", "xds/src/ads/session.rs", ["NAMES", "TEXT"]),
     ("TLS", "identity/src/tls/accept.rs", ["HANDSHAKE", "HANDSHAKES", "CONNECTIONS"]),
+    ("Credentials of zones, at global", "global-cp/src/admission/guests.rs", ["CREDENTIALS"]),
     ("Tokens", "identity/src/token/mod.rs", ["MAX_LENGTH"]),
     ("DNS", "dns/src/server.rs", ["CONNECTIONS", "IDLE"]),
     ("DNS of other names", "dns/src/forward.rs", ["WAITING"]),

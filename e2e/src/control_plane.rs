@@ -257,6 +257,12 @@ impl ControlPlane {
         self.text(Method::POST, "/tokens/zone", Some(&body))
     }
 
+    /// A token for a user of its API.
+    pub fn user_token(&self, name: &str, groups: &[&str]) -> Result<String> {
+        let body = json!({ "name": name, "groups": groups, "validFor": "1h" });
+        self.text(Method::POST, "/tokens/user", Some(&body))
+    }
+
     /// A token for the proxies that `claims` names.
     pub fn dataplane_token(&self, claims: &Value) -> Result<String> {
         let mut body = json!({ "mesh": "default", "name": "", "tags": {}, "validFor": "24h" });

@@ -1,7 +1,14 @@
 //! A TLS client that does not ask who the server is, and authorities that make its certificates.
 
-use crate::peer::Hello;
+use crate::{PATIENCE, peer::Hello};
 use anyhow::{Context, Result};
+use http_body_util::Empty;
+use hyper::{
+    Request,
+    body::Bytes,
+    client::conn::http2::{self, SendRequest},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
@@ -14,8 +21,18 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use serde_json::{Value, json};
-use std::{net::IpAddr, ops::Range, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    sync::Arc,
+};
 use time::{Duration, OffsetDateTime};
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
 /// How a client says `hello`.
 pub fn client(hello: &Hello) -> Result<Arc<ClientConfig>> {
@@ -118,6 +135,22 @@ impl Authority {
         })
     }
 
+    /// Its certificate, as PEM.
+    #[must_use]
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A certificate of a server at `address`, and its key, as PEM.
+    pub fn server(&self, address: IpAddr) -> Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let mut params = params(&[], NOW)?;
+        params.subject_alt_names = vec![SanType::IpAddress(address)];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+
     /// The ID of a workload of its trust domain.
     #[must_use]
     pub fn workload(&self, name: &str) -> String {
@@ -131,6 +164,46 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+}
+
+/// A connection with a server, which stays open.
+#[derive(Debug)]
+pub struct Open {
+    runtime: Runtime,
+    sender: SendRequest<Empty<Bytes>>,
+    /// The certificate that the server showed, as DER.
+    pub certificate: Vec<u8>,
+}
+
+impl Open {
+    /// Connects, whoever answers.
+    pub fn to(address: SocketAddr) -> Result<Self> {
+        // It answers pings while nobody asks.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let hello = Hello { alpn: vec!["h2".into()], ..Hello::default() };
+        let (connector, name) =
+            (TlsConnector::from(client(&hello)?), server_name(&hello, address.ip())?);
+        let connected = runtime.block_on(async {
+            let stream = connector.connect(name, TcpStream::connect(address).await?).await?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = shown.context("a certificate")?.to_vec();
+            let (sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            Ok::<_, anyhow::Error>((sender, connection, certificate))
+        });
+        let (sender, connection, certificate) = connected?;
+        runtime.spawn(connection);
+        Ok(Self { runtime, sender, certificate })
+    }
+
+    /// Fails unless there is an answer, whatever it is.
+    pub fn ask(&mut self) -> Result<()> {
+        let request = Request::builder().uri("https://server/").body(Empty::new())?;
+        let answer = self.sender.send_request(request);
+        let answer = self.runtime.block_on(async { timeout(PATIENCE, answer).await });
+        answer.context("no answer")??;
+        Ok(())
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::AllowedTrust;
 use daemon::{Log, admin, config::Problems, data};
 use identity::tls::TlsConfig;
-use kds::quota::Quota;
-use resource::ZoneName;
+use kds::quota::{Quota, Quotas};
+use resource::{Kind, ZoneName};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
@@ -48,25 +49,67 @@ pub struct Kds {
     pub zone_quota: ZoneQuota,
 }
 
-/// How much a zone may have in global, of all kinds together. What is over it is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How much a zone may have in global. What is over it is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ZoneQuota {
-    /// Resources.
+    /// Resources, of all kinds together.
     pub resources: u64,
     /// Bytes of their names, labels, specs and statuses.
     pub bytes: u64,
+    /// Of some kinds no more than this besides, by the kind's name.
+    pub kinds: BTreeMap<String, KindQuota>,
+}
+
+/// How much a zone may have of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct KindQuota {
+    /// Resources; unset: as many as of all kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<u64>,
+    /// Bytes; unset: as many as of all kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 impl ZoneQuota {
-    pub(crate) const fn quota(self) -> Quota {
-        Quota { resources: self.resources, bytes: self.bytes }
+    pub(crate) fn quotas(&self) -> Quotas {
+        let of = |KindQuota { resources, bytes }: &KindQuota| Quota {
+            resources: resources.unwrap_or(u64::MAX),
+            bytes: bytes.unwrap_or(u64::MAX),
+        };
+        Quotas {
+            all: Quota { resources: self.resources, bytes: self.bytes },
+            kinds: self.kinds.iter().map(|(kind, quota)| (kind.clone(), of(quota))).collect(),
+        }
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        let at_least_one = |problems: &mut Problems, field: &str, value| {
+            if value == Some(0) {
+                problems.add(field, "must be at least 1");
+            }
+        };
+        at_least_one(problems, "resources", Some(self.resources));
+        at_least_one(problems, "bytes", Some(self.bytes));
+        for (name, quota) in &self.kinds {
+            problems.at(format_args!("kinds.{name}"), |problems| {
+                at_least_one(problems, "resources", quota.resources);
+                at_least_one(problems, "bytes", quota.bytes);
+            });
+            let sent = |kind: &Kind| kind.name == name && kind.flow.requested_by_global();
+            if !kinds::all().any(|kind| sent(&kind)) {
+                let reason = format_args!("{name:?} is no kind that zones send");
+                problems.add(format_args!("kinds.{name}"), reason);
+            }
+        }
     }
 }
 
 impl Default for ZoneQuota {
     fn default() -> Self {
-        Self { resources: 200_000, bytes: 1024 * 1024 * 1024 }
+        Self { resources: 200_000, bytes: 1024 * 1024 * 1024, kinds: BTreeMap::new() }
     }
 }
 
@@ -114,12 +157,7 @@ impl Kds {
                 problems.add(format_args!("plainZones[{i}]"), error);
             }
         }
-        let ZoneQuota { resources, bytes } = self.zone_quota;
-        for (field, value) in [("resources", resources), ("bytes", bytes)] {
-            if value == 0 {
-                problems.add(format_args!("zoneQuota.{field}"), "must be at least 1");
-            }
-        }
+        problems.at("zoneQuota", |problems| self.zone_quota.check(problems));
     }
 }
 
@@ -162,7 +200,9 @@ log: {level: 'loud=very'}
 dataDir: ''
 tls: {certFile: x}
 api: {hosts: ['a b']}
-kds: {plainZones: [east, East, '*'], zoneQuota: {bytes: 0}}
+kds:
+  plainZones: [east, East, '*']
+  zoneQuota: {bytes: 0, kinds: {Mesh: {bytes: 1}, Workload: {resources: 0}, Dataplane: {bytes: 9}}}
 allowedTrust: [{zone: West, mesh: shop, trustDomain: ''}]
 ";
         let error = load::<Config>(Some(file), []).unwrap_err().to_string();
@@ -173,11 +213,13 @@ allowedTrust: [{zone: West, mesh: shop, trustDomain: ''}]
             "api.hosts[0]",
             "kds.plainZones[1]",
             "kds.zoneQuota.bytes",
+            "kds.zoneQuota.kinds.Mesh",
+            "kds.zoneQuota.kinds.Workload.resources",
             "allowedTrust[0].zone",
             "allowedTrust[0].trustDomain",
         ] {
             assert!(error.contains(&format!("{path}: ")), "{path} in {error}");
         }
-        assert!(!error.contains("plainZones[2]"), "{error}");
+        assert!(!error.contains("plainZones[2]") && !error.contains("Dataplane"), "{error}");
     }
 }

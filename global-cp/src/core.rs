@@ -95,7 +95,7 @@ impl Parts {
         );
         let zones = Server::new(
             (store.clone(), self.kinds.clone()),
-            settings(&self.about, self.config.kds.zone_quota.quota()),
+            settings(&self.about, self.config.kds.zone_quota.quotas()),
             gate.clone(),
             Arc::new(Numbers::new(&self.metrics, propagation.clone())),
             self.stop.clone(),

@@ -31,28 +31,67 @@ impl Quota {
     /// As much as it wants.
     pub const NONE: Self = Self { resources: u64::MAX, bytes: u64::MAX };
 
-    /// Why `zone`, which has `used`, may not replace `before` by `now`, if so.
-    fn refuses(&self, zone: &ZoneName, used: Usage, before: Usage, now: Usage) -> Option<String> {
+    /// Why a zone that has `used` may not replace `before` by `now`, if so. `what` is counted.
+    fn refuses(
+        &self,
+        (zone, what): (&ZoneName, &str),
+        used: Usage,
+        before: Usage,
+        now: Usage,
+    ) -> Option<String> {
         let after = used.minus(before).plus(now);
         if before.resources == 0 && after.resources > self.resources {
             let (has, may) = (used.resources, self.resources);
-            return Some(format!("quota: zone {zone} has {has} resources, and may have {may}"));
+            return Some(format!("quota: zone {zone} has {has} {what}, and may have {may}"));
         }
         if now.bytes > before.bytes && after.bytes > self.bytes {
             let (has, may, more) = (used.bytes, self.bytes, now.bytes - before.bytes);
-            let reason = format!("quota: zone {zone} has {has} bytes, and may have {may}");
+            let reason = format!("quota: zone {zone} has {has} bytes of {what}, and may have {may}");
             return Some(format!("{reason}: this is {more} more"));
         }
         None
     }
 }
 
-/// What a zone has, and may have.
+/// How much each zone may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Of all kinds together.
+    pub all: Quota,
+    /// Of some kinds, by their names.
+    pub kinds: BTreeMap<String, Quota>,
+}
+
+impl Quotas {
+    /// As much as they want.
+    pub const NONE: Self = Self { all: Quota::NONE, kinds: BTreeMap::new() };
+
+    /// How much of `kind`.
+    pub(crate) fn of(&self, kind: &str) -> Quota {
+        self.kinds.get(kind).copied().unwrap_or(Quota::NONE)
+    }
+}
+
+/// What a zone has, and may have: of all kinds, and of that of the batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room<'a> {
     pub(crate) zone: &'a ZoneName,
-    pub(crate) used: Usage,
-    pub(crate) quota: Quota,
+    pub(crate) kind: &'static str,
+    pub(crate) used: [Usage; 2],
+    pub(crate) quotas: [Quota; 2],
+}
+
+impl Room<'_> {
+    /// What it has after `before` became `now`, or why it may not.
+    fn after(&self, used: [Usage; 2], before: Usage, now: Usage) -> Result<[Usage; 2], String> {
+        let of_kind = format!("{} resources", self.kind);
+        for ((quota, what), used) in self.quotas.iter().zip(["resources", &*of_kind]).zip(used) {
+            if let Some(reason) = quota.refuses((self.zone, what), used, before, now) {
+                return Err(reason);
+            }
+        }
+        Ok(used.map(|used| used.minus(before).plus(now)))
+    }
 }
 
 /// What became of a batch.
@@ -76,26 +115,29 @@ pub(crate) fn fit(
     let mut used = room.used;
     for item in &applied.batch {
         if let Edit::Delete(key) = &item.edit {
-            used = used.minus(before(key));
+            used = used.map(|used| used.minus(before(key)));
         }
     }
     let mut fitted = Fitted::default();
     let mut grows = |row: &Resource| {
         let (key, was, now) = (&row.head.key, before(&row.head.key), Usage::of(row));
-        if let Some(reason) = room.quota.refuses(room.zone, used, was, now) {
-            let name = names.get(key).cloned().unwrap_or_default();
-            fitted.over.insert(name.clone());
-            applied.refused.push(Refusal { name, reason });
-            return false;
+        match room.after(used, was, now) {
+            Ok(after) => used = after,
+            Err(reason) => {
+                let name = names.get(key).cloned().unwrap_or_default();
+                fitted.over.insert(name.clone());
+                applied.refused.push(Refusal { name, reason });
+                return false;
+            }
         }
-        used = used.minus(was).plus(now);
         true
     };
     applied.batch.retain(|item| match &item.edit {
         Edit::Put(row) => grows(row),
         Edit::Delete(_) => true,
     });
-    fitted.freed = used.resources < room.used.resources || used.bytes < room.used.bytes;
+    let ([used, _], [before, _]) = (used, room.used);
+    fitted.freed = used.resources < before.resources || used.bytes < before.bytes;
     fitted
 }
 
@@ -163,17 +205,40 @@ mod tests {
         let zone = ZoneName::new("east").unwrap();
         let usage = |resources, bytes| Usage { resources, bytes };
         let quota = Quota { resources: 2, bytes: 100 };
-        let refused = |used, before, now| quota.refuses(&zone, used, before, now);
+        let refused = |used, before, now| quota.refuses((&zone, "resources"), used, before, now);
         let new = Usage::default();
         assert_eq!(refused(usage(1, 60), new, usage(1, 40)), None, "to the brim");
-        let reason = "quota: zone east has 60 bytes, and may have 100: this is 41 more";
+        let reason = "quota: zone east has 60 bytes of resources, and may have 100: this is 41 more";
         assert_eq!(refused(usage(1, 60), new, usage(1, 41)), Some(reason.into()));
         let reason = "quota: zone east has 2 resources, and may have 2";
         assert_eq!(refused(usage(2, 60), new, usage(1, 1)), Some(reason.into()));
         // More than allowed, because the setting was lowered.
         assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 50)), None);
         assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 49)), None);
-        let reason = "quota: zone east has 900 bytes, and may have 100: this is 1 more";
+        let reason = "quota: zone east has 900 bytes of resources, and may have 100: this is 1 more";
         assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 51)), Some(reason.into()));
+    }
+    #[test]
+    fn a_kind_has_a_quota_of_its_own_besides() {
+        let zone = ZoneName::new("east").unwrap();
+        let usage = |resources, bytes| Usage { resources, bytes };
+        let kinds = [("Workload".to_owned(), Quota { resources: 1, bytes: 50 })].into();
+        let quotas = Quotas { all: Quota { resources: 3, bytes: 100 }, kinds };
+        let room = |kind, used| {
+            let quotas = [quotas.all, quotas.of(kind)];
+            Room { zone: &zone, kind, used, quotas }
+        };
+        let new = |kind, used, now| room(kind, used).after(used, Usage::default(), now);
+        let used = [usage(2, 60), usage(1, 20)];
+        assert_eq!(new("Dataplane", used, usage(1, 40)), Ok([usage(3, 100), usage(2, 60)]));
+        let reason = "quota: zone east has 1 Workload resources, and may have 1";
+        assert_eq!(new("Workload", used, usage(1, 1)), Err(reason.into()));
+        let grown = room("Workload", used).after(used, usage(1, 20), usage(1, 51));
+        let reason =
+            "quota: zone east has 20 bytes of Workload resources, and may have 50: this is 31 more";
+        assert_eq!(grown, Err(reason.into()));
+        let full = [usage(3, 60), usage(0, 0)];
+        let reason = "quota: zone east has 3 resources, and may have 3";
+        assert_eq!(new("Workload", full, usage(1, 1)), Err(reason.into()), "both count");
     }
 }

@@ -22,6 +22,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("an_operator_applies_gets_and_deletes", an_operator_applies_gets_and_deletes),
     ("the_command_line_finds_the_token_of_each_control_plane_here", finds_tokens),
     ("every_token_is_minted_and_used", every_token_is_minted_and_used),
+    ("a_token_with_a_role_does_what_the_role_may", a_token_with_a_role_does_what_the_role_may),
 ];
 
 /// `atoll`, in a home of its own.
@@ -208,4 +209,47 @@ fn every_token_is_minted_and_used() -> Result<()> {
         bail!("{zones}");
     }
     Ok(())
+}
+
+/// What a role may is done with its token, and the rest is refused by the same API.
+fn a_token_with_a_role_does_what_the_role_may() -> Result<()> {
+    let (home, _global, atoll) = here(6)?;
+    let token = |role: &str| -> Result<String> {
+        let made = ["token", "user", "--name", "ann", "--role", role, "--valid-for", "1h"];
+        let file = home.path().join(role.replace([':', '*'], "-"));
+        fs::write(&file, atoll.says(&made, "")?)?;
+        Ok(file.display().to_string())
+    };
+    let [admin, writer, reader] =
+        [token("admin")?, token("writer:default")?, token("reader:default")?];
+    let other = token("writer:shop")?;
+    let timeout = ["apply", "-f", "-"];
+    let run = |token: &str, arguments: &[&str], input: &str| {
+        atoll.run(&[&["--token-file", token], arguments].concat(), input)
+    };
+    let mesh = "{type: Mesh, name: shop}";
+    for (who, arguments, input, may) in [
+        (&reader, &timeout[..], TIMEOUT, false),
+        (&other, &timeout[..], TIMEOUT, false),
+        (&writer, &timeout[..], TIMEOUT, true),
+        (&writer, &timeout[..], mesh, false),
+        (&writer, &["get", "secrets"][..], "", false),
+        (&reader, &["get", "meshtimeout", "slow"][..], "", true),
+        (&other, &["get", "meshtimeout", "slow"][..], "", false),
+        (&reader, &["delete", "meshtimeout", "slow"][..], "", false),
+        (&writer, &["token", "user", "--name", "eve", "--role", "admin"][..], "", false),
+        (&writer, &["delete", "meshtimeout", "slow"][..], "", true),
+        (&admin, &timeout[..], mesh, true),
+        (&admin, &["get", "secrets", "-o", "yaml"][..], "", true),
+    ] {
+        let said = run(who, arguments, input)?;
+        if (said.code == Some(0)) != may {
+            bail!("{who} {arguments:?}: {said:?}");
+        }
+        if !may {
+            contains(&format!("{}{}", said.out, said.error), &["ann/", "cannot access"])?;
+        }
+    }
+    let refused = atoll.run(&["token", "user", "--name", "ann", "--role", "owner"], "")?;
+    contains(&refused.error, &["must be admin, writer:MESH or reader:MESH"])
 }

@@ -3,6 +3,7 @@
 mod alone;
 mod away;
 mod calls;
+mod certificates;
 mod changes;
 mod command_line;
 mod hostile;
@@ -16,6 +17,7 @@ mod proxies;
 mod refused;
 mod replicas;
 mod restore;
+mod secrets;
 mod status;
 mod zones;
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     trials.extend(status::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(restore::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(certificates::ALL.iter().map(|&(name, run)| trial(name, run)));
     let missing = namespace::missing();
     let in_namespaces = [
         calls::ALL,
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         outages::ALL,
         identities::ALL,
         refused::ALL,
+        secrets::ALL,
         names::ALL,
         zones::ALL,
     ]

@@ -7,6 +7,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+/// So many credentials of a zone are known at once; of more, the one that was shown least recently
+/// ends what it opened.
+pub(super) const CREDENTIALS: usize = 64;
+
 /// By what a zone was admitted. It is not to be printed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Credential {
@@ -30,10 +34,14 @@ struct All {
     zones: BTreeMap<ZoneName, BTreeMap<Credential, Guest>>,
     /// Nothing expires before.
     soonest: Option<Timestamp>,
+    /// How often somebody was admitted.
+    admitted: u64,
 }
 
 struct Guest {
     until: Option<Timestamp>,
+    /// When, among all admissions, it was shown last.
+    shown: u64,
     ends: CancellationToken,
 }
 
@@ -46,15 +54,19 @@ impl Guests {
         until: Option<Timestamp>,
     ) -> (CancellationToken, bool) {
         let mut all = self.all.lock();
+        all.admitted += 1;
+        let shown = all.admitted;
         let of_zone = all.zones.entry(zone.clone()).or_default();
-        if let Some(guest) = of_zone.get(credential) {
+        if let Some(guest) = of_zone.get_mut(credential) {
             // It may be about to be refused, and is cancelled then.
             if !guest.ends.is_cancelled() {
+                guest.shown = shown;
                 return (guest.ends.clone(), false);
             }
         }
         let ends = CancellationToken::new();
-        of_zone.insert(credential.clone(), Guest { until, ends: ends.clone() });
+        of_zone.insert(credential.clone(), Guest { until, shown, ends: ends.clone() });
+        bound(of_zone);
         if until.is_some_and(|until| all.soonest.is_none_or(|soonest| until < soonest)) {
             all.soonest = until;
             self.sooner.notify_one();
@@ -91,6 +103,18 @@ impl Guests {
     /// Ends all but what `still` says.
     pub(super) fn keep(&self, still: impl Fn(&Credential) -> bool) {
         self.all.lock().retain(|credential, _| still(credential));
+    }
+}
+
+fn bound(of_zone: &mut BTreeMap<Credential, Guest>) {
+    if of_zone.len() <= CREDENTIALS {
+        return;
+    }
+    let oldest = of_zone.iter().min_by_key(|(_, guest)| guest.shown);
+    if let Some(gone) =
+        oldest.map(|(credential, _)| credential.clone()).and_then(|it| of_zone.remove(&it))
+    {
+        gone.ends.cancel();
     }
 }
 

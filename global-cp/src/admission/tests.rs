@@ -357,3 +357,27 @@ async fn a_revoked_token_and_a_deleted_zone_end_what_is_open() {
     let refused = name(gate.admit("east", Some(&token), None).await);
     assert!(matches!(refused, Err(Refused::Unauthenticated(_))), "{refused:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_shows_ever_new_tokens_fills_nothing() {
+    let gate = Gate::new(&[]).await;
+    let admit = async |zone: &str| {
+        let token = format!("Bearer {}", gate.token(zone, "cp"));
+        (gate.admit(zone, Some(&token), None).await.unwrap(), token)
+    };
+    let (west, _) = admit("west").await;
+    let (first, token) = admit("east").await;
+    let (second, _) = admit("east").await;
+    let mut others = Vec::new();
+    for _ in 2..guests::CREDENTIALS {
+        others.push(admit("east").await.0);
+    }
+    // Whoever is still in use shows its token again.
+    let again = gate.admit("east", Some(&token), None).await.unwrap();
+    assert!(!second.withdrawn.is_cancelled(), "as many as there may be");
+    others.push(admit("east").await.0);
+    assert!(second.withdrawn.is_cancelled(), "the one shown least recently");
+    for goes_on in others.iter().chain([&first, &again, &west]) {
+        assert!(!goes_on.withdrawn.is_cancelled());
+    }
+}

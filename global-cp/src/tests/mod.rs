@@ -31,6 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 mod credentials;
+mod lives;
 
 /// In real time: sockets and keys are real here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -171,6 +172,16 @@ impl Global {
         token: Option<String>,
         resources: Vec<(Kind, &'static str, Value)>,
     ) -> JoinSet<()> {
+        self.zone_and_reader(name, token, resources).1
+    }
+
+    /// The same, and what is in its store.
+    fn zone_and_reader(
+        &self,
+        name: &str,
+        token: Option<String>,
+        resources: Vec<(Kind, &'static str, Value)>,
+    ) -> (Reader, JoinSet<()>) {
         let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
         let clock = daemon::Clock::system();
         let (store, writer) = store::open(Memory::new(3), kinds.clone(), clock.clone()).unwrap();
@@ -187,7 +198,7 @@ impl Global {
             author.create(kind, ResourceKey::in_mesh(&"default".parse().unwrap(), name), spec)
         };
         let rows = resources.into_iter().map(|row| item(row).unwrap()).collect();
-        let filled = store.clone();
+        let (filled, reader) = (store.clone(), store.reader());
         let answerer = Arc::new(NoProxies);
         let client = Client::new((store, Arc::new(kinds)), settings, dial, answerer, clock);
         let mut tasks = JoinSet::new();
@@ -196,7 +207,7 @@ impl Global {
             filled.commit(rows).await.unwrap();
             client.unwrap().run(CancellationToken::new()).await;
         });
-        tasks
+        (reader, tasks)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     limit,
     memory::{Facts, Held, Identity, Memory, Place, Presented},
     observe::{Event, Report},
-    quota::{Fitted, Quota, Room, Waiting, fit},
+    quota::{Fitted, Quotas, Room, Waiting, fit},
     received::Received,
     refusal::Refusal,
 };
@@ -47,7 +47,7 @@ pub struct Asking {
     sender: Sender,
     asked: BTreeMap<KindId, Asked>,
     own: Option<Own>,
-    quota: Quota,
+    quotas: Arc<Quotas>,
     waiting: Waiting,
     /// Cancelled when another stream takes over.
     newer: CancellationToken,
@@ -135,14 +135,15 @@ impl Asking {
         own: Option<Own>,
         kinds: Arc<Kinds>,
     ) -> Self {
-        let (quota, waiting, newer) = (Quota::NONE, Waiting::default(), CancellationToken::new());
-        Self { kinds, zone, sender, asked, own, quota, waiting, newer }
+        let (quotas, waiting) = (Arc::new(Quotas::NONE), Waiting::default());
+        let newer = CancellationToken::new();
+        Self { kinds, zone, sender, asked, own, quotas, waiting, newer }
     }
 
     /// The zone may have no more than this.
     #[must_use]
-    pub fn within(self, quota: Quota) -> Self {
-        Self { quota, ..self }
+    pub fn within(self, quotas: Arc<Quotas>) -> Self {
+        Self { quotas, ..self }
     }
 
     /// Takes note of how the peer speaks, and of which global it is if that is one of ours. Both
@@ -406,10 +407,13 @@ impl Asking {
         applied: &mut Applied,
     ) -> Fitted {
         let Who::Zone { name: zone, .. } = &self.sender.who else { return Fitted::default() };
-        if self.quota == Quota::NONE {
+        if *self.quotas == Quotas::NONE {
             return Fitted::default();
         }
-        let room = Room { zone, used: reader.usage(zone), quota: self.quota };
+        let (id, kind) = (incoming.kind, self.kind(incoming.kind).name);
+        let used = [reader.usage(zone), reader.usage_of_kind(zone, id)];
+        let quotas = [self.quotas.all, self.quotas.of(kind)];
+        let room = Room { zone, kind, used, quotas };
         let name = |it: &Received| (self.sender.key(it.key.clone()), it.name.clone());
         let names = incoming.upserts.iter().flatten().map(name).collect();
         fit(room, rows, applied, &names)

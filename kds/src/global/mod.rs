@@ -25,7 +25,7 @@ use crate::{
     memory::{self, Facts, Identity},
     metadata::{AUTHORIZATION, HASH_SUFFIX, ZONE_PING_HEALTH, announce, has, is_look, present},
     observe::{Call, Event, Observer, Report, Unobserved},
-    quota::Quota,
+    quota::Quotas,
 };
 use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
@@ -61,7 +61,7 @@ pub struct Settings {
     /// The largest message of a plain zone.
     pub plain_limit: usize,
     /// How much each zone may have.
-    pub quota: Quota,
+    pub quotas: Arc<Quotas>,
 }
 
 impl Default for Settings {
@@ -71,7 +71,7 @@ impl Default for Settings {
             version: KumaCpVersion::default(),
             health_interval: Duration::from_secs(30),
             plain_limit: limit::PLAIN_MESSAGE,
-            quota: Quota::NONE,
+            quotas: Arc::new(Quotas::NONE),
         }
     }
 }

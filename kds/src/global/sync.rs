@@ -143,7 +143,7 @@ impl<B: Backend + 'static> Shared<B> {
             let known = std::mem::take(&mut *places);
             let asking = Asking::of_zone(shared.kinds.clone(), sender, &zone, &known);
             let asking = asking.until(upload.newer.clone());
-            let mut asking = asking.within(shared.settings.quota);
+            let mut asking = asking.within(shared.settings.quotas.clone());
             for request in asking.requests(&shared.introduction()) {
                 if requests.send(request).await.is_err() {
                     return StreamEnded::ByPeer;

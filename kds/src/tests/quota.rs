@@ -1,7 +1,10 @@
 //! A zone that has more than it may.
 
 use super::world::{Address, Global, Zone, away};
-use crate::{quota::Quota, testkinds::SERVICE};
+use crate::{
+    quota::{Quota, Quotas},
+    testkinds::{SERVICE, TIMEOUT},
+};
 use tokio::task::JoinSet;
 
 const SMALL: &str = r#"{"port":1}"#;
@@ -10,8 +13,8 @@ const OTHER: &str = r#"{"port":2}"#;
 #[tokio::test(start_paused = true)]
 async fn what_is_over_the_quota_is_refused_and_passes_when_there_is_room() {
     let mut tasks = JoinSet::new();
-    let quota = Quota { resources: 2, bytes: u64::MAX };
-    let global = Global::start_within(&mut tasks, quota).await;
+    let all = Quota { resources: 2, bytes: u64::MAX };
+    let global = Global::start_within(&mut tasks, Quotas { all, ..Quotas::NONE }).await;
     let address = Address::of(&global);
     let [east, west] = ["east", "west"].map(|zone| Zone::start(&mut tasks, zone, &address));
     let at_global = |name, zone| away(SERVICE, name, Some(zone));
@@ -32,4 +35,28 @@ async fn what_is_over_the_quota_is_refused_and_passes_when_there_is_room() {
     east.plane.delete(SERVICE, "b").await;
     global.plane.until(SERVICE, &[a, c.clone(), of_west]).await;
     assert_eq!(global.plane.spec(SERVICE, &c), SMALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_full_holds_back_no_other() {
+    let mut tasks = JoinSet::new();
+    let few = Quota { resources: 1, bytes: u64::MAX };
+    let quotas = Quotas { kinds: [(SERVICE.name.to_owned(), few)].into(), ..Quotas::NONE };
+    let global = Global::start_within(&mut tasks, quotas).await;
+    let east = Zone::start(&mut tasks, "east", &Address::of(&global));
+    let at_global = |kind, name| away(kind, name, Some("east"));
+    east.plane.put(SERVICE, "a", SMALL).await;
+    let [a, b] = ["a", "b"].map(|name| at_global(SERVICE, name));
+    global.plane.until(SERVICE, &[a.clone()]).await;
+    east.plane.put(SERVICE, "b", SMALL).await;
+    for name in ["x", "y"] {
+        east.plane.put(TIMEOUT, name, "{}").await;
+    }
+    global.plane.until(TIMEOUT, &["x", "y"].map(|name| at_global(TIMEOUT, name))).await;
+    // Comes after it on the same stream.
+    east.plane.put(SERVICE, "a", OTHER).await;
+    global.plane.until_so(SERVICE, |all| all.get(&a).is_some_and(|spec| spec == OTHER)).await;
+    assert_eq!(global.plane.get(SERVICE, &b).map(|row| row.head.key.clone()), None);
+    east.plane.delete(SERVICE, "a").await;
+    global.plane.until(SERVICE, &[b]).await;
 }

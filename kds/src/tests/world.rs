@@ -7,7 +7,7 @@ use crate::{
     memory::Facts,
     metadata::{AUTHORIZATION, CLIENT_ID},
     observe::{Event, Observer, StreamId},
-    quota::Quota,
+    quota::Quotas,
     testkinds::{CONFIG, MESH, kinds, zone},
     transit::hashed_name,
     zone::{Client, Handle, Pipe, Settings as ZoneSettings, State},
@@ -261,12 +261,12 @@ impl Global {
         Self::serve(tasks, plane)
     }
 
-    /// The same, where a zone may have no more than `quota`.
-    pub(super) async fn start_within(tasks: &mut JoinSet<()>, quota: Quota) -> Self {
+    /// The same, where a zone may have no more than `quotas`.
+    pub(super) async fn start_within(tasks: &mut JoinSet<()>, quotas: Quotas) -> Self {
         let plane = Plane::new(tasks, None, 1);
         plane.put(CONFIG, "kuma-cluster-id", r#"{"config":"c1"}"#).await;
         plane.put(MESH, "default", "{}").await;
-        Self::serve_with(tasks, plane, Settings { quota, ..Settings::default() })
+        Self::serve_with(tasks, plane, Settings { quotas: Arc::new(quotas), ..Settings::default() })
     }
 
     /// The same global as another process.

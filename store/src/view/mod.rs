@@ -125,7 +125,9 @@ pub fn view_at(
         .collect();
     let revision = shelves.iter().map(|shelf| shelf.log.revision()).fold(at, Revision::max);
     let mut usages = Usages::default();
-    shelves.iter().flat_map(|shelf| shelf.rows.iter()).for_each(|row| usages.add(row));
+    for (kind, shelf) in (0..).map_while(KindId::new).zip(&shelves) {
+        shelf.rows.iter().for_each(|row| usages.add(kind, row));
+    }
     let interests = Arc::new(Interests::of(shelves.len()));
     let (published, receiver) = watch::channel(revision);
     let state = Arc::new(RwLock::new(State { revision, shelves, usages }));
@@ -144,7 +146,7 @@ impl Writer {
             let State { shelves, usages, .. } = &mut *state;
             let shelf = shelf_mut(shelves, kind);
             if let Edit::Put(row) = &edit {
-                usages.add(row);
+                usages.add(kind, row);
             }
             let (key, before) = match edit {
                 Edit::Put(row) => (row.head.key.clone(), shelf.rows.insert(row)),
@@ -153,7 +155,7 @@ impl Writer {
                     (key, before)
                 }
             };
-            before.iter().for_each(|row| usages.remove(row));
+            before.iter().for_each(|row| usages.remove(kind, row));
             shelf.log.push(revision, key, before.map(|row| row.head.clone()), shelf.rows.len());
             touched = touched.with(kind);
         }
@@ -209,6 +211,12 @@ impl Reader {
     #[must_use]
     pub fn usage(&self, zone: &ZoneName) -> Usage {
         self.state.read().usages.of(zone)
+    }
+
+    /// How much there is of a zone, of `kind` alone. Costs nothing.
+    #[must_use]
+    pub fn usage_of_kind(&self, zone: &ZoneName, kind: KindId) -> Usage {
+        self.state.read().usages.of_kind(zone, kind)
     }
 
     /// What happened to `kind` after `since`. Costs what changed.

@@ -147,11 +147,18 @@ fn how_much_there_is_of_a_zone_is_known_without_counting() {
     writer.apply(puts);
     writer.apply([(kind(1), Edit::Put(row(A, "12", Some(&zone))))]);
     assert_eq!(reader.usage(&zone), usage(2, 7), "of all kinds, with their names");
+    let of_kinds = |reader: &Reader| [0, 1].map(|of| reader.usage_of_kind(&zone, kind(of)));
+    assert_eq!(of_kinds(&reader), [usage(1, 4), usage(1, 3)]);
     writer.apply([(kind(0), Edit::Put(row(A, "1", Some(&zone))))]);
     assert_eq!(reader.usage(&zone), usage(2, 5));
     let loaded = Loaded { rows: reader.rows(kind(0)).1, revision: Revision(3) };
-    assert_eq!(view([loaded], 8).1.usage(&zone), usage(1, 2), "also what was there at the start");
-    writer.apply([(kind(0), Edit::Put(row(A, "1", None))), (kind(1), Edit::Delete(key(A)))]);
+    let (_, again) = view([Loaded { rows: Rows::default(), revision: Revision(1) }, loaded], 8);
+    assert_eq!(again.usage(&zone), usage(1, 2), "also what was there at the start");
+    assert_eq!(of_kinds(&again), [usage(0, 0), usage(1, 2)]);
+    writer.apply([(kind(0), Edit::Put(row(A, "1", None)))]);
+    assert_eq!(of_kinds(&reader), [usage(0, 0), usage(1, 3)]);
+    writer.apply([(kind(1), Edit::Delete(key(A)))]);
+    assert_eq!(of_kinds(&reader), [usage(0, 0); 2]);
     writer.apply([(kind(1), Edit::Delete(key(A)))]);
     assert_eq!(reader.usage(&zone), Usage::default());
 }

@@ -1,5 +1,6 @@
 //! How much there is of each zone. Kept with every change, so that nobody counts by listing.
 
+use super::KindId;
 use resource::{Resource, ZoneName};
 use std::collections::BTreeMap;
 
@@ -43,27 +44,41 @@ impl Usage {
 
 /// By the zone that owns it.
 #[derive(Debug, Default)]
-pub(super) struct Usages(BTreeMap<ZoneName, Usage>);
+pub(super) struct Usages(BTreeMap<ZoneName, OfZone>);
+
+#[derive(Debug, Default)]
+struct OfZone {
+    all: Usage,
+    kinds: BTreeMap<KindId, Usage>,
+}
 
 impl Usages {
-    pub(super) fn add(&mut self, row: &Resource) {
-        if let Some(owner) = &row.head.audience.owner {
-            let usage = self.0.entry(owner.clone()).or_default();
-            *usage = usage.plus(Usage::of(row));
-        }
+    pub(super) fn add(&mut self, kind: KindId, row: &Resource) {
+        let Some(owner) = &row.head.audience.owner else { return };
+        let (of_zone, more) = (self.0.entry(owner.clone()).or_default(), Usage::of(row));
+        of_zone.all = of_zone.all.plus(more);
+        let of_kind = of_zone.kinds.entry(kind).or_default();
+        *of_kind = of_kind.plus(more);
     }
 
-    pub(super) fn remove(&mut self, row: &Resource) {
+    pub(super) fn remove(&mut self, kind: KindId, row: &Resource) {
         let Some(owner) = &row.head.audience.owner else { return };
-        if let Some(usage) = self.0.get_mut(owner) {
-            *usage = usage.minus(Usage::of(row));
-            if usage.resources == 0 {
-                self.0.remove(owner);
-            }
+        let (Some(of_zone), less) = (self.0.get_mut(owner), Usage::of(row)) else { return };
+        of_zone.all = of_zone.all.minus(less);
+        if let Some(of_kind) = of_zone.kinds.get_mut(&kind) {
+            *of_kind = of_kind.minus(less);
+        }
+        if of_zone.all.resources == 0 {
+            self.0.remove(owner);
         }
     }
 
     pub(super) fn of(&self, zone: &ZoneName) -> Usage {
-        self.0.get(zone).copied().unwrap_or_default()
+        self.0.get(zone).map_or_else(Usage::default, |of_zone| of_zone.all)
+    }
+
+    pub(super) fn of_kind(&self, zone: &ZoneName, kind: KindId) -> Usage {
+        let of_kind = self.0.get(zone).and_then(|of_zone| of_zone.kinds.get(&kind));
+        of_kind.copied().unwrap_or_default()
     }
 }

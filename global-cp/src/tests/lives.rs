@@ -1,0 +1,110 @@
+//! What becomes of a zone's resources in other zones while the zone comes and goes.
+
+use super::{Global, PATIENCE, config};
+use http::Method;
+use kinds::mesh_service;
+use resource::Kind;
+use serde_json::{Value, json};
+use store::{
+    StoreKind,
+    view::{KindSet, Reader},
+};
+use tokio::{task::JoinSet, time::timeout};
+
+/// A zone, and what it has.
+struct Neighbour {
+    reader: Reader,
+    _tasks: JoinSet<()>,
+}
+
+impl Neighbour {
+    async fn join(global: &Global, name: &str, services: &[&'static str]) -> Self {
+        let body = json!({"zone": name, "scope": ["cp"], "validFor": "1h"});
+        let (_, token) = global.admin(Method::POST, "/tokens/zone", Some(body)).await;
+        let spec = json!({"selector": {"dataplaneLabels": {"matchLabels": {"a": "b"}}}, "ports": [{"port": 80}]});
+        let service = |name: &&'static str| (mesh_service::KIND, *name, spec.clone());
+        let services: Vec<(Kind, &'static str, Value)> = services.iter().map(service).collect();
+        let (reader, tasks) = global.zone_and_reader(name, Some(token), services);
+        global.until("ZoneInsight", global.is_online(name)).await;
+        Self { reader, _tasks: tasks }
+    }
+
+    /// Waits until these are the services of other zones that it has.
+    async fn until(&self, global: &Global, expected: &[&str]) {
+        let kind = global.kinds.id_of(mesh_service::KIND.name).unwrap();
+        let mut watch = self.reader.watch(KindSet::from_iter([kind]));
+        let waited = timeout(PATIENCE, async {
+            while foreign(&self.reader.rows(kind).1) != expected {
+                watch.dirty().await.unwrap();
+            }
+        });
+        let waited = waited.await;
+        assert!(waited.is_ok(), "{:?}, not {expected:?}", foreign(&self.reader.rows(kind).1));
+    }
+}
+
+/// The display names of what came from elsewhere.
+fn foreign(rows: &store::view::Rows) -> Vec<String> {
+    let rows = rows.iter().filter(|row| row.head.labels.get("kuma.io/origin") == Some("global"));
+    let mut names: Vec<String> =
+        rows.map(|row| row.head.labels.get("kuma.io/display-name").unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+async fn started() -> (tempfile::TempDir, Global) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = config(folder.path());
+    settings.store.kind = StoreKind::Memory;
+    let global = Global::start(settings).await;
+    (folder, global)
+}
+
+async fn set(global: &Global, zone: &str, enabled: bool) {
+    let body = json!({"type": "Zone", "name": zone, "enabled": enabled});
+    let path = format!("/zones/{zone}");
+    assert_eq!(global.admin(Method::PUT, &path, Some(body)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_zone_that_is_disabled_is_seen_by_no_other_and_is_back_when_it_is_enabled() {
+    let (_folder, global) = started().await;
+    let east = Neighbour::join(&global, "east", &["cart", "web"]).await;
+    let west = Neighbour::join(&global, "west", &["shop"]).await;
+    west.until(&global, &["cart", "web"]).await;
+    east.until(&global, &["shop"]).await;
+
+    set(&global, "east", false).await;
+    west.until(&global, &[]).await;
+    // It goes on both ways itself, and global keeps what it wrote.
+    assert_eq!(global.names("/meshes/default/meshservices").await.len(), 3);
+    let online = global.is_online("east");
+    assert!(online(&global.reader));
+    let south = Neighbour::join(&global, "south", &["late"]).await;
+    south.until(&global, &["shop"]).await;
+    east.until(&global, &["late", "shop"]).await;
+
+    set(&global, "east", true).await;
+    west.until(&global, &["cart", "late", "web"]).await;
+    south.until(&global, &["cart", "shop", "web"]).await;
+    global.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_deleted_zone_wrote_goes_everywhere() {
+    let (_folder, global) = started().await;
+    let east = Neighbour::join(&global, "east", &["cart", "web"]).await;
+    let west = Neighbour::join(&global, "west", &["shop"]).await;
+    west.until(&global, &["cart", "web"]).await;
+    drop(east);
+    let online = global.is_online("east");
+    global.until("ZoneInsight", |reader| !online(reader)).await;
+    // Away is not gone.
+    west.until(&global, &["cart", "web"]).await;
+    assert_eq!(global.names("/meshes/default/meshservices").await.len(), 3);
+
+    assert_eq!(global.admin(Method::DELETE, "/zones/east", None).await.0, 200);
+    west.until(&global, &[]).await;
+    assert_eq!(global.names("/meshes/default/meshservices").await.len(), 1);
+    global.stop().await;
+}
