@@ -43,8 +43,10 @@ pub(crate) enum TokenCommand {
         valid_for: String,
     },
     /// For a person or a program that uses the API.
-    #[command(after_help = "Example: atoll token user --name ann --role writer:shop > ann.token\n\n\
-                      Without a role a token only looks at what lives outside meshes, secrets apart.")]
+    #[command(
+        after_help = "Example: atoll token user --name ann --role writer:shop > ann.token\n\n\
+                      Without a role a token only looks at what lives outside meshes, secrets apart."
+    )]
     User {
         /// The name under which requests are logged.
         #[arg(long)]

@@ -46,7 +46,8 @@ impl Quota {
         }
         if now.bytes > before.bytes && after.bytes > self.bytes {
             let (has, may, more) = (used.bytes, self.bytes, now.bytes - before.bytes);
-            let reason = format!("quota: zone {zone} has {has} bytes of {what}, and may have {may}");
+            let reason =
+                format!("quota: zone {zone} has {has} bytes of {what}, and may have {may}");
             return Some(format!("{reason}: this is {more} more"));
         }
         None
@@ -208,14 +209,16 @@ mod tests {
         let refused = |used, before, now| quota.refuses((&zone, "resources"), used, before, now);
         let new = Usage::default();
         assert_eq!(refused(usage(1, 60), new, usage(1, 40)), None, "to the brim");
-        let reason = "quota: zone east has 60 bytes of resources, and may have 100: this is 41 more";
+        let reason =
+            "quota: zone east has 60 bytes of resources, and may have 100: this is 41 more";
         assert_eq!(refused(usage(1, 60), new, usage(1, 41)), Some(reason.into()));
         let reason = "quota: zone east has 2 resources, and may have 2";
         assert_eq!(refused(usage(2, 60), new, usage(1, 1)), Some(reason.into()));
         // More than allowed, because the setting was lowered.
         assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 50)), None);
         assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 49)), None);
-        let reason = "quota: zone east has 900 bytes of resources, and may have 100: this is 1 more";
+        let reason =
+            "quota: zone east has 900 bytes of resources, and may have 100: this is 1 more";
         assert_eq!(refused(usage(9, 900), usage(1, 50), usage(1, 51)), Some(reason.into()));
     }
     #[test]

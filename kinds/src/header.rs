@@ -1,6 +1,6 @@
 //! Headers, as policies compare and change them.
 
-use crate::rule;
+use crate::{regex, rule};
 use resource::Violations;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,9 @@ impl HeaderMatch {
         let alone = matches!(self.r#type, HeaderMatchType::Present | HeaderMatchType::Absent);
         if alone && !self.value.is_empty() {
             violations.add(format_args!("{path}.value"), "must not be defined");
+        }
+        if self.r#type == HeaderMatchType::RegularExpression {
+            regex::check(format_args!("{path}.value"), &self.value, violations);
         }
     }
 }

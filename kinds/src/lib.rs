@@ -48,6 +48,7 @@ pub mod mesh_zone_address;
 mod policy;
 pub mod protobuf;
 mod protobuf_schema;
+mod regex;
 pub mod role;
 mod rule;
 pub mod secret;

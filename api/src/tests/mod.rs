@@ -540,10 +540,14 @@ async fn secrets_are_for_administrators() {
     let watch = Cp::request("GET", "/secrets?watch=true", &[("authorization", &admin)]);
     let watch = cp.router.clone().oneshot(watch.body(Body::empty()).unwrap()).await.unwrap();
     let first = watch.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
-    let first: Value = serde_json::from_slice(first.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    let first: Value =
+        serde_json::from_slice(first.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
     assert_eq!(first, json!({"event": "put", "resource": listed}));
     let back = cp.put("/meshes/shop/secrets/s", listed).await;
-    assert_eq!((back.status, back.json()["invalid_parameters"][0]["field"].clone()), (400, json!("data")));
+    assert_eq!(
+        (back.status, back.json()["invalid_parameters"][0]["field"].clone()),
+        (400, json!("data"))
+    );
     let mut broken = body();
     broken["data"] = json!("!secret!");
     let refused = cp.put("/meshes/shop/secrets/s", broken).await;

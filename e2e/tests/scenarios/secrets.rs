@@ -118,7 +118,8 @@ fn mistakes(control_plane: &ControlPlane, secrets: &Secrets, user: &str) -> Resu
     let bad_signature = format!("{}AAAA", admin.get(..admin.len() - 4).context("a token")?);
     let encoded = STANDARD.encode(PLANTED);
     let path = "/meshes/default/secrets/bad";
-    let secret = |data: Value| json!({"type": "Secret", "mesh": "default", "name": "bad", "data": data});
+    let secret =
+        |data: Value| json!({"type": "Secret", "mesh": "default", "name": "bad", "data": data});
     let half = format!(r#"{{"type": "Secret", "name": "bad", "data": "{PLANTED}"#);
     for (token, method, path, body) in [
         (&*admin, Method::PUT, path, secret(json!([PLANTED])).to_string()),
@@ -146,8 +147,11 @@ fn mistakes(control_plane: &ControlPlane, secrets: &Secrets, user: &str) -> Resu
 /// What a program prints of its settings.
 fn printed(program: &str, control_plane: &ControlPlane) -> Result<String> {
     let settings = control_plane.folder.join("settings.yaml");
-    let printed =
-        Command::new(programs()?.join(program)).arg("--print").arg("--config").arg(settings).output()?;
+    let printed = Command::new(programs()?.join(program))
+        .arg("--print")
+        .arg("--config")
+        .arg(settings)
+        .output()?;
     ensure!(printed.status.success(), "{program} --print: {printed:?}");
     Ok(format!(
         "{}{}",
@@ -194,9 +198,10 @@ fn secrets_are_in_no_log_list_dump_or_error() -> Result<()> {
     note(&format!("{} secrets", secrets.0.len()));
 
     let on_global = format!("/meshes/default/dataplanes/{}", name_of(&lab.global, "web-1")?);
-    for (who, program, dataplane) in
-        [("global", "global-cp", on_global), ("east", "zone-cp", "/meshes/default/dataplanes/web-1".into())]
-    {
+    for (who, program, dataplane) in [
+        ("global", "global-cp", on_global),
+        ("east", "zone-cp", "/meshes/default/dataplanes/web-1".into()),
+    ] {
         let control_plane = if who == "global" { &lab.global } else { &*lab.zone("east")? };
         let mut paths = readable(control_plane)?;
         for what in ["xds?include_eds=true", "stats?usedonly=false", "clusters", "_overview"] {

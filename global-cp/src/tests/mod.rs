@@ -190,8 +190,7 @@ impl Global {
         let settings = Settings::new(name, Arc::new(move || token.clone()), introduction);
         let ca = fs::read_to_string(self.config.data_dir.join("tls/ca.crt")).unwrap();
         let tls_config = client_config(&ca, None, Alpn::Grpc).unwrap();
-        let dial =
-            tls(move || tls_config.clone(), "localhost".into(), self.addresses.kds.port());
+        let dial = tls(move || tls_config.clone(), "localhost".into(), self.addresses.kds.port());
         let place = Place::Zone { name: settings.zone.clone(), env: Env::Universal };
         let author = Author { kinds: Arc::new(kinds.clone()), place };
         let item = |(kind, name, spec)| {

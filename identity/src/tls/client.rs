@@ -105,8 +105,9 @@ fn from_files(
         .with_root_certificates(roots);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
-        Some((chain, key)) => builder
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(load(chain, key)?))),
+        Some((chain, key)) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(load(chain, key)?)))
+        }
     };
     config.alpn_protocols = alpn.protocols();
     Ok(Arc::new(config))

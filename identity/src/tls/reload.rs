@@ -43,7 +43,10 @@ impl<T> Reloaded<T> {
             // It may be half written: tried again, but told once.
             Err(error) if self.refused.as_ref() != Some(&marks) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
-                tracing::error!(error, "certificates changed and are not usable, the last ones stay");
+                tracing::error!(
+                    error,
+                    "certificates changed and are not usable, the last ones stay"
+                );
                 self.refused = Some(marks);
             }
             Err(_) => {}

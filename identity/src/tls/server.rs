@@ -103,8 +103,7 @@ impl ServerTls {
             None => Timestamp::MAX,
         };
         let files = files(&certificate, &key, client_ca.as_ref());
-        let configs =
-            Reloaded::new(&files, || configs(&certificate, &key, client_ca.as_ref()))?;
+        let configs = Reloaded::new(&files, || configs(&certificate, &key, client_ca.as_ref()))?;
         let look_at = Instant::now() + LOOK;
         let loaded = Mutex::new(Loaded { configs, look_at, renew_at });
         Ok(Self { certificate, key, client_ca, self_made, clock, loaded })
@@ -148,8 +147,7 @@ impl ServerTls {
                 ),
             }
         }
-        let (certificate, key, client_ca) =
-            (&self.certificate, &self.key, self.client_ca.as_ref());
+        let (certificate, key, client_ca) = (&self.certificate, &self.key, self.client_ca.as_ref());
         let files = files(certificate, key, client_ca);
         loaded.configs.look(&files, || configs(certificate, key, client_ca));
     }

@@ -138,8 +138,7 @@ fn client_files(folder: &Path, authority: &Authority) -> ClientFiles {
 async fn a_client_reads_changed_files_for_its_next_connection() {
     let folder = folder();
     let [old, new] = [authority(), authority()];
-    let client =
-        ClientTls::open("global", &client_files(folder.path(), &old), Alpn::Grpc).unwrap();
+    let client = ClientTls::open("global", &client_files(folder.path(), &old), Alpn::Grpc).unwrap();
     let server = async |authority: &Authority| {
         let data = self::folder();
         let mut config = given(data.path(), authority);

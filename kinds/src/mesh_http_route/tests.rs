@@ -69,6 +69,11 @@ fn a_match_compares_whole_paths_and_each_parameter_once() {
         path("PathPrefix", "a/"),
         path("Exact", ""),
         json!({ "queryParams": query, "headers": [{ "name": "A" }] }),
+        path("RegularExpression", "/a(b"),
+        json!({
+            "queryParams": [{ "type": "RegularExpression", "name": "q", "value": "*" }],
+            "headers": [{ "type": "RegularExpression", "name": "h", "value": "[a" }],
+        }),
     ];
     let slash = "does not need a trailing slash because only a `/`-separated prefix or an entire path is matched";
     let expected = [
@@ -79,6 +84,9 @@ fn a_match_compares_whole_paths_and_each_parameter_once() {
         "matches[3].queryParams[1].name: multiple entries for name a",
         "matches[3].queryParams[2].name: in body should be at least 1 chars long",
         r"matches[3].headers[0].name: in body should match '^[a-z0-9!#$%&'*+\-.^_\x60|~]+$'",
+        "matches[4].path.value: must be a regular expression of RE2: unclosed group",
+        "matches[5].queryParams[0].value: must be a regular expression of RE2: repetition operator missing expression",
+        "matches[5].headers[0].value: must be a regular expression of RE2: unclosed character class",
     ];
     assert_eq!(
         with_rules(json!([{ "matches": bad, "default": {} }])),

@@ -1,8 +1,9 @@
 use super::{
     Filter, FilterType, Match, MeshHTTPRoute, PathMatch, PathMatchType, PathRewrite,
-    PathRewriteType, QueryParamMatch, RequestMirror, RequestRedirect, Rule, UrlRewrite, spec::HOST,
+    PathRewriteType, QueryParamMatch, QueryParamMatchType, RequestMirror, RequestRedirect, Rule,
+    UrlRewrite, spec::HOST,
 };
-use crate::{BackendKind, rule};
+use crate::{BackendKind, regex, rule};
 use resource::Violations;
 use std::{collections::BTreeSet, net::IpAddr};
 use xds::ToKind;
@@ -48,11 +49,15 @@ fn validate_match(one: &Match, path: &str, violations: &mut Violations) {
         validate_path(compared, &format!("{path}.path.value"), violations);
     }
     let mut taken = BTreeSet::new();
-    for (i, QueryParamMatch { name, .. }) in one.query_params.iter().enumerate() {
-        let path = format!("{path}.queryParams[{i}].name");
-        rule::length(&path, name, 1..=usize::MAX, violations);
+    for (i, QueryParamMatch { name, r#type, value }) in one.query_params.iter().enumerate() {
+        let path = format!("{path}.queryParams[{i}]");
+        rule::length(format_args!("{path}.name"), name, 1..=usize::MAX, violations);
         if !taken.insert(name) {
-            violations.add(path, format_args!("multiple entries for name {name}"));
+            let reason = format_args!("multiple entries for name {name}");
+            violations.add(format_args!("{path}.name"), reason);
+        }
+        if *r#type == QueryParamMatchType::RegularExpression {
+            regex::check(format_args!("{path}.value"), value, violations);
         }
     }
     for (i, header) in one.headers.iter().enumerate() {
@@ -63,7 +68,10 @@ fn validate_match(one: &Match, path: &str, violations: &mut Violations) {
 fn validate_path(compared: &PathMatch, path: &str, violations: &mut Violations) {
     let value = &*compared.value;
     rule::length(path, value, 1..=usize::MAX, violations);
-    if value.is_empty() || compared.r#type == PathMatchType::RegularExpression {
+    if compared.r#type == PathMatchType::RegularExpression {
+        return regex::check(path, value, violations);
+    }
+    if value.is_empty() {
         return;
     }
     if compared.r#type == PathMatchType::PathPrefix && value != "/" && value.ends_with('/') {

@@ -35,6 +35,16 @@ fn every_violation_has_its_path() {
             ],
         ),
         (
+            json!({ "default": { "sidecar": { "profiles": {
+                "exclude": [{ "type": "Regex", "match": "a(" }, { "type": "Prefix", "match": "a(" }],
+                "include": [{ "type": "Regex", "match": "[a-z]+" }, { "type": "Regex", "match": "+" }],
+            } } } }),
+            &[
+                "spec.default.sidecar.profiles.exclude[0].match: must be a regular expression of RE2: unclosed group",
+                "spec.default.sidecar.profiles.include[1].match: must be a regular expression of RE2: repetition operator missing expression",
+            ],
+        ),
+        (
             json!({ "default": {
                 "sidecar": { "profiles": {
                     "appendProfiles": [{ "name": "Some" }],

@@ -1,5 +1,5 @@
-use super::{Backend, BackendType, MeshMetric};
-use crate::{TelemetryRef, rule};
+use super::{Backend, BackendType, MeshMetric, SelectorType};
+use crate::{TelemetryRef, regex, rule};
 use resource::Violations;
 
 pub(super) fn validate(policy: &MeshMetric, violations: &mut Violations) {
@@ -10,6 +10,16 @@ pub(super) fn validate(policy: &MeshMetric, violations: &mut Violations) {
     for (i, application) in conf.applications.iter().flatten().enumerate() {
         let path = format_args!("spec.default.applications[{i}].port");
         rule::port(path, application.port, violations);
+    }
+    let profiles = conf.sidecar.iter().filter_map(|sidecar| sidecar.profiles.as_ref());
+    for profiles in profiles {
+        for (field, selectors) in [("exclude", &profiles.exclude), ("include", &profiles.include)] {
+            let selectors = selectors.iter().flatten().enumerate();
+            for (i, selector) in selectors.filter(|(_, it)| it.r#type == SelectorType::Regex) {
+                let path = format_args!("spec.default.sidecar.profiles.{field}[{i}].match");
+                regex::check(path, &selector.r#match, violations);
+            }
+        }
     }
     for (i, backend) in conf.backends.iter().flatten().enumerate() {
         check_backend(backend, &format!("spec.default.backends[{i}]"), violations);
