@@ -12,7 +12,7 @@ async fn put(plane: &Plane, kind: Kind, name: &str, sync: Option<&str>) {
         Some(sync) => plane.labels().with(label::SYNC, sync),
         None => plane.labels(),
     };
-    let spec = if kind.name == SERVICE.name { SPEC } else { "{}" };
+    let spec = if kind.name == SERVICE.name { SPEC } else { r#"{"seconds":1}"# };
     plane.write(kind, name, labels, [spec, ""]).await;
 }
 

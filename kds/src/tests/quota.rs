@@ -50,7 +50,7 @@ async fn a_kind_that_is_full_holds_back_no_other() {
     global.plane.until(SERVICE, &[a.clone()]).await;
     east.plane.put(SERVICE, "b", SMALL).await;
     for name in ["x", "y"] {
-        east.plane.put(TIMEOUT, name, "{}").await;
+        east.plane.put(TIMEOUT, name, r#"{"seconds":1}"#).await;
     }
     global.plane.until(TIMEOUT, &["x", "y"].map(|name| at_global(TIMEOUT, name))).await;
     // Comes after it on the same stream.
