@@ -3,19 +3,23 @@
 use super::{
     Scenario,
     calls::{answered, at, permit, still},
+    changes::drains,
 };
 use anyhow::{Context, Result, bail};
 use e2e::{
     PATIENCE,
+    control_plane::ControlPlane,
     lab::{Lab, Plan, Proxy},
     peer::{Ask, Client},
-    wait,
+    wait::{self, Limit},
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-pub(crate) const ALL: &[Scenario] =
-    &[("certificates_are_replaced_under_traffic", certificates_are_replaced_under_traffic)];
+pub(crate) const ALL: &[Scenario] = &[
+    ("certificates_are_replaced_under_traffic", certificates_are_replaced_under_traffic),
+    ("authorities_are_replaced_under_traffic", authorities_are_replaced_under_traffic),
+];
 
 /// Lets the certificates of the mesh be valid for that long only.
 fn valid_for(lab: &Lab, time: &str) -> Result<()> {
@@ -30,17 +34,14 @@ fn valid_for(lab: &Lab, time: &str) -> Result<()> {
     lab.global.put(IDENTITY, &identity)
 }
 
-/// The serial number of the certificate that an Envoy shows.
-fn serial(proxy: &Proxy) -> Result<String> {
+/// The serial numbers of the certificates that an Envoy shows: one, or two while one user of the
+/// secret has the next one and another has not.
+fn serials(proxy: &Proxy) -> Result<BTreeSet<String>> {
     let certs: Value = serde_json::from_str(&proxy.admin("/certs")?)?;
     let all = certs.get("certificates").and_then(Value::as_array).context("certificates")?;
     let chains = all.iter().filter_map(|it| it.pointer("/cert_chain/0/serial_number"));
-    let serials: BTreeSet<&str> = chains.filter_map(Value::as_str).collect();
-    match serials.len() {
-        // In between, one user of the secret has the new one and another has the old one.
-        1 | 2 => serials.last().map(|&it| it.to_owned()).context("no certificate"),
-        _ => bail!("{certs}"),
-    }
+    let serials: BTreeSet<_> = chains.filter_map(Value::as_str).map(str::to_owned).collect();
+    if matches!(serials.len(), 1 | 2) { Ok(serials) } else { bail!("{certs}") }
 }
 
 fn echo(client: &mut Client, text: &str) -> Result<()> {
@@ -50,10 +51,11 @@ fn echo(client: &mut Client, text: &str) -> Result<()> {
 
 /// `web` in west, which calls `cart` and `log` in east.
 struct Scene {
-    _lab: Lab,
+    lab: Lab,
     web: Proxy,
     cart: Proxy,
-    _others: [Proxy; 2],
+    log: Proxy,
+    _ingress: Proxy,
 }
 
 impl Scene {
@@ -67,7 +69,7 @@ impl Scene {
         for server in ["cart", "log"] {
             permit(&lab, server, "allow", "web")?;
         }
-        Ok(Self { _lab: lab, web, cart, _others: [ingress, log] })
+        Ok(Self { lab, web, cart, log, _ingress: ingress })
     }
 
     /// Calls on open connections and on new ones, each with a handshake, while `act` is called again
@@ -84,7 +86,9 @@ impl Scene {
         })?;
         http.ask(&Ask::Load)?;
         let mut another = self.web.client()?;
+        let limit = Limit::after(PATIENCE);
         while !act(self)? {
+            limit.check("under traffic")?;
             echo(&mut steady, "still here")?;
             // Bytes are not pooled: each connection is one between the Envoys.
             fresh.connect(&log)?;
@@ -107,8 +111,104 @@ fn certificates_are_replaced_under_traffic() -> Result<()> {
     let mut scene = Scene::start("5s")?;
     let (mut of_web, mut of_cart) = (BTreeSet::new(), BTreeSet::new());
     scene.under_traffic(|scene| {
-        of_web.insert(serial(&scene.web)?);
-        of_cart.insert(serial(&scene.cart)?);
+        of_web.append(&mut serials(&scene.web)?);
+        of_cart.append(&mut serials(&scene.cart)?);
         Ok(of_web.len().min(of_cart.len()) > ROTATIONS)
     })
+}
+
+/// How far the replacement of a zone's authority is.
+enum Stage {
+    Before,
+    /// It was replaced; the old certificates of authorities, and those of a proxy.
+    Replaced(Vec<String>, BTreeSet<String>),
+    /// What was before is trusted no more.
+    Withdrawn(Vec<String>),
+}
+
+const TRUSTS: &str = "/meshes/default/meshtrusts";
+
+/// The MeshTrust that a zone made.
+fn trust_of(control_plane: &ControlPlane, zone: &str) -> Result<Value> {
+    let mut all = control_plane.get(TRUSTS)?;
+    let items = all.get_mut("items").and_then(Value::as_array_mut).context("items")?;
+    let is_own = |it: &Value| it.pointer("/labels/kuma.io~1zone") == Some(&json!(zone));
+    items.iter().find(|it| is_own(it)).cloned().with_context(|| format!("none of {zone}"))
+}
+
+/// The certificates of authorities that the MeshTrust of a zone has.
+fn bundles(trust: &Value) -> Result<Vec<String>> {
+    let bundles = trust.pointer("/spec/caBundles").and_then(Value::as_array).context("bundles")?;
+    let pem = |bundle: &Value| bundle.pointer("/pem/value")?.as_str().map(str::to_owned);
+    bundles.iter().map(|bundle| pem(bundle).context("a PEM")).collect()
+}
+
+/// Whether an Envoy trusts one of those.
+fn trusts_any(proxy: &Proxy, certificates: &[String]) -> Result<bool> {
+    let secrets = proxy.admin("/config_dump?resource=dynamic_active_secrets")?;
+    if !secrets.contains("BEGIN CERTIFICATE") {
+        bail!("nothing is trusted: {secrets}");
+    }
+    // The first line after the header has the serial number.
+    let mut serials = certificates.iter().filter_map(|pem| pem.lines().nth(1));
+    Ok(serials.any(|line| secrets.contains(line)))
+}
+
+/// Takes the next step in the replacement of a zone's authority, once the last one shows in Envoys;
+/// `true` if that was the last.
+fn step(scene: &mut Scene, zone: &str, stage: &mut Stage) -> Result<bool> {
+    let control_plane = scene.lab.zone(zone)?;
+    let proxy = if zone == "east" { &scene.cart } else { &scene.web };
+    match stage {
+        Stage::Before => {
+            let old = bundles(&trust_of(control_plane, zone)?)?;
+            // Without them the zone makes another authority.
+            for secret in ["identity-root-ca", "identity-private-key"] {
+                control_plane.delete(&format!("/meshes/default/secrets/{secret}"))?;
+            }
+            *stage = Stage::Replaced(old, serials(proxy)?);
+        }
+        Stage::Replaced(old, before) => {
+            let shown = serials(proxy)?;
+            if shown.len() == 1 && shown.is_disjoint(before) {
+                let mut trust = trust_of(control_plane, zone)?;
+                let list = trust.pointer_mut("/spec/caBundles").and_then(Value::as_array_mut);
+                let is_old = |bundle: &Value| {
+                    let pem = bundle.pointer("/pem/value").and_then(Value::as_str);
+                    pem.is_some_and(|pem| old.iter().any(|it| it == pem))
+                };
+                let list = list.context("bundles")?;
+                list.retain(|bundle| !is_old(bundle));
+                if list.is_empty() {
+                    bail!("the new authority is not in the MeshTrust");
+                }
+                let name = trust.get("name").and_then(Value::as_str).context("a name")?;
+                control_plane.put(&format!("{TRUSTS}/{name}"), &trust)?;
+                *stage = Stage::Withdrawn(std::mem::take(old));
+            }
+        }
+        Stage::Withdrawn(old) => {
+            for proxy in [&scene.web, &scene.cart, &scene.log] {
+                if trusts_any(proxy, old)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The authority of the server's zone is replaced, and then that of the caller's; each old one is
+/// trusted no more at the end. Nothing fails, and nothing is drained.
+fn authorities_are_replaced_under_traffic() -> Result<()> {
+    let mut scene = Scene::start("24h")?;
+    let before = [drains(&scene.web)?, drains(&scene.cart)?];
+    for zone in ["east", "west"] {
+        let mut stage = Stage::Before;
+        let traffic = scene.under_traffic(|scene| step(scene, zone, &mut stage));
+        traffic.with_context(|| format!("the authority of {zone} is replaced"))?;
+    }
+    let after = [drains(&scene.web)?, drains(&scene.cart)?];
+    if before == after { Ok(()) } else { bail!("{before:?}, then {after:?}") }
 }
