@@ -4,11 +4,12 @@ use super::{
     Scenario,
     calls::{answered, at, permit, still},
     changes::drains,
+    permissions::allow,
 };
 use anyhow::{Context, Result, bail};
 use e2e::{
     PATIENCE,
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, set},
     lab::{Lab, Plan, Proxy},
     peer::{Ask, Client},
     wait::{self, Limit},
@@ -19,6 +20,10 @@ use std::collections::BTreeSet;
 pub(crate) const ALL: &[Scenario] = &[
     ("certificates_are_replaced_under_traffic", certificates_are_replaced_under_traffic),
     ("authorities_are_replaced_under_traffic", authorities_are_replaced_under_traffic),
+    (
+        "another_trust_domain_is_introduced_under_traffic",
+        another_trust_domain_is_introduced_under_traffic,
+    ),
 ];
 
 /// Lets the certificates of the mesh be valid for that long only.
@@ -44,9 +49,27 @@ fn serials(proxy: &Proxy) -> Result<BTreeSet<String>> {
     if matches!(serials.len(), 1 | 2) { Ok(serials) } else { bail!("{certs}") }
 }
 
+/// Opens a connection to `log` and hears it.
+fn greeted(client: &mut Client, to: &str) -> Result<()> {
+    client.connect(to)?;
+    let told = client.ask(&Ask::Read)?;
+    if told.body == "hello from log-1\n" { Ok(()) } else { bail!("{told:?}") }
+}
+
 fn echo(client: &mut Client, text: &str) -> Result<()> {
     let told = client.ask(&Ask::Echo { text: text.into() })?;
     if told.error.is_empty() && told.body == text { Ok(()) } else { bail!("{told:?}") }
+}
+
+/// How many rounds of calls follow a change.
+const AFTER: u32 = 20;
+
+/// What a change may do to connections of bytes that are open.
+#[derive(Clone, Copy, Debug)]
+enum Open {
+    Stay,
+    /// Envoy ends them some time after a listener changed.
+    MayDrain,
 }
 
 /// `web` in west, which calls `cart` and `log` in east.
@@ -74,33 +97,37 @@ impl Scene {
 
     /// Calls on open connections and on new ones, each with a handshake, while `act` is called again
     /// and again until it says that it is done. Nothing fails.
-    fn under_traffic(&mut self, mut act: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
+    fn under_traffic(
+        &mut self,
+        open: Open,
+        mut act: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<()> {
         let clients = [self.web.client()?, self.web.client()?, self.web.client()?];
         let [mut http, mut steady, mut fresh] = clients;
         answered(&mut http, &at("cart", "east"), 200)?;
         let log = at("log", "east");
-        wait::until("an answer of log", PATIENCE, || {
-            steady.connect(&log)?;
-            let told = steady.ask(&Ask::Read)?;
-            if told.error.is_empty() { Ok(()) } else { bail!("{told:?}") }
-        })?;
+        wait::until("an answer of log", PATIENCE, || greeted(&mut steady, &log))?;
         http.ask(&Ask::Load)?;
         let mut another = self.web.client()?;
         let limit = Limit::after(PATIENCE);
-        while !act(self)? {
-            limit.check("under traffic")?;
-            echo(&mut steady, "still here")?;
-            // Bytes are not pooled: each connection is one between the Envoys.
-            fresh.connect(&log)?;
-            let told = fresh.ask(&Ask::Read)?;
-            if told.body != "hello from log-1\n" {
-                bail!("{told:?}");
+        // What `act` did may show in connections that come after it.
+        let (mut done, mut after) = (false, 0);
+        while after < AFTER {
+            done = done || act(self)?;
+            after += u32::from(done);
+            limit.check(&format!("{done}, and {after} rounds of calls"))?;
+            match (open, echo(&mut steady, "still here")) {
+                (Open::Stay, told) => told.context("the open connection")?,
+                (Open::MayDrain, Ok(())) => {}
+                (Open::MayDrain, Err(_)) => greeted(&mut steady, &log)?,
             }
+            // Bytes are not pooled: each connection is one between the Envoys.
+            greeted(&mut fresh, &log)?;
             another.connect(&at("cart", "east"))?;
             still(&mut another, 200)?;
         }
         let told = http.ask(&Ask::Stop)?;
-        if told.bad != 0 || told.good < 100 { bail!("{told:?}") } else { Ok(()) }
+        if told.bad != 0 || told.good < u64::from(AFTER) { bail!("{told:?}") } else { Ok(()) }
     }
 }
 
@@ -110,7 +137,7 @@ fn certificates_are_replaced_under_traffic() -> Result<()> {
     const ROTATIONS: usize = 3;
     let mut scene = Scene::start("5s")?;
     let (mut of_web, mut of_cart) = (BTreeSet::new(), BTreeSet::new());
-    scene.under_traffic(|scene| {
+    scene.under_traffic(Open::Stay, |scene| {
         of_web.append(&mut serials(&scene.web)?);
         of_cart.append(&mut serials(&scene.cart)?);
         Ok(of_web.len().min(of_cart.len()) > ROTATIONS)
@@ -161,12 +188,12 @@ fn step(scene: &mut Scene, zone: &str, stage: &mut Stage) -> Result<bool> {
     let proxy = if zone == "east" { &scene.cart } else { &scene.web };
     match stage {
         Stage::Before => {
-            let old = bundles(&trust_of(control_plane, zone)?)?;
+            let (old, shown) = (bundles(&trust_of(control_plane, zone)?)?, serials(proxy)?);
             // Without them the zone makes another authority.
             for secret in ["identity-root-ca", "identity-private-key"] {
                 control_plane.delete(&format!("/meshes/default/secrets/{secret}"))?;
             }
-            *stage = Stage::Replaced(old, serials(proxy)?);
+            *stage = Stage::Replaced(old, shown);
         }
         Stage::Replaced(old, before) => {
             let shown = serials(proxy)?;
@@ -206,9 +233,63 @@ fn authorities_are_replaced_under_traffic() -> Result<()> {
     let before = [drains(&scene.web)?, drains(&scene.cart)?];
     for zone in ["east", "west"] {
         let mut stage = Stage::Before;
-        let traffic = scene.under_traffic(|scene| step(scene, zone, &mut stage));
+        let traffic = scene.under_traffic(Open::Stay, |scene| step(scene, zone, &mut stage));
         traffic.with_context(|| format!("the authority of {zone} is replaced"))?;
     }
     let after = [drains(&scene.web)?, drains(&scene.cart)?];
     if before == after { Ok(()) } else { bail!("{before:?}, then {after:?}") }
+}
+
+/// A second identity, with a trust domain of its own, for the proxies with those labels.
+fn put_second(lab: &Lab, labels: &Value) -> Result<()> {
+    let mut identity = lab.global.get("/meshes/default/meshidentities/identity")?;
+    let spec = identity.get_mut("spec").context("spec")?;
+    set(spec, "selector", json!({ "dataplane": { "matchLabels": labels } }));
+    set(spec, "spiffeID", json!({ "trustDomain": "{{ .Mesh }}.{{ .Zone }}.example.org" }));
+    let second =
+        json!({ "type": "MeshIdentity", "mesh": "default", "name": "second", "spec": spec });
+    lab.global.put("/meshes/default/meshidentities/second", &second)
+}
+
+/// Whether the Envoy of a caller takes those for `cart`.
+fn takes(proxy: &Proxy, ids: [&str; 2]) -> Result<[bool; 2]> {
+    let dump = proxy.admin("/config_dump?resource=dynamic_active_clusters")?;
+    Ok(ids.map(|id| dump.contains(id)))
+}
+
+/// The way of `docs/operate.md`: a second identity is published, then it issues, then the first goes.
+/// No request fails and no new connection; what is open and has no requests is drained.
+fn another_trust_domain_is_introduced_under_traffic() -> Result<()> {
+    const IDS: [&str; 2] = [
+        "spiffe://default.east.mesh.local/workload/cart\"",
+        "spiffe://default.east.example.org/workload/cart\"",
+    ];
+    let mut scene = Scene::start("24h")?;
+    let callers =
+        ["mesh.local", "example.org"].map(|it| format!("spiffe://default.west.{it}/workload/web"));
+    for server in ["cart", "log"] {
+        allow(&scene.lab, server, &callers.each_ref().map(String::as_str))?;
+    }
+    put_second(&scene.lab, &json!({}))?;
+    let published =
+        scene.under_traffic(Open::Stay, |scene| Ok(takes(&scene.web, IDS)? == [true, true]));
+    published.context("the second is published")?;
+    let all = |scene: &Scene| {
+        let proxies = [&scene.web, &scene.cart, &scene.log];
+        proxies.into_iter().map(serials).collect::<Result<Vec<_>>>()
+    };
+    let before = all(&scene)?;
+    put_second(&scene.lab, &json!({ "kuma.io/mesh": "default" }))?;
+    let issues = scene.under_traffic(Open::MayDrain, |scene| {
+        let shown = all(scene)?;
+        Ok(shown.iter().zip(&before).all(|(shown, before)| shown.is_disjoint(before)))
+    });
+    issues.with_context(|| format!("the second issues: {before:?}, then {:?}", all(&scene)))?;
+    if takes(&scene.web, IDS)? != [true, true] {
+        bail!("the first is not taken any more, though it is there");
+    }
+    scene.lab.global.delete("/meshes/default/meshidentities/identity")?;
+    let gone =
+        scene.under_traffic(Open::MayDrain, |scene| Ok(takes(&scene.web, IDS)? == [false, true]));
+    gone.context("the first is gone")
 }

@@ -144,8 +144,15 @@ struct Trouble {
 
 /// Works out what a mesh needs next. When it needs nothing, it is as it should be.
 pub(super) fn plan(here: &Here, view: &View<'_>, memory: &mut Memory) -> Plan {
-    let mut planner =
-        Planner { here, view, memory, steps: Vec::new(), kept: Vec::new(), waits: None, again: None };
+    let mut planner = Planner {
+        here,
+        view,
+        memory,
+        steps: Vec::new(),
+        kept: Vec::new(),
+        waits: None,
+        again: None,
+    };
     let mut members = Vec::new();
     if view.exists {
         for identity in &view.identities {
