@@ -73,7 +73,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 fn role(text: &str) -> Result<String, String> {
     match text.split_once(':') {
         None if text == "admin" => Ok("mesh-system:admin".to_owned()),
-        Some((role @ ("writer" | "reader"), mesh)) if mesh == "*" => Ok(format!("mesh:*:{role}")),
+        Some((role @ ("writer" | "reader"), "*")) => Ok(format!("mesh:*:{role}")),
         Some((role @ ("writer" | "reader"), mesh)) => {
             let mesh = MeshName::new(mesh).map_err(|error| format!("mesh: {error}"))?;
             Ok(format!("mesh:{mesh}:{role}"))

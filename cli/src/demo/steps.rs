@@ -311,7 +311,7 @@ fn find<'a>(value: &'a Value, is_it: &dyn Fn(&Value) -> bool) -> Option<&'a Valu
     match value {
         Value::Array(all) => all.iter().find_map(|it| find(it, is_it)),
         Value::Object(all) => all.values().find_map(|it| find(it, is_it)),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 
