@@ -119,6 +119,20 @@ impl<B: Backend> Gatekeeper<B> {
         }
     }
 
+    /// Lets in who proved to be a zone, unless that does not count any more.
+    async fn let_in(&self, proof: Proof) -> Result<Admitted, Refused> {
+        let Proof { zone, credential, until } = proof;
+        // Before the look at what there is, so that a deletion in between ends it.
+        let (withdrawn, new) = self.guests.admit(&zone, &credential, until);
+        // Once more: a revocation that came before this did not find it.
+        if new && let Err(refused) = self.recheck(&credential) {
+            withdrawn.cancel();
+            return Err(refused);
+        }
+        self.enter(&zone).await?;
+        Ok(Admitted { zone, withdrawn })
+    }
+
     /// Makes the Zone when it comes for the first time.
     async fn enter(&self, zone: &ZoneName) -> Result<(), Refused> {
         let reader = self.backend.reader();
@@ -194,18 +208,10 @@ fn named(name: &str) -> Result<ZoneName, Refused> {
 #[tonic::async_trait]
 impl<B: Backend + 'static> Admission for Gatekeeper<B> {
     async fn admit(&self, presented: Presented<'_>) -> Result<Admitted, Refused> {
-        let Proof { zone, credential, until } = self.who(&presented)?;
+        let proof = self.who(&presented)?;
         // Before anything is made for it.
-        presented.check_name(&zone)?;
-        // Before the look at what there is, so that a deletion in between ends it.
-        let (withdrawn, new) = self.guests.admit(&zone, &credential, until);
-        // Once more: a revocation that came before this did not find it.
-        if new && let Err(refused) = self.recheck(&credential) {
-            withdrawn.cancel();
-            return Err(refused);
-        }
-        self.enter(&zone).await?;
-        Ok(Admitted { zone, withdrawn })
+        presented.check_name(&proof.zone)?;
+        self.let_in(proof).await
     }
 
     fn visibility(&self, zone: &ZoneName) -> Visibility {

@@ -381,3 +381,22 @@ async fn a_zone_that_shows_ever_new_tokens_fills_nothing() {
         assert!(!goes_on.withdrawn.is_cancelled());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_comes_between_proof_and_admission_counts() {
+    let gate = Gate::new(&[]).await;
+    let token = format!("Bearer {}", gate.token("east", "cp"));
+    let mut metadata = MetadataMap::new();
+    metadata.insert(CLIENT_ID, "east".parse().unwrap());
+    metadata.insert(AUTHORIZATION, token.parse().unwrap());
+    let presented = Presented { metadata: &metadata, peer: None, dialect: Dialect::Plain };
+    let [early, late] = [(); 2].map(|()| gate.gate.who(&presented).unwrap());
+    let admitted = gate.gate.let_in(early).await.unwrap();
+    // Whoever withdraws has looked already, and found nobody.
+    gate.gate.guests.dismiss(&admitted.zone);
+    let gone =
+        gate.author.delete(global_secret::KIND, ResourceKey::global(&format!("{ZONE_KEYS}1")));
+    gate.gate.backend.commit(vec![gone]).await.unwrap();
+    let refused = name(gate.gate.let_in(late).await);
+    assert!(matches!(refused, Err(Refused::Unauthenticated(_))), "{refused:?}");
+}
