@@ -75,9 +75,8 @@ impl Secrets {
     fn check(&self, place: &str, text: &str) -> Result<()> {
         ensure!(!text.trim().is_empty(), "{place} says nothing");
         for (secret, what) in &self.0 {
-            if let Some(at) = text.find(&**secret) {
-                let line = text[..at].lines().count();
-                bail!("{place} shows {what} in line {line}");
+            if let Some(line) = text.lines().position(|line| line.contains(&**secret)) {
+                bail!("{place} shows {what} in line {}", line + 1);
             }
         }
         // "PRIVATE KEY" in base64, at any offset.
