@@ -1,64 +1,27 @@
-//! What breaks the protocol ends that peer's stream, and nothing else.
+//! Messages that nobody who follows the protocol sends.
 
-use super::{
-    plain::{answer, first_request, node, resource, with_headers, wrapped},
-    world::{Global, MESH, PATIENCE, TIMEOUT, Zone, timeout_of},
+use super::super::{
+    plain::{answer, first_request, node, resource, wrapped},
+    world::{Global, MESH, TIMEOUT, pipe, timeout_of},
 };
+use super::{Siege, UP, down, end, next, raw, response, skip_requests, up};
+use bytes::Bytes;
 use proto::{
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
-    kuma::mesh::v1alpha1::{
-        ZoneHealthCheckRequest, global_kds_service_client::GlobalKdsServiceClient,
-        kds_sync_service_client::KdsSyncServiceClient,
-    },
+    frame::Frame,
 };
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming, transport::Channel};
-
-type Down = (mpsc::Sender<DeltaDiscoveryRequest>, Streaming<DeltaDiscoveryResponse>);
-type Up = (mpsc::Sender<DeltaDiscoveryResponse>, Streaming<DeltaDiscoveryRequest>);
-
-async fn down(channel: &Channel) -> Result<Down, Status> {
-    let (sender, outgoing) = mpsc::channel(100);
-    let outgoing = with_headers("east", ReceiverStream::new(outgoing));
-    let mut client = KdsSyncServiceClient::new(channel.clone());
-    Ok((sender, client.global_to_zone_sync(outgoing).await?.into_inner()))
-}
-
-async fn up(channel: &Channel) -> Up {
-    let (sender, outgoing) = mpsc::channel(100);
-    let outgoing = with_headers("east", ReceiverStream::new(outgoing));
-    let mut client = KdsSyncServiceClient::new(channel.clone());
-    (sender, client.zone_to_global_sync(outgoing).await.unwrap().into_inner())
-}
-
-async fn next<T: std::fmt::Debug>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
-    timeout(PATIENCE, stream.message()).await.expect("a message")
-}
-
-/// How a stream ends.
-async fn end<T: std::fmt::Debug>(mut stream: Streaming<T>) -> Status {
-    loop {
-        match next(&mut stream).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Status::ok(""),
-            Err(status) => return status,
-        }
-    }
-}
-
-/// Others are served as before.
-async fn serves_on(tasks: &mut JoinSet<()>, global: &Global) {
-    let zone = Zone::start(tasks, "west", &global.connect);
-    zone.until_complete().await;
-    assert_eq!(zone.plane.names(MESH), ["default"]);
-}
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tonic::Code;
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_breaks_the_protocol_ends_its_stream() {
-    let mut tasks = JoinSet::new();
-    let global = Global::start(&mut tasks).await;
-    let channel = global.channel().await;
+    let mut siege = Siege::begin().await;
+    let channel = siege.east.clone();
     let good = || first_request("east", "Mesh");
     let named = vec!["default.".to_owned()];
     let cases = [
@@ -83,7 +46,8 @@ async fn a_request_that_breaks_the_protocol_ends_its_stream() {
     let ack = DeltaDiscoveryRequest { node: None, ..answer("east", "Mesh", "1", None) };
     sender.send(ack).await.unwrap();
     assert_eq!(end(responses).await.code(), Code::InvalidArgument, "also in an ACK");
-    serves_on(&mut tasks, &global).await;
+    siege.ended(&["broken"; 4]).await;
+    siege.serves_on().await;
 }
 
 fn said(response: DeltaDiscoveryResponse) -> (String, String, Vec<String>, Vec<String>) {
@@ -121,30 +85,10 @@ async fn strange_requests_are_answered_as_a_plain_global_does() {
     assert_eq!((names.len(), removed), (1, vec!["gone.default".to_owned()]));
 }
 
-/// Takes the first requests of global.
-async fn skip_requests(requests: &mut Streaming<DeltaDiscoveryRequest>) {
-    for _ in 0..kinds::all().filter(|kind| kind.flow.requested_by_global()).count() {
-        let request = next(requests).await.unwrap().unwrap();
-        assert_eq!((&*request.response_nonce, request.resource_names_subscribe.len()), ("", 1));
-        let node = request.node.unwrap();
-        assert_eq!((&*node.id, node.metadata.is_some()), ("east", true));
-    }
-}
-
-fn response(kind: &str, nonce: &str, resources: Vec<Resource>) -> DeltaDiscoveryResponse {
-    DeltaDiscoveryResponse {
-        type_url: kind.into(),
-        nonce: nonce.into(),
-        resources,
-        ..DeltaDiscoveryResponse::default()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_is_refused_and_deletes_nothing() {
-    let mut tasks = JoinSet::new();
-    let global = Global::start(&mut tasks).await;
-    let channel = global.channel().await;
+    let mut siege = Siege::begin().await;
+    let (global, channel) = (&siege.global, siege.east.clone());
     let spec = timeout_of("1s").to_string();
     let labels = [("kuma.io/display-name", "web")];
     let kept = resource("kept", "default", &labels, ("", spec.as_bytes()));
@@ -194,7 +138,7 @@ async fn what_cannot_be_read_is_refused_and_deletes_nothing() {
         assert!(line.starts_with(start), "{line}");
     }
     assert_eq!(global.plane.names(TIMEOUT), ["kept"], "refused is not absent");
-    serves_on(&mut tasks, &global).await;
+    siege.serves_on().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,9 +159,8 @@ async fn a_kind_that_was_not_asked_for_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_that_cannot_be_answered_ends_its_stream() {
-    let mut tasks = JoinSet::new();
-    let global = Global::start(&mut tasks).await;
-    let channel = global.channel().await;
+    let mut siege = Siege::begin().await;
+    let channel = siege.east.clone();
     let (sender, requests) = up(&channel).await;
     sender.send(response("MeshTimeout", "", vec![])).await.unwrap();
     let status = end(requests).await;
@@ -227,25 +170,110 @@ async fn a_response_that_cannot_be_answered_ends_its_stream() {
     let (sender, requests) = up(&channel).await;
     drop(sender);
     assert_eq!(end(requests).await.code(), Code::Cancelled);
-    serves_on(&mut tasks, &global).await;
+    siege.ended(&["broken", "closed"]).await;
+    siege.serves_on().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_show_who_it_is_gets_nothing() {
-    let mut tasks = JoinSet::new();
-    let global = Global::with_door(&mut tasks, false).await;
-    let channel = global.channel().await;
-    let refused = down(&channel).await.map(drop).unwrap_err();
-    assert_eq!((refused.code(), refused.message()), (Code::Unauthenticated, "no token"));
+async fn garbage_ends_its_stream_or_its_connection() {
+    let mut siege = Siege::begin().await;
+    let garbage = || Frame { head: Bytes::from_static(&[0xff; 99]), resources: Vec::new() };
+    let (sender, responses) = raw::<DeltaDiscoveryResponse>(&siege.east, super::DOWN).await;
+    sender.send(garbage()).await.unwrap();
+    assert_eq!(end(responses).await.code(), Code::InvalidArgument);
+    let (sender, requests) = raw::<DeltaDiscoveryRequest>(&siege.east, UP).await;
+    sender.send(garbage()).await.unwrap();
+    assert_eq!(end(requests).await.code(), Code::Internal);
+    siege.ended(&["unreadable", "unreadable"]).await;
+    // What is not even HTTP.
+    let mut connection = pipe(siege.global.connect.clone()).await.unwrap();
+    connection.write_all(&[0x16; 4096]).await.unwrap();
+    siege.serves_on().await;
+    let mut all = Vec::new();
+    timeout(super::PATIENCE, connection.read_to_end(&mut all)).await.unwrap().ok();
+    siege.serves_on().await;
+}
 
-    let mut health = GlobalKdsServiceClient::new(channel.clone());
-    let refused = health.health_check(with_headers("east", ZoneHealthCheckRequest {})).await;
-    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+/// As an older zone, which does not ask whether global is there.
+async fn down_without_health(siege: &Siege) -> super::Down {
+    let (sender, outgoing) = tokio::sync::mpsc::channel(100);
+    let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
+    let mut request = super::with_headers("east", outgoing);
+    request.metadata_mut().remove("features");
+    let mut client = super::KdsSyncServiceClient::new(siege.east.clone());
+    (sender, client.global_to_zone_sync(request).await.unwrap().into_inner())
+}
 
-    let mut request = with_headers("east", ZoneHealthCheckRequest {});
-    request.metadata_mut().insert("authorization", "Bearer west-token".parse().unwrap());
-    let refused = health.health_check(request).await.unwrap_err();
-    let why = r#"client-id is "east", the credential is of "west""#;
-    assert_eq!((refused.code(), refused.message()), (Code::PermissionDenied, why));
-    serves_on(&mut tasks, &global).await;
+#[tokio::test(start_paused = true)]
+async fn who_never_answers_is_let_go_whatever_else_it_says() {
+    let mut siege = Siege::begin().await;
+    for stray in [false, true] {
+        let (sender, mut responses) = down_without_health(&siege).await;
+        sender.send(first_request("east", "Mesh")).await.unwrap();
+        next(&mut responses).await.unwrap().unwrap();
+        let begun = Instant::now();
+        siege.serves_on().await;
+        let status = loop {
+            match timeout(Duration::from_secs(100), responses.message()).await {
+                Err(_) if stray => {
+                    sender.send(answer("east", "Mesh", "99", None)).await.unwrap();
+                }
+                Err(_) => {}
+                Ok(Ok(response)) => panic!("{response:?}"),
+                Ok(Err(status)) => break status,
+            }
+            assert!(begun.elapsed() < Duration::from_secs(400), "stray: {stray}");
+        };
+        assert_eq!(status.code(), Code::DeadlineExceeded, "stray: {stray}");
+    }
+    siege.ended(&["silent", "silent"]).await;
+    siege.serves_on().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nonce_that_was_used_before_is_refused_and_the_next_one_passes() {
+    let mut siege = Siege::begin().await;
+    let (sender, mut requests) = up(&siege.east).await;
+    skip_requests(&mut requests).await;
+    let named = |name: &str| {
+        let spec = timeout_of("1s").to_string();
+        let labels = [("kuma.io/display-name", name)];
+        wrapped("1", &resource(name, "default", &labels, ("", spec.as_bytes())))
+    };
+    let mut said = Vec::new();
+    for (nonce, name) in [("1", "a"), ("1", "b"), ("2", "c")] {
+        sender.send(response("MeshTimeout", nonce, vec![named(name)])).await.unwrap();
+        let answer = next(&mut requests).await.unwrap().unwrap();
+        said.push((answer.response_nonce, answer.error_detail.map(|error| error.message)));
+        siege.serves_on().await;
+    }
+    let refused = Some(r#"nonce: "1" was used before"#.to_owned());
+    assert_eq!(said, [("1".into(), None), ("1".into(), refused), ("2".into(), None)]);
+    assert_eq!(siege.global.plane.names(TIMEOUT), ["a", "c", "calm"]);
+    assert_eq!(*siege.global.wrong.declined.borrow(), 1);
+    siege.ended(&[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_twice_counts_once() {
+    let mut siege = Siege::begin().await;
+    let (sender, mut requests) = up(&siege.east).await;
+    skip_requests(&mut requests).await;
+    let of = |idle: &str| {
+        let spec = timeout_of(idle).to_string();
+        let labels = [("kuma.io/display-name", "web")];
+        wrapped(idle, &resource("web", "default", &labels, ("", spec.as_bytes())))
+    };
+    // A resource twice in a response, and a kind twice without waiting for an answer.
+    let both = vec![of("1s"), of("2s")];
+    sender.send(response("MeshTimeout", "1", both)).await.unwrap();
+    sender.send(response("MeshTimeout", "2", vec![])).await.unwrap();
+    let nack = next(&mut requests).await.unwrap().unwrap();
+    let why = "web.default: meta.name: occurs twice in the response";
+    assert_eq!(nack.error_detail.unwrap().message, why);
+    let ack = next(&mut requests).await.unwrap().unwrap();
+    assert_eq!(ack, answer("east", "MeshTimeout", "2", None));
+    assert_eq!(siege.global.plane.all(TIMEOUT)["web"], timeout_of("1s"), "not a state anew");
+    siege.serves_on().await;
+    siege.ended(&[]).await;
 }
