@@ -73,10 +73,12 @@ impl Asked {
         incoming.extent == Extent::Part && named.keys.len() > before
     }
 
-    /// Whether something was refused that was not refused before.
-    pub(super) fn refuses_more(&self, incoming: &Incoming, refused: &[Refusal]) -> bool {
-        let known = |name| self.place.refused.get(name) == incoming.versions.get(name);
-        !self.lost && refused.iter().any(|refusal| !known(&refusal.name))
+    /// Whether something was refused that was not refused before, or the other way round.
+    pub(super) fn refuses_other(&self, incoming: &Incoming, refused: &[Refusal]) -> bool {
+        let before = &self.place.refused;
+        let known = |name| before.get(name) == incoming.versions.get(name);
+        let more = refused.iter().any(|refusal| !known(&refusal.name));
+        !self.lost && (more || incoming.removed.iter().any(|name| before.contains_key(&**name)))
     }
 
     /// Moves to where we are once `incoming` was applied but for `refused`.

@@ -340,7 +340,7 @@ impl Asking {
         let asked = self.asked.get(&incoming.kind);
         let says_more = asked.is_some_and(|asked| {
             let Judged { named, refused, .. } = &judged;
-            asked.goes_on(&incoming, named) || asked.refuses_more(&incoming, refused)
+            asked.goes_on(&incoming, named) || asked.refuses_other(&incoming, refused)
         });
         let (freed, changes) = (judged.fitted.freed, judged.commits || says_more);
         let answer = self.applied(&incoming, judged, revision, report);

@@ -165,8 +165,8 @@ impl<B: Backend + 'static> Connection<B> {
         if dialect == Dialect::Plain {
             tracing::warn!(
                 zone = %self.settings.zone,
-                "global is a plain one: each connection brings everything anew, nobody checks which \
-                 of its histories it goes on with, and a kind has to fit into one message"
+                "global is a plain one: it says everything anew on each connection, cannot split \
+                 a large state, and does not tell whether its store was set back"
             );
         }
         let report = self.report();

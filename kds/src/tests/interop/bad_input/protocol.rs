@@ -6,9 +6,12 @@ use super::super::{
 };
 use super::{Siege, UP, down, end, next, raw, response, skip_requests, up};
 use bytes::Bytes;
+use prost::Message as _;
+use prost_types::Timestamp;
 use proto::{
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
     frame::Frame,
+    kuma::mesh::v1alpha1::{DataplaneInsight, DiscoverySubscription},
 };
 use std::time::Duration;
 use tokio::{
@@ -274,6 +277,38 @@ async fn what_comes_twice_counts_once() {
     let ack = next(&mut requests).await.unwrap().unwrap();
     assert_eq!(ack, answer("east", "MeshTimeout", "2", None));
     assert_eq!(siege.global.plane.all(TIMEOUT)["web"], timeout_of("1s"), "not a state anew");
+    siege.serves_on().await;
+    siege.ended(&[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_from_1970_is_believed_and_no_time_at_all_is_refused() {
+    const INSIGHT: resource::Kind = kinds::dataplane_insight::KIND;
+    let mut siege = Siege::begin().await;
+    let (sender, mut requests) = up(&siege.east).await;
+    skip_requests(&mut requests).await;
+    let insight = |name: &str, seconds: i64, nanos: i32| {
+        let connect_time = Some(Timestamp { seconds, nanos });
+        let subscription = DiscoverySubscription { connect_time, ..Default::default() };
+        let insight = DataplaneInsight { subscriptions: vec![subscription], ..Default::default() };
+        let spec = ("kuma.mesh.v1alpha1.DataplaneInsight", &*insight.encode_to_vec());
+        wrapped("1", &resource(name, "default", &[], spec))
+    };
+    let all = vec![
+        insight("a-1970", 0, 0),
+        insight("before", -1_000_000_000, 0),
+        insight("never", i64::MIN, 0),
+        insight("nowhere", i64::MAX, -1),
+    ];
+    sender.send(response("DataplaneInsight", "1", all)).await.unwrap();
+    let nack = next(&mut requests).await.unwrap().unwrap();
+    let shown = siege.global.plane.all(INSIGHT);
+    assert_eq!(shown.keys().collect::<Vec<_>>(), ["a-1970", "before"]);
+    let time = &shown["a-1970"]["subscriptions"][0]["connectTime"];
+    assert_eq!(time, "1970-01-01T00:00:00Z");
+    let text = nack.error_detail.map(|error| error.message).unwrap_or_default();
+    let names: Vec<_> = text.lines().filter_map(|line| line.split(": ").next()).collect();
+    assert_eq!(names, ["never.default", "nowhere.default"], "{text}");
     siege.serves_on().await;
     siege.ended(&[]).await;
 }
