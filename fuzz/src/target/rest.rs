@@ -168,12 +168,13 @@ impl Target for Users {
         let Some(request) = request(input) else { return Ok("no request".into()) };
         let head = format!("{} {}", request.method(), request.uri().path());
         let router = self.router.clone();
-        let answered = timeout(PATIENCE, async {
+        let answered = async {
             let answer = router.oneshot(request).await?;
             let status = answer.status();
             let bytes = answer.into_body().collect().await?.to_bytes();
             anyhow::Ok((status, bytes))
-        });
+        };
+        let answered = async { timeout(PATIENCE, answered).await };
         // A watch does not end, and in simulated time nobody waits for it.
         let Ok(answered) = self.runtime.block_on(self.plane.with(answered))? else {
             ensure!(head.starts_with("GET"), "{head}: no answer");
