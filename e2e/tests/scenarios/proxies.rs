@@ -1,8 +1,15 @@
-//! What the programs of proxies say when they cannot start.
+//! What the programs of proxies say when they cannot start, and what their Envoys start with.
 
 use super::Scenario;
-use anyhow::{Result, bail};
-use e2e::process::programs;
+use anyhow::{Context, Result, bail};
+use base64::{Engine as _, prelude::*};
+use e2e::{
+    PATIENCE,
+    lab::{Lab, Plan, Proxy},
+    process::programs,
+    wait,
+};
+use serde_json::{Value, json};
 use std::{
     fs::{self, Permissions},
     net::TcpListener,
@@ -11,8 +18,10 @@ use std::{
     process::Command,
 };
 
-pub(crate) const ALL: &[Scenario] =
-    &[("what_a_proxy_cannot_have_is_named_by_its_setting", named_by_its_setting)];
+pub(crate) const ALL: &[Scenario] = &[
+    ("what_a_proxy_cannot_have_is_named_by_its_setting", named_by_its_setting),
+    ("an_envoy_keeps_what_its_bootstrap_promises", an_envoy_keeps_what_its_bootstrap_promises),
+];
 
 const CA: &str = include_str!("ca.pem");
 /// Says of itself what an Envoy says.
@@ -116,4 +125,67 @@ fn refuses(program: &str, folder: &Folder) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The ID of a token.
+fn id(token: &str) -> Result<String> {
+    let claims = token.split('.').nth(1).context("a JWT")?;
+    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims)?)?;
+    Ok(claims.get("jti").and_then(Value::as_str).context("jti")?.to_owned())
+}
+
+/// Whether the control plane answered this Envoy on a stream that is open.
+fn is_connected(proxy: &Proxy) -> Result<()> {
+    let state = proxy.stat("control_plane.connected_state")?;
+    if state == 1 { Ok(()) } else { bail!("connected: {state}") }
+}
+
+/// Its admin interface is its owner's, what it may use is watched, the world outside learns only
+/// whether it is ready. A token that is renewed is used without a restart: the old one is revoked, and
+/// Envoy gets what is new all the same, while one with the old token does not.
+fn an_envoy_keeps_what_its_bootstrap_promises() -> Result<()> {
+    const STREAMS: &str = "cluster.system_ads.upstream_rq_total";
+    let mut lab = Lab::start(&["west"])?;
+    let (renewing, plain) = (Plan::new("west", "web", 1), Plan::new("west", "web", 2));
+    let token = lab.global.dataplane_token(&plain.claims())?;
+    let mut proxies = Vec::new();
+    for plan in [&renewing, &plain] {
+        let host = lab.host("west")?;
+        proxies.push(lab.launch_at(host, plan, &token)?);
+    }
+    let [web, other] = &proxies[..] else { bail!("two proxies") };
+    for proxy in &proxies {
+        proxy.wait()?;
+    }
+
+    let socket = fs::metadata(web.folder().join("envoy/envoy-admin.sock"))?;
+    if socket.permissions().mode() & 0o777 != 0o600 {
+        bail!("the admin socket has mode {:o}", socket.permissions().mode());
+    }
+    let watched = "overload.envoy.resource_monitors.fixed_heap.pressure";
+    if !web.admin("/stats")?.contains(watched) {
+        bail!("nobody watches the heap");
+    }
+    let dump = reqwest::blocking::get(format!("http://{}:9902/config_dump", web.host.address))?;
+    if dump.status() != 404 {
+        bail!("readiness also answers /config_dump: {}", dump.status());
+    }
+
+    let before = (web.envoy()?, web.stat(STREAMS)?);
+    web.give(&lab.global.dataplane_token(&renewing.claims())?)?;
+    let revoked = json!({
+        "type": "Secret", "mesh": "default", "name": "dataplane-token-revocations-default",
+        "data": BASE64_STANDARD.encode(id(&token)?),
+    });
+    lab.global.put("/meshes/default/secrets/dataplane-token-revocations-default", &revoked)?;
+    wait::until("the old token counts no more", PATIENCE, || match is_connected(other) {
+        Ok(()) => bail!("it is still connected"),
+        Err(_) => Ok(()),
+    })?;
+    wait::until("another stream", PATIENCE, || {
+        let streams = web.stat(STREAMS)?;
+        if streams > before.1 { is_connected(web) } else { bail!("{streams} streams") }
+    })?;
+    web.wait()?;
+    if web.envoy()? == before.0 { Ok(()) } else { bail!("Envoy was started again") }
 }
