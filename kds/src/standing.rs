@@ -64,6 +64,8 @@ pub enum Reached {
     Applied(When),
     /// The peer refused it as it is now, and keeps what it had.
     Refused(Refused),
+    /// It cannot be read here, so no peer is sent it: each keeps what it had.
+    Unreadable,
     /// Neither is known.
     Pending,
 }
@@ -174,6 +176,9 @@ impl Standing {
 pub fn reached(history: &History, forms: &Forms, standing: Option<&Standing>) -> Reached {
     let now = history.now.as_ref().and_then(|now| forms.seen(&now.head));
     let Some((name, version)) = &now else { return Reached::NotShown };
+    if history.now.as_ref().is_some_and(|now| now.head.unreadable) {
+        return Reached::Unreadable;
+    }
     let refused = standing.and_then(|standing| standing.refused.get(name));
     if let Some(refused) = refused.filter(|refused| refused.version == *version) {
         return Reached::Refused(refused.clone());
@@ -343,5 +348,17 @@ mod tests {
         }
         assert_eq!(east.answers.len(), ANSWERS);
         assert_eq!(global.reached("busy", &east), Reached::Applied(When::Unknown));
+    }
+
+    #[test]
+    fn what_cannot_be_read_reached_nobody() {
+        let (global, mut east) = (Global::new(8), Standing::default());
+        global.shown("a", 1);
+        let row = global.reader.get(KindId::FIRST, &key("a")).unwrap();
+        let unreadable = Resource::clone(&row).unreadable();
+        let edit = Edit::Put(Arc::new(unreadable));
+        let revision = global.writer.apply([(KindId::FIRST, edit)]);
+        came(&mut east, revision, 1);
+        assert_eq!(global.reached("a", &east), Reached::Unreadable);
     }
 }

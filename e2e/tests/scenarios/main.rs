@@ -9,6 +9,7 @@ mod hostile;
 mod identities;
 mod ingresses;
 mod inspect;
+mod killed;
 mod names;
 mod outages;
 mod permissions;
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
     trials.extend(status::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(restore::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(killed::ALL.iter().map(|&(name, run)| trial(name, run)));
+    let soak = killed::SOAK.iter().map(|&(name, run)| trial(name, run));
+    trials.extend(soak.map(|trial| trial.with_kind("make soak").with_ignored_flag(true)));
     let missing = namespace::missing();
     let in_namespaces = [
         calls::ALL,

@@ -175,6 +175,11 @@ impl Propagation {
                 zone.by = Some(format!("zone {name}"));
                 zone.reason = Some(refused.reason.to_string());
             }
+            Reached::Unreadable => {
+                zone.state = State::Refused;
+                zone.by = Some("global".into());
+                zone.reason = Some("global cannot read it, so no zone is sent it".into());
+            }
             Reached::Pending => {
                 zone.since = history.now.as_ref().map(|row| row.head.times.modified);
                 zone.reason = Some(self.why(name, known, standing));
