@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bless e2e bench sim sim-bugs soak envoy
+.PHONY: help demo test check bless e2e bench sim sim-bugs fuzz soak envoy
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
@@ -43,10 +43,14 @@ sim: ## simulated histories with faults: SEEDS= how many, or SEED= one with all 
 sim-bugs: ## plants known bugs in a copy of this tree; the simulation must find each: BUG= for one
 	tools/sim-bugs.sh
 
+fuzz: ## inputs changed at random for all that reads what others send: TARGET= which, RUNS= how many
+	cargo run --profile sim --locked --quiet -p fuzz -- --target "$(TARGET)" --runs $(or $(RUNS),1000000)
+
 soak: ## the tests that take too long for every run
 	cargo test --workspace --release --locked --no-fail-fast -- --ignored
 	$(MAKE) sim SEEDS=10000
 	$(MAKE) sim-bugs
+	$(MAKE) fuzz
 
 envoy: ## fetch the Envoy of tests and demo, print its path
 	@tools/envoy.sh

@@ -15,8 +15,8 @@ mkdir -p "$copy/tree" "$copy/target"
 # Dependencies that are built already, as links: nothing writes into a file that cargo made.
 if [ ! -d "$copy/target/$folder" ] && [ -d "target/$folder" ]; then
     cp -al "target/$folder" "$copy/target/$folder"
-    # What is ours is built anew: it lies elsewhere there.
-    rm -f "$copy/target/$folder/simulation"
+    # What is ours is built anew: it lies elsewhere there. And a lock is of one folder.
+    rm -f "$copy/target/$folder/simulation" "$copy/target/$folder/.cargo-lock"
 fi
 
 # The tree as it is here, also what is not committed. Files that did not change keep their time.

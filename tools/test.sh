@@ -31,7 +31,10 @@ unit() {
     limited 900 cargo test --workspace --locked --no-fail-fast --doc && return $units
 }
 
-simulation() { timeout -k 10 900 target/debug/simulation --seeds 60; }
+simulation() { timeout -k 10 900 target/debug/simulation --seeds 300; }
+
+# Few: so that targets stay alive. `make fuzz` is the search.
+fuzz() { timeout -k 10 120 target/debug/fuzz --runs 1000; }
 
 e2e() {
     local envoy
@@ -54,7 +57,7 @@ group() {
     times+=("$(printf '%-12s %3d min %02d s  %s' "$1" $((took / 60)) $((took % 60)) $outcome)")
 }
 
-for name in "${@:-build unit simulation e2e}"; do
+for name in "${@:-build unit simulation fuzz e2e}"; do
     for each in $name; do group "$each"; done
 done
 printf '\n== minutes of each group\n'

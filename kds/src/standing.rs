@@ -64,6 +64,8 @@ pub enum Reached {
     Applied(When),
     /// The peer refused it as it is now, and keeps what it had.
     Refused(Refused),
+    /// It cannot be read here, so no peer is sent it: each keeps what it had.
+    Unreadable,
     /// Neither is known.
     Pending,
 }
@@ -80,10 +82,11 @@ impl Standing {
         now: Timestamp,
     ) {
         self.refused.retain(|name, was| refused.get(name) == Some(&was.version));
+        let named = said.list.iter().map(|refusal| (&refusal.name, &refusal.reason));
+        let named: BTreeMap<&Name, &String> = named.collect();
         for (name, version) in refused {
             let reason = || {
-                let named = said.list.iter().find(|refusal| refusal.name == *name);
-                let text = named.map_or(&said.text, |refusal| &refusal.reason);
+                let text = *named.get(name).unwrap_or(&&said.text);
                 Arc::from(if text.is_empty() { FORGOTTEN } else { text })
             };
             let refusal = || Refused { version: *version, reason: reason(), since: now };
@@ -173,6 +176,9 @@ impl Standing {
 pub fn reached(history: &History, forms: &Forms, standing: Option<&Standing>) -> Reached {
     let now = history.now.as_ref().and_then(|now| forms.seen(&now.head));
     let Some((name, version)) = &now else { return Reached::NotShown };
+    if history.now.as_ref().is_some_and(|now| now.head.unreadable) {
+        return Reached::Unreadable;
+    }
     let refused = standing.and_then(|standing| standing.refused.get(name));
     if let Some(refused) = refused.filter(|refused| refused.version == *version) {
         return Reached::Refused(refused.clone());
@@ -342,5 +348,17 @@ mod tests {
         }
         assert_eq!(east.answers.len(), ANSWERS);
         assert_eq!(global.reached("busy", &east), Reached::Applied(When::Unknown));
+    }
+
+    #[test]
+    fn what_cannot_be_read_reached_nobody() {
+        let (global, mut east) = (Global::new(8), Standing::default());
+        global.shown("a", 1);
+        let row = global.reader.get(KindId::FIRST, &key("a")).unwrap();
+        let unreadable = Resource::clone(&row).unreadable();
+        let edit = Edit::Put(Arc::new(unreadable));
+        let revision = global.writer.apply([(KindId::FIRST, edit)]);
+        came(&mut east, revision, 1);
+        assert_eq!(global.reached("a", &east), Reached::Unreadable);
     }
 }

@@ -73,6 +73,18 @@ impl Disk {
         self.0.lock().limit = None;
     }
 
+    /// How many bytes its files have.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.lock().now.len()
+    }
+
+    /// Whether nothing was ever written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How many operations there were.
     #[must_use]
     pub fn operations(&self) -> usize {

@@ -1,8 +1,10 @@
 //! Runs many histories, and names the seeds of those that went wrong.
 
 use clap::Parser;
+use parking_lot::Mutex;
 use simulation::{federation, power};
 use std::{
+    collections::BTreeMap,
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -58,20 +60,22 @@ fn all(arguments: &Arguments, sort: &str, run: Run) -> bool {
     let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
     let (next, end, wrong) = (AtomicU64::new(from), from.saturating_add(seeds), AtomicU64::new(0));
     let began = tokio::time::Instant::now();
+    let told = Mutex::new(InOrder { next: from, waiting: BTreeMap::new() });
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end || (hunt && wrong.load(Ordering::Relaxed) > 0) {
                 return;
             }
-            match run(seed) {
-                Ok(summary) if summary.is_empty() => {}
-                Ok(summary) => eprintln!("seed {seed}: {summary}"),
+            let line = match run(seed) {
+                Ok(summary) if summary.is_empty() => summary,
+                Ok(summary) => format!("seed {seed}: {summary}"),
                 Err(error) => {
-                    eprintln!("{sort}, seed {seed} FAILED: {error:#}");
                     wrong.fetch_add(1, Ordering::Relaxed);
+                    format!("{sort}, seed {seed} FAILED: {error:#}")
                 }
-            }
+            };
+            told.lock().tell(seed, line);
         }
     };
     thread::scope(|scope| {
@@ -82,6 +86,24 @@ fn all(arguments: &Arguments, sort: &str, run: Run) -> bool {
     let (wrong, took) = (wrong.into_inner(), began.elapsed().as_secs_f64());
     eprintln!("{sort}: {seeds} histories, {wrong} went wrong, {took:.1} s");
     wrong == 0
+}
+
+/// Tells what came of histories in the order of their seeds, whichever ends first.
+struct InOrder {
+    next: u64,
+    waiting: BTreeMap<u64, String>,
+}
+
+impl InOrder {
+    fn tell(&mut self, seed: u64, line: String) {
+        self.waiting.insert(seed, line);
+        while let Some(line) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            if !line.is_empty() {
+                eprintln!("{line}");
+            }
+        }
+    }
 }
 
 /// One history with its trace.

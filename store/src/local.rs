@@ -295,3 +295,55 @@ impl Backend for Local {
         self.epoch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Memory,
+        conformance::{SAMPLES, clock, kept, kinds, put},
+    };
+
+    /// A disk with room for so many groups.
+    struct Full(Memory, usize);
+
+    impl Journal for Full {
+        fn epoch(&self) -> u64 {
+            self.0.epoch()
+        }
+
+        fn load(&mut self, kinds: &Kinds) -> Result<Contents, StoreError> {
+            self.0.load(kinds)
+        }
+
+        fn write(
+            &mut self,
+            kinds: &Kinds,
+            revision: Revision,
+            edits: &[(KindId, Edit)],
+        ) -> Result<(), StoreError> {
+            let full = || StoreError::Storage(Arc::new(std::io::Error::other("full")));
+            self.1 = self.1.checked_sub(1).ok_or_else(full)?;
+            self.0.write(kinds, revision, edits)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_made_durable_is_not_shown_and_everybody_later_is_told_why() {
+        let (store, writer) = open(Full(Memory::new(1), 1), kinds(), clock()).unwrap();
+        let asking = async {
+            store.commit(vec![put("a", "1")]).await.unwrap();
+            let before = kept(&store, SAMPLES);
+            let refused = store.commit(vec![put("a", "2"), put("b", "1")]).await;
+            assert!(kept(&store, SAMPLES) == before, "something of it can be read");
+            [refused, store.commit(vec![put("a", "3")]).await]
+        };
+        let (ended, told) = tokio::join!(writer.run(), asking);
+        let ended = ended.unwrap_err();
+        for told in told {
+            let error = told.unwrap_err();
+            assert!(matches!(error, StoreError::Storage(_)), "{error}");
+            assert_eq!(error.to_string(), ended.to_string());
+        }
+    }
+}

@@ -12,7 +12,6 @@ use std::{
 };
 
 pub(crate) const ALL: &[Scenario] = &[
-    ("what_was_acknowledged_survives_kill_9", what_was_acknowledged_survives_kill_9),
     ("what_cannot_start_says_why", what_cannot_start_says_why),
     ("a_damaged_store_is_named_and_kept", a_damaged_store_is_named_and_kept),
     ("nobody_is_anonymous", nobody_is_anonymous),
@@ -31,47 +30,6 @@ pub(crate) fn timeout(name: &str) -> Value {
 
 fn global(folder: &Path, last: u8) -> Result<ControlPlane> {
     ControlPlane::global(folder, Ipv4Addr::new(127, 77, 0, last))
-}
-
-/// Every write that was answered is there after the process was killed in the middle of others.
-fn what_was_acknowledged_survives_kill_9() -> Result<()> {
-    const TIMEOUTS: &str = "/meshes/default/meshtimeouts";
-    let folder = tempfile::tempdir()?;
-    let mut global = global(folder.path(), 1)?;
-    global.start()?;
-    let (url, token) = (global.url(TIMEOUTS), global.token()?);
-    let writer = std::thread::spawn(move || {
-        let client = reqwest::blocking::Client::builder().no_proxy().build()?;
-        let mut acknowledged = Vec::new();
-        for n in 0.. {
-            let name = format!("t-{n}");
-            let put = client.put(format!("{url}/{name}")).bearer_auth(&token).json(&timeout(&name));
-            match put.send() {
-                Ok(answer) if answer.status().is_success() => acknowledged.push(name),
-                Ok(answer) => bail!("{}", answer.status()),
-                // Killed.
-                Err(_) => break,
-            }
-        }
-        Ok(acknowledged)
-    });
-    wait::until("some writes", PATIENCE, || {
-        let list = global.get(&format!("{TIMEOUTS}?size=1"))?;
-        let total = list.get("total").and_then(Value::as_u64);
-        if total > Some(100) { Ok(()) } else { bail!("{total:?} written") }
-    })?;
-    global.kill()?;
-    let Ok(acknowledged) = writer.join() else { bail!("the writer panicked") };
-    let acknowledged = acknowledged?;
-    global.start()?;
-    for name in &acknowledged {
-        let get = global.get(&format!("{TIMEOUTS}/{name}"));
-        get.with_context(|| format!("{name} was acknowledged"))?;
-    }
-    if acknowledged.len() < 50 {
-        bail!("only {} writes were acknowledged", acknowledged.len());
-    }
-    Ok(())
 }
 
 /// The files of a control plane, with their content, but for its log.

@@ -10,6 +10,7 @@ mod hostile;
 mod identities;
 mod ingresses;
 mod inspect;
+mod killed;
 mod names;
 mod outages;
 mod permissions;
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
     trials.extend(away::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(restore::ALL.iter().map(|&(name, run)| trial(name, run)));
     trials.extend(certificates::ALL.iter().map(|&(name, run)| trial(name, run)));
+    trials.extend(killed::ALL.iter().map(|&(name, run)| trial(name, run)));
+    let soak = killed::SOAK.iter().map(|&(name, run)| trial(name, run));
+    trials.extend(soak.map(|trial| trial.with_kind("make soak").with_ignored_flag(true)));
     let missing = namespace::missing();
     let in_namespaces = [
         calls::ALL,

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 mod credentials;
 mod lives;
+mod plain;
 
 /// In real time: sockets and keys are real here.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -134,6 +134,8 @@ impl Propagation {
             | Event::Remembered
             | Event::Held(_)
             | Event::HealthChecked { .. }
+            | Event::Declined { .. }
+            | Event::Ended(_)
             | Event::Closed => return,
         }
         drop(zones);
@@ -172,6 +174,11 @@ impl Propagation {
                 zone.since = Some(refused.since);
                 zone.by = Some(format!("zone {name}"));
                 zone.reason = Some(refused.reason.to_string());
+            }
+            Reached::Unreadable => {
+                zone.state = State::Refused;
+                zone.by = Some("global".into());
+                zone.reason = Some("global cannot read it, so no zone is sent it".into());
             }
             Reached::Pending => {
                 zone.since = history.now.as_ref().map(|row| row.head.times.modified);

@@ -305,14 +305,7 @@ impl Machine {
         key: &ResourceKey,
         wanted: Option<(u64, Value)>,
     ) -> Answer {
-        let Some(life) = &self.life else { return Answer::Unknown };
-        let path = match (&key.mesh, kind.scope) {
-            (Some(mesh), Scope::Mesh) => format!("/meshes/{mesh}/{}/{}", kind.path, key.name),
-            _ => format!("/{}/{}", kind.path, key.name),
-        };
-        let request = Request::builder().uri(path).header(header::HOST, "localhost");
-        let end = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let request = request.extension(serve::Connection { peer: end, local: end, tls: false });
+        let request = request(&Self::path(kind, key));
         let request = match wanted {
             None => request.method("DELETE").body(Body::empty()),
             Some((n, spec)) => {
@@ -322,18 +315,37 @@ impl Machine {
             }
         };
         let request = request.expect("a path of names");
-        let response = match life.router.clone().oneshot(request).await {
+        match self.answer(request).await {
+            Some((status, _)) if status.is_success() => Answer::Done,
+            Some((status, text)) if !status.is_server_error() => Answer::Refused(status, text),
+            Some(_) | None => Answer::Unknown,
+        }
+    }
+
+    /// A user reads.
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
+        let request = request(path).body(Body::empty()).expect("a path of names");
+        let (status, text) = self.answer(request).await?;
+        serde_json::from_str(&text).ok().filter(|_| status.is_success())
+    }
+
+    /// Where the API has a resource.
+    pub(crate) fn path(kind: &Kind, key: &ResourceKey) -> String {
+        match (&key.mesh, kind.scope) {
+            (Some(mesh), Scope::Mesh) => format!("/meshes/{mesh}/{}/{}", kind.path, key.name),
+            _ => format!("/{}/{}", kind.path, key.name),
+        }
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Option<(StatusCode, String)> {
+        let router = self.life.as_ref()?.router.clone();
+        let response = match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
         let status = response.status();
         let text = response.into_body().collect().await.map(http_body_util::Collected::to_bytes);
-        let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
-        match status {
-            status if status.is_success() => Answer::Done,
-            status if status.is_server_error() => Answer::Unknown,
-            status => Answer::Refused(status, text),
-        }
+        Some((status, String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()))
     }
 
     /// Its store, or why there is none.
@@ -341,6 +353,13 @@ impl Machine {
         let Some(life) = &self.life else { bail!("{} is not there", self.name) };
         Ok(&life.store)
     }
+}
+
+/// A request of the operator of the machine.
+fn request(path: &str) -> http::request::Builder {
+    let end = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let request = Request::builder().uri(path).header(header::HOST, "localhost");
+    request.extension(serve::Connection { peer: end, local: end, tls: false })
 }
 
 fn document(kind: &Kind, key: &ResourceKey, n: u64, spec: Value) -> Value {

@@ -9,6 +9,7 @@ mod faults;
 mod machine;
 mod operations;
 mod oracle;
+mod statuses;
 mod truth;
 mod world;
 

@@ -16,15 +16,15 @@ use std::{
     sync::Arc,
 };
 
-type Rows = Vec<(Kind, Arc<Resource>)>;
+pub(crate) type Rows = Vec<(Kind, Arc<Resource>)>;
 /// What may be under a name: more than one where several want it.
-type Wanted = BTreeMap<Name, Vec<Form>>;
+pub(crate) type Wanted = BTreeMap<Name, Vec<Form>>;
 
 /// A resource as others shall hold it.
-struct Form {
+pub(crate) struct Form {
     kind: Kind,
     labels: Labels,
-    row: Arc<Resource>,
+    pub(crate) row: Arc<Resource>,
     status: bool,
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn differences(world: &World) -> Vec<String> {
     found
 }
 
-fn rows(machine: &Machine) -> Rows {
+pub(crate) fn rows(machine: &Machine) -> Rows {
     let Some(reader) = machine.reader() else { return Vec::new() };
     let kinds = machine.kinds.iter().filter(|(_, kind)| looked_at(kind));
     let rows = kinds.flat_map(|(id, kind)| {
@@ -167,7 +167,7 @@ fn upwards(zone: &Machine) -> Wanted {
 }
 
 /// What a zone shall hold of global.
-fn downwards(world: &World, zone: &Machine, on_global: &Rows) -> Wanted {
+pub(crate) fn downwards(world: &World, zone: &Machine, on_global: &Rows) -> Wanted {
     let mut wanted = Wanted::new();
     for (kind, row) in on_global {
         if !kind.flow.requested_by_zones() || stays(row) {

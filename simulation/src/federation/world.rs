@@ -3,7 +3,7 @@
 use super::{
     faults::{self, Fault},
     machine::Machine,
-    operations, oracle,
+    operations, oracle, statuses,
     truth::Truth,
 };
 use crate::network::{Network, Numbers, Weather, sleep_for};
@@ -336,6 +336,9 @@ impl World {
         sleep_for(STILL).await;
         for difference in oracle::differences(self) {
             self.truth.lock().wrong(format_args!("not well any more: {difference}"));
+        }
+        for difference in statuses::differences(self).await {
+            self.truth.lock().wrong(difference);
         }
         let most = self.network.numbers().most;
         ensure!(most < MOST, "{most} bytes were on their way");

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod endurance;
 mod file;
 mod mark;
 mod open;
