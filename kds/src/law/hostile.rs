@@ -12,7 +12,7 @@ use crate::{
     ended::StreamEnded,
     fetch::{Asking, Places, Taken},
     metadata,
-    quota::Quota,
+    quota::{Quota, Quotas},
     serve::{Due, Offering},
     testkinds::{SERVICE, TIMEOUT, zone},
     transit::{Hop, hashed_name},
@@ -289,7 +289,9 @@ struct Up {
 fn asking(global: &End, ours: bool) -> Asking {
     let who = Who::Zone { name: zone("east"), visibility: Visibility::Shown, names: Names::Hashed };
     let sender = Sender { who, dialect: dialect(ours) };
-    Asking::of_zone(global.kinds.clone(), sender, &zone("east"), &Places::new()).within(QUOTA)
+    let quotas = Quotas { all: QUOTA, ..Quotas::NONE };
+    Asking::of_zone(global.kinds.clone(), sender, &zone("east"), &Places::new())
+        .within(Arc::new(quotas))
 }
 
 impl Up {
