@@ -14,7 +14,7 @@ use kds::{
     memory::{Facts, Identity, Presented},
     metadata,
     observe::{Report, Unobserved},
-    quota::Quota,
+    quota::{Quota, Quotas},
     refusal::Refusal,
     serve::Offering,
     transit::Hop,
@@ -123,7 +123,8 @@ impl Ends {
             let who = Who::Zone { name: zone(ZONE)?, visibility: Visibility::Shown, names };
             let sender = Sender { who, dialect: dialect(end) };
             let kinds = self.global.kinds.clone();
-            return Ok(Asking::of_zone(kinds, sender, &zone(ZONE)?, &Places::new()).within(QUOTA));
+            let asking = Asking::of_zone(kinds, sender, &zone(ZONE)?, &Places::new());
+            return Ok(asking.within(Arc::new(Quotas { all: QUOTA, ..Quotas::NONE })));
         }
         let (kinds, reader) = (self.east.kinds.clone(), self.east.store.reader());
         let facts = Facts::of(&kinds).context("a kind for facts")?;
