@@ -25,6 +25,11 @@ struct OfCall {
     call: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ForReason {
+    reason: &'static str,
+}
+
 /// Counts what happens on the streams of zones, and passes it on.
 pub(crate) struct Numbers {
     next: Arc<dyn Observer>,
@@ -36,12 +41,16 @@ pub(crate) struct Numbers {
     rejected: Family<OfKind, Counter>,
     received: Family<OfKind, Counter>,
     refused: Family<OfKind, Counter>,
+    declined: Counter,
+    ended: Family<ForReason, Counter>,
+    turned_away: Family<ForReason, Counter>,
 }
 
 impl Numbers {
     /// Publishes in `metrics` what `next` is told too.
     pub(crate) fn new(metrics: &Metrics, next: Arc<dyn Observer>) -> Self {
         let counters = |name, help| metrics.register(name, help, Family::default());
+        let reasons = |name, help| metrics.register(name, help, Family::default());
         Self {
             next,
             open: Mutex::default(),
@@ -56,6 +65,13 @@ impl Numbers {
             rejected: counters("kds_nacks", "Responses that zones refused some of, by kind"),
             received: counters("kds_received", "Responses of zones that were applied, by kind"),
             refused: counters("kds_refused", "Resources of zones that were refused, by kind"),
+            declined: metrics.register(
+                "kds_declined",
+                "Responses of zones that were refused as a whole",
+                Counter::default(),
+            ),
+            ended: reasons("kds_streams_ended", "Streams of zones that ended, by reason"),
+            turned_away: reasons("kds_calls_refused", "Calls that were not let in, by reason"),
         }
     }
 
@@ -126,6 +142,8 @@ impl Observer for Numbers {
                 add(&self.received, kind, 1);
                 add(&self.refused, kind, u64::try_from(refused.len()).unwrap_or(u64::MAX));
             }
+            Event::Declined { .. } => drop(self.declined.inc()),
+            Event::Ended(why) => count(&self.ended, why.reason()),
             Event::Introduced(_)
             | Event::Begins { .. }
             | Event::Stands { .. }
@@ -136,6 +154,15 @@ impl Observer for Numbers {
         }
         self.next.observe(stream, zone, event);
     }
+
+    fn turned_away(&self, reason: &'static str) {
+        count(&self.turned_away, reason);
+        self.next.turned_away(reason);
+    }
+}
+
+fn count(family: &Family<ForReason, Counter>, reason: &'static str) {
+    family.get_or_create(&ForReason { reason }).inc();
 }
 
 /// What is stored, counted when somebody asks.
@@ -167,6 +194,8 @@ impl Collector for Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kds::dialect::Broken;
+    use kds::ended::StreamEnded;
     use kds::observe::Unobserved;
     use kds::refusal::{Refusal, Refusals};
 
@@ -198,6 +227,29 @@ mod tests {
         assert_eq!(lines(&metrics, "zones_online"), ["zones_online 1"]);
         numbers.observe(new, &east, Event::Closed);
         assert_eq!(lines(&metrics, "zones_online"), ["zones_online 0"]);
+    }
+
+    #[test]
+    fn why_streams_end_and_calls_are_not_let_in_is_counted() {
+        let metrics = Metrics::default();
+        let numbers = Numbers::new(&metrics, Arc::new(Unobserved));
+        let (east, stream) = ("east".parse().unwrap(), StreamId::next());
+        let idle = StreamEnded::Broken(Broken::Idle);
+        for ended in [&idle, &StreamEnded::ByPeer, &idle] {
+            numbers.observe(stream, &east, Event::Ended(ended));
+        }
+        numbers.turned_away("denied");
+        numbers.observe(stream, &east, Event::Declined { reason: "no" });
+        let mut ended = lines(&metrics, "kds_streams_ended_total");
+        ended.sort();
+        let expected = [
+            r#"kds_streams_ended_total{reason="closed"} 1"#,
+            r#"kds_streams_ended_total{reason="idle"} 2"#,
+        ];
+        assert_eq!(ended, expected);
+        let refused = lines(&metrics, "kds_calls_refused_total");
+        assert_eq!(refused, [r#"kds_calls_refused_total{reason="denied"} 1"#]);
+        assert_eq!(lines(&metrics, "kds_declined_total"), ["kds_declined_total 1"]);
     }
 
     #[test]

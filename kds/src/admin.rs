@@ -291,13 +291,12 @@ pub(crate) struct Connection<W> {
 }
 
 impl<W: Wire> Connection<W> {
-    /// An answer came. One that nobody waits for is too late, and is ignored.
-    pub(crate) fn answered(&self, answer: W) {
+    /// An answer came. One that nobody waits for is too late, and is ignored: that is told.
+    pub(crate) fn answered(&self, answer: W) -> bool {
         let (id, answer) = answer.read();
-        if let Some(waiting) = self.waiting.lock().remove(&id) {
-            // Who asked may have left.
-            waiting.send(answer).ok();
-        }
+        let waiting = self.waiting.lock().remove(&id);
+        // Who asked may have left.
+        waiting.map(|waiting| waiting.send(answer)).is_some()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Why a stream ended, and what its other end is told.
 
-use crate::dialect::Broken;
+use crate::{dialect::Broken, limit};
 use store::{StoreError, view::Closed};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,39 @@ impl From<Closed> for StreamEnded {
 }
 
 impl StreamEnded {
+    /// Why, in a word, for those who count.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ByPeer => "closed",
+            Self::Failed(status) => match status.code() {
+                Code::OutOfRange | Code::ResourceExhausted => "too-large",
+                Code::Internal | Code::InvalidArgument => "unreadable",
+                _ => "failed",
+            },
+            Self::Broken(Broken::Flood) => "flood",
+            Self::Broken(Broken::Idle) => "idle",
+            Self::Broken(Broken::TooMuch { .. }) => "too-much",
+            Self::Broken(_) => "broken",
+            Self::Behind => "behind",
+            Self::Silent => "silent",
+            Self::Unheard => "unheard",
+            Self::Contended => "contended",
+            Self::Store(_) => "store",
+            Self::Stopping => "stopping",
+            Self::Superseded => "superseded",
+            Self::Unidentified => "unidentified",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// Whether the peer did what no peer does.
+    #[must_use]
+    pub fn is_fault_of_peer(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Silent)
+            || ["too-large", "unreadable"].contains(&self.reason())
+    }
+
     /// How a server ends the stream. Never with OK: a plain zone takes that for a reason to leave
     /// the stream closed.
     #[must_use]
@@ -59,7 +92,9 @@ impl StreamEnded {
         match self {
             Self::ByPeer => Status::cancelled("stream closed by the zone"),
             Self::Failed(status) => status.clone(),
-            Self::Broken(broken) => Status::invalid_argument(broken.to_string()),
+            Self::Broken(broken) => {
+                Status::invalid_argument(limit::cut(&broken.to_string(), limit::REASON))
+            }
             // What a plain zone is told when its health checks stay away.
             Self::Unheard => Status::cancelled(self.to_string()),
             Self::Silent => Status::deadline_exceeded(self.to_string()),

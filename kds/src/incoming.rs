@@ -41,7 +41,9 @@ impl Incoming {
         first: bool,
     ) -> Result<Self, Broken> {
         let (extent, cursor) = extent(&response, dialect, first)?;
-        let version = |text: &str| parse_hex(text).unwrap_or(delta::Version([0; 16]));
+        // Plain peers have a longer hash: its beginning tells as much.
+        let beginning = |text: &str| parse_hex(text.get(..32).unwrap_or(text));
+        let version = |text: &str| beginning(text).unwrap_or(delta::Version([0; 16]));
         let versions = response.resources.iter();
         let versions = versions.map(|r| (r.name.as_str().into(), version(&r.version))).collect();
         let upserts = response.resources.into_iter().map(|r| Received::read(kind, r)).collect();

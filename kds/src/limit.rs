@@ -8,10 +8,32 @@ pub const PLAIN_MESSAGE: usize = 10 * 1024 * 1024;
 pub const OWN_MESSAGE: usize = 64 * 1024 * 1024;
 /// About so many bytes has a part of a state.
 pub(crate) const PART: usize = 128 * 1024;
+/// The largest request for resources, or answer to a response, in bytes.
+pub(crate) const REQUEST: usize = 4 * 1024 * 1024;
+/// So many fields a message has at most: empty ones take far more room than they have bytes.
+pub(crate) const FIELDS: usize = 250_000;
 /// The longest reason of a refusal, in bytes: it is read by people.
 pub(crate) const REASON: usize = 1024;
 /// So many refusals a NACK spells out for people.
 pub(crate) const REASONS: usize = 32;
+/// So much of the text of a NACK is read, in bytes.
+pub(crate) const NACK: usize = 16 * 1024;
+/// So large a list of refusals a NACK has for programs, in bytes. Without it all are refused.
+pub(crate) const NACK_LIST: usize = 1024 * 1024;
+/// The longest name of a resource, kind or response that is repeated to the peer, in bytes.
+pub(crate) const NAME: usize = 512;
+/// So many resources a peer may name in the first requests of a stream: what it holds, or refused.
+pub(crate) const NAMES: usize = 50_000;
+/// So many refused resources of a kind are remembered. With more a stream begins anew.
+pub(crate) const REFUSED: usize = 8192;
+/// So many resources the parts of a state have together at most.
+pub(crate) const PARTS: usize = 1_000_000;
+/// So many labels a resource of a peer may have.
+pub(crate) const LABELS: usize = 256;
+/// The longest configuration that a control plane says it has, in bytes.
+pub(crate) const CONFIG: usize = 256 * 1024;
+/// So many messages in a row may change nothing.
+pub(crate) const IDLE: u32 = 1000;
 
 /// So many calls of one zone are open at most: two connections that overlap have twelve.
 pub(crate) const CALLS_OF_ZONE: usize = 48;
@@ -41,6 +63,8 @@ pub(crate) const DIALING: Duration = Duration::from_secs(10);
 pub(crate) const SILENCE: Duration = Duration::from_secs(300);
 /// How often a zone asks whether global is there, as long as that does not say.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
+/// How often at most, whatever global says.
+pub(crate) const HEALTH_LEAST: Duration = Duration::from_secs(1);
 /// How long global may take to say that it is there.
 pub(crate) const HEALTH: Duration = Duration::from_secs(15);
 /// How long a zone may take to answer a question about a proxy.
@@ -53,3 +77,8 @@ pub(crate) const LOOK: Duration = Duration::from_secs(30);
 pub(crate) const LOOK_QUIET: Duration = Duration::from_secs(2);
 /// So many times the interval of health checks a zone may be silent.
 pub(crate) const MISSED: u32 = 2;
+
+/// As much of a text as people read.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or_default()
+}

@@ -74,8 +74,7 @@ pub fn presented(metadata: &MetadataMap) -> Option<Presented> {
 
 /// Says why a zone applies nothing of this global.
 pub fn hold(metadata: &mut MetadataMap, why: &str) {
-    let end = why.floor_char_boundary(limit::REASON);
-    let why = why.get(..end).unwrap_or_default();
+    let why = limit::cut(why, limit::REASON);
     metadata.insert_bin(HELD, MetadataValue::from_bytes(why.as_bytes()));
 }
 
@@ -83,9 +82,7 @@ pub fn hold(metadata: &mut MetadataMap, why: &str) {
 #[must_use]
 pub fn held(metadata: &MetadataMap) -> Option<String> {
     let why = metadata.get_bin(HELD)?.to_bytes().ok()?;
-    let why = String::from_utf8_lossy(&why);
-    let end = why.floor_char_boundary(limit::REASON);
-    why.get(..end).map(str::to_owned)
+    Some(limit::cut(&String::from_utf8_lossy(&why), limit::REASON).to_owned())
 }
 
 /// Says that nothing of what comes on a stream is applied, whatever its answers say.

@@ -1,6 +1,11 @@
 //! Tells others what happens on streams.
 
-use crate::{dialect::Introduction, memory::Held, refusal::Refusal, refusal::Refusals};
+use crate::{
+    dialect::Introduction,
+    ended::StreamEnded,
+    memory::Held,
+    refusal::{Refusal, Refusals},
+};
 use delta::Versions;
 use resource::ZoneName;
 use std::{
@@ -16,6 +21,9 @@ use store::view::Revision;
 pub trait Observer: Send + Sync + 'static {
     /// Something happened on a stream of `zone`.
     fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>);
+
+    /// A call was not let in, so that nobody knows of which zone it is. Why, in a word.
+    fn turned_away(&self, _reason: &'static str) {}
 }
 
 /// Ignores everything.
@@ -135,6 +143,11 @@ pub enum Event<'a> {
         /// What was not taken.
         refused: &'a [Refusal],
     },
+    /// A response was refused as a whole: nothing of it was looked at.
+    Declined {
+        /// What is wrong with it.
+        reason: &'a str,
+    },
     /// What was applied until now is remembered in the store.
     Remembered,
     /// Nothing of the stream is applied until an operator says so.
@@ -144,6 +157,8 @@ pub enum Event<'a> {
         /// Why it applies nothing of this global, if so. A plain one does not say.
         held: Option<&'a str>,
     },
+    /// Why the stream ends. [`Event::Closed`] follows.
+    Ended(&'a StreamEnded),
     /// The stream ended.
     Closed,
 }

@@ -1,6 +1,6 @@
 //! A resource as it came in: unwrapped, not yet judged.
 
-use crate::{refusal::Refusal, transit::TransitKey};
+use crate::{limit, refusal::Refusal, transit::TransitKey};
 use bytes::Bytes;
 use delta::Name;
 use prost::{Message, Name as _};
@@ -39,15 +39,24 @@ impl Received {
     /// Unwraps a resource of `kind`.
     pub fn read(kind: &Kind, resource: Resource) -> Result<Self, Unreadable> {
         let named = resource.name.parse::<TransitKey>().ok().map(ResourceKey::from);
-        let name: Name = resource.name.into();
+        // One that is too long is no name of ours, and nobody is told it back.
+        let length = resource.name.len();
+        let name: Name = if length > limit::NAME { "".into() } else { resource.name.into() };
         let unreadable = |key: Option<ResourceKey>, reason: String| Unreadable {
             key: key.or_else(|| named.clone()),
             refusal: Refusal { name: name.clone(), reason },
         };
+        if length > limit::NAME {
+            return Err(unreadable(None, above("resource.name", "bytes", length, limit::NAME)));
+        }
         let wrapped = resource.resource.ok_or_else(|| unreadable(None, missing("resource")))?;
         let (meta, spec, status) = unwrap(&wrapped).map_err(|reason| unreadable(None, reason))?;
         let key = key(kind, &meta).map_err(|reason| unreadable(None, reason))?;
         let spec = spec_of(kind, spec).map_err(|reason| unreadable(Some(key.clone()), reason))?;
+        if meta.labels.len() > limit::LABELS {
+            let reason = above("meta.labels", "entries", meta.labels.len(), limit::LABELS);
+            return Err(unreadable(Some(key), reason));
+        }
         let labels = meta.labels.iter().map(|(key, value)| (&**key, &**value)).collect();
         let status = status.map_or_else(Bytes::new, |status| status.value.into());
         Ok(Self { name, key, labels, spec, status })
@@ -56,6 +65,10 @@ impl Received {
 
 fn missing(field: &str) -> String {
     format!("{field}: is missing")
+}
+
+fn above(field: &str, what: &str, found: usize, most: usize) -> String {
+    format!("{field}: has {found} {what}, and may have {most}")
 }
 
 fn unwrap(any: &Any) -> Result<(Meta, Option<Any>, Option<Any>), String> {

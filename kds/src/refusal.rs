@@ -1,6 +1,6 @@
 //! Which resources were refused, and why: for people as text, for our own peers as a list.
 
-use crate::limit::{REASON, REASONS};
+use crate::limit::{NACK, NACK_LIST, REASON, REASONS, cut};
 use delta::Name;
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};
@@ -38,14 +38,10 @@ impl Refusals {
     /// Says all of `refused`, each on a line of its own.
     #[must_use]
     pub fn of(refused: &[Refusal]) -> Self {
-        let cut = |reason: &str| {
-            let end = reason.floor_char_boundary(REASON);
-            let line = reason.get(..end).unwrap_or_default();
-            line.replace(['\r', '\n'], " ")
-        };
+        let line = |reason: &str| cut(reason, REASON).replace(['\r', '\n'], " ");
         let list: Vec<Refusal> = refused
             .iter()
-            .map(|refusal| Refusal { name: refusal.name.clone(), reason: cut(&refusal.reason) })
+            .map(|refusal| Refusal { name: refusal.name.clone(), reason: line(&refusal.reason) })
             .collect();
         let mut lines: Vec<String> = list.iter().take(REASONS).map(Refusal::to_string).collect();
         if list.len() > REASONS {
@@ -71,10 +67,12 @@ impl Refusals {
         };
         let list = Struct { fields: self.list.iter().map(reason).collect() };
         let list = Any { type_url: LIST.into(), value: list.encode_to_vec() };
-        Status { code: 0, message: self.text.clone(), details: vec![list] }
+        // Who gets none takes all of the response for refused.
+        let details = [list].into_iter().filter(|list| list.value.len() <= NACK_LIST).collect();
+        Status { code: 0, message: self.text.clone(), details }
     }
 
-    /// Reads a NACK.
+    /// Reads a NACK, and not more of it than anybody needs.
     #[must_use]
     pub fn from_status(status: &Status) -> Self {
         let list = status.details.iter().find(|detail| detail.type_url == LIST);
@@ -82,12 +80,12 @@ impl Refusals {
         let refusal = |(name, reason): (String, Value)| Refusal {
             name: name.into(),
             reason: match reason.kind {
-                Some(Kind::StringValue(reason)) => reason,
+                Some(Kind::StringValue(reason)) => cut(&reason, REASON).into(),
                 _ => String::new(),
             },
         };
         let list = list.fields.into_iter().map(refusal).collect();
-        Self { text: status.message.clone(), list }
+        Self { text: cut(&status.message, NACK).into(), list }
     }
 }
 

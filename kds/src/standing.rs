@@ -82,10 +82,11 @@ impl Standing {
         now: Timestamp,
     ) {
         self.refused.retain(|name, was| refused.get(name) == Some(&was.version));
+        let named = said.list.iter().map(|refusal| (&refusal.name, &refusal.reason));
+        let named: BTreeMap<&Name, &String> = named.collect();
         for (name, version) in refused {
             let reason = || {
-                let named = said.list.iter().find(|refusal| refusal.name == *name);
-                let text = named.map_or(&said.text, |refusal| &refusal.reason);
+                let text = *named.get(name).unwrap_or(&&said.text);
                 Arc::from(if text.is_empty() { FORGOTTEN } else { text })
             };
             let refusal = || Refused { version: *version, reason: reason(), since: now };

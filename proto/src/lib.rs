@@ -1,6 +1,7 @@
 //! Generated messages: those between control planes, those between a proxy and its control plane,
 //! and Envoy's API.
 
+pub mod bounded;
 #[cfg(test)]
 mod captures;
 pub mod frame;

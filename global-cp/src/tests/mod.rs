@@ -31,6 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 mod credentials;
+mod plain;
 
 /// In real time: sockets and keys are real here.
 const PATIENCE: Duration = Duration::from_secs(60);

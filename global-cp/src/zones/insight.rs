@@ -100,6 +100,8 @@ impl State {
             | Event::Stands { .. }
             | Event::Applied { .. }
             | Event::Remembered
+            | Event::Declined { .. }
+            | Event::Ended(_)
             | Event::Held(_) => Urgency::None,
         }
     }

@@ -134,6 +134,8 @@ impl Propagation {
             | Event::Remembered
             | Event::Held(_)
             | Event::HealthChecked { .. }
+            | Event::Declined { .. }
+            | Event::Ended(_)
             | Event::Closed => return,
         }
         drop(zones);

@@ -9,6 +9,7 @@ mod tests;
 
 use crate::{
     form::{hex, parse_hex},
+    limit::{self, cut},
     refusal::{Refusal, Refusals},
 };
 use delta::{Answer, Cursor, Extent, Nonce, Response, Start, Versions};
@@ -84,6 +85,31 @@ pub enum Broken {
     /// More messages than anybody may send unanswered.
     #[error("too many messages without waiting for an answer")]
     Flood,
+    /// Messages that say nothing, again and again.
+    #[error("{} messages in a row changed nothing", limit::IDLE)]
+    Idle,
+    /// More than anybody needs to say.
+    #[error("{field}: has {found} {what}, and may have {most}")]
+    TooMuch {
+        /// Where.
+        field: &'static str,
+        /// So many.
+        found: usize,
+        /// Of these.
+        what: &'static str,
+        /// And not more than this.
+        most: usize,
+    },
+}
+
+impl Broken {
+    /// Refuses a name that is longer than any.
+    pub(crate) const fn check_name(field: &'static str, name: &str) -> Result<(), Self> {
+        if name.len() <= limit::NAME {
+            return Ok(());
+        }
+        Err(Self::TooMuch { field, found: name.len(), what: "bytes", most: limit::NAME })
+    }
 }
 
 /// What a control plane says about itself in the first requests of a stream.
@@ -139,14 +165,17 @@ impl Introduction {
         Node { id: zone.to_string(), metadata, ..Node::default() }
     }
 
-    /// Reads what a node says; what is not there or of another type is left empty.
+    /// Reads what a node says; what is not there, of another type or too long is left empty.
     #[must_use]
     pub fn of(node: &Node) -> Self {
         let get = |key: &str| node.metadata.as_ref().and_then(|all| all.fields.get(key));
-        let string = |value: Option<&Value>| match value.and_then(|value| value.kind.as_ref()) {
-            Some(Of::StringValue(text)) => text.clone(),
+        let within = |most: usize, value: Option<&Value>| match value
+            .and_then(|value| value.kind.as_ref())
+        {
+            Some(Of::StringValue(text)) if text.len() <= most => text.clone(),
             _ => String::new(),
         };
+        let string = |value: Option<&Value>| within(limit::NAME, value);
         let fields = |value: Option<&Value>| match value.and_then(|value| value.kind.clone()) {
             Some(Of::StructValue(fields)) => fields.fields,
             _ => BTreeMap::new(),
@@ -167,7 +196,7 @@ impl Introduction {
                 build_date: build("buildDate"),
                 ..KumaCpVersion::default()
             },
-            config: string(get("config")),
+            config: within(limit::CONFIG, get("config")),
             instance: string(get("control-plane-id")),
         }
     }
@@ -242,7 +271,8 @@ pub fn read_request(
 ) -> Result<Said, Broken> {
     let node = request.node.as_ref().ok_or(Broken::NoNode)?;
     if node.id != zone.as_str() {
-        return Err(Broken::Node { found: node.id.clone(), expected: zone.clone() });
+        let found = cut(&node.id, limit::NAME).into();
+        return Err(Broken::Node { found, expected: zone.clone() });
     }
     if !request.response_nonce.is_empty() {
         // A nonce that is none of ours answers nothing.
@@ -260,7 +290,7 @@ pub fn read_request(
     let mut versions = Versions::new();
     let mut cursor = None;
     for (key, value) in &request.initial_resource_versions {
-        let broken = || Broken::Start { key: key.clone(), value: value.clone() };
+        let broken = || Broken::Start { key: key.clone(), value: cut(value, limit::NAME).into() };
         if key == CURSOR && dialect.has(Feature::Resume) {
             cursor = Some(parse_cursor(value).ok_or_else(broken)?);
         } else if let Some(version) = parse_hex(value) {
@@ -316,7 +346,7 @@ pub fn extent(
 ) -> Result<(Extent, Option<Cursor>), Broken> {
     if dialect.says_extents() {
         let said = &response.system_version_info;
-        return parse_extent(said).ok_or_else(|| Broken::Extent(said.clone()));
+        return parse_extent(said).ok_or_else(|| Broken::Extent(cut(said, limit::NAME).into()));
     }
     Ok((if first { Extent::Complete } else { Extent::Delta }, None))
 }

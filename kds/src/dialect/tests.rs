@@ -29,6 +29,16 @@ fn a_node_says_what_an_introduction_knows() {
 }
 
 #[test]
+fn what_is_too_long_is_left_out_of_an_introduction() {
+    let introduction =
+        Introduction { config: "x".repeat(limit::CONFIG), ..Introduction::default() };
+    assert_eq!(Introduction::of(&introduction.node(&zone())), introduction);
+    let (config, instance) = ("x".repeat(limit::CONFIG + 1), "x".repeat(limit::NAME + 1));
+    let longer = Introduction { config, instance, ..introduction };
+    assert_eq!(Introduction::of(&longer.node(&zone())), Introduction::default());
+}
+
+#[test]
 fn a_node_of_the_wrong_shape_says_nothing() {
     let number = Value { kind: Some(Of::NumberValue(1.0)) };
     let keys = ["version", "config", "control-plane-id", "features"];

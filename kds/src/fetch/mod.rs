@@ -1,25 +1,27 @@
 //! The side that asks: what to request, what to do with a response, what to answer.
 
 mod asked;
+mod judged;
 mod own;
 #[cfg(test)]
 mod tests;
 
 use self::{
     asked::{Asked, Progress},
+    judged::Judged,
     own::Own,
 };
 use crate::{
-    apply::{Applied, Batch, Named, Sender, Visibility, Who, apply},
+    apply::{Sender, Visibility, Who},
     dialect::{Broken, Dialect, Introduction, answer, first_request},
     ended::StreamEnded,
     gate::Gate,
+    idle::Idle,
     incoming::Incoming,
     limit,
     memory::{Facts, Held, Identity, Memory, Place, Presented},
     observe::{Event, Report},
-    quota::{Fitted, Quota, Room, Waiting, fit},
-    received::Received,
+    quota::{Quota, Waiting},
     refusal::Refusal,
 };
 use delta::{Extent, Start};
@@ -29,7 +31,7 @@ use resource::{Feature, Kind, ZoneName};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use store::{
     Backend, Item, Kinds, Outcome,
-    view::{KindId, Reader, Revision, Rows},
+    view::{KindId, Reader, Revision},
 };
 use tokio::{
     sync::mpsc,
@@ -49,6 +51,7 @@ pub struct Asking {
     own: Option<Own>,
     quota: Quota,
     waiting: Waiting,
+    idle: Idle,
     /// Cancelled when another stream takes over.
     newer: CancellationToken,
 }
@@ -73,14 +76,14 @@ pub(crate) enum Taken {
     Held(Held),
 }
 
-/// What a response means.
+/// What became of a response.
 #[derive(Debug)]
-pub(crate) struct Judged {
-    /// To be committed.
-    pub(crate) batch: Vec<Item>,
-    refused: Vec<Refusal>,
-    named: Named,
-    fitted: Fitted,
+struct Settled {
+    answer: DeltaDiscoveryRequest,
+    /// Whether the zone has less than before.
+    freed: bool,
+    /// Whether anything is other than before.
+    changes: bool,
 }
 
 impl Asking {
@@ -135,8 +138,8 @@ impl Asking {
         own: Option<Own>,
         kinds: Arc<Kinds>,
     ) -> Self {
-        let (quota, waiting, newer) = (Quota::NONE, Waiting::default(), CancellationToken::new());
-        Self { kinds, zone, sender, asked, own, quota, waiting, newer }
+        let (waiting, idle, newer) = Default::default();
+        Self { kinds, zone, sender, asked, own, quota: Quota::NONE, waiting, idle, newer }
     }
 
     /// The zone may have no more than this.
@@ -243,12 +246,25 @@ impl Asking {
             let response = response.ok_or(StreamEnded::ByPeer)?.map_err(StreamEnded::Failed)?;
             self.show(visibility());
             match self.take(response, &store.reader())? {
-                Taken::Refused(answer) => send(*answer)?,
+                Taken::Refused(answer) => {
+                    let first = self.idle.note(false)?;
+                    let reason = answer.error_detail.as_ref().map(|error| &*error.message);
+                    let reason = reason.unwrap_or_default();
+                    report.tell(Event::Declined { reason });
+                    if first {
+                        tracing::warn!(zone = %self.zone, ?reason, "a response was refused");
+                    }
+                    send(*answer)?;
+                }
                 Taken::Ready(ready) => {
+                    if ready.is_empty() {
+                        self.idle.note(false)?;
+                    }
                     for incoming in ready {
-                        let (answer, freed) = self.settle(store, incoming, report).await?;
-                        send(answer)?;
-                        if freed {
+                        let settled = self.settle(store, incoming, report).await?;
+                        self.idle.note(settled.changes)?;
+                        send(settled.answer)?;
+                        if settled.freed {
                             self.try_again(store, report).await?;
                         }
                     }
@@ -282,15 +298,26 @@ impl Asking {
         if response.nonce.is_empty() {
             return Err(Broken::NoNonce.into());
         }
+        // Both are repeated in the answer.
+        Broken::check_name("nonce", &response.nonce)?;
+        Broken::check_name("type_url", &response.type_url)?;
         let kinds = self.kinds.clone();
         let kind = kinds.iter().find(|(_, kind)| kind.name == response.type_url);
-        let asked = kind.and_then(|(id, kind)| Some((id, kind, self.asked.get(&id)?)));
-        let Some((id, kind, asked)) = asked else {
-            let reason = format!("kind {:?} was not asked for", response.type_url);
+        let decline = |zone: &ZoneName, reason| {
             let refusal = Refusal { name: "".into(), reason };
             let (kind, nonce) = (&response.type_url, &response.nonce);
-            return Ok(Taken::Refused(Box::new(answer(&self.zone, kind, nonce, &[refusal]))));
+            Ok(Taken::Refused(Box::new(answer(zone, kind, nonce, &[refusal]))))
         };
+        let asked = kind.and_then(|(id, kind)| Some((id, kind, self.asked.get_mut(&id)?)));
+        let Some((id, kind, asked)) = asked else {
+            let reason = format!("kind {:?} was not asked for", response.type_url);
+            return decline(&self.zone, reason);
+        };
+        if asked.nonce == response.nonce {
+            // Nobody could tell which of the two is answered.
+            return decline(&self.zone, format!("nonce: {:?} was used before", response.nonce));
+        }
+        asked.nonce.clone_from(&response.nonce);
         let first = matches!(asked.progress, Progress::First);
         let incoming = Incoming::read((id, kind), response, self.sender.dialect, first)?;
         asked.check(&incoming)?;
@@ -308,10 +335,16 @@ impl Asking {
         store: &B,
         incoming: Incoming,
         report: &Report,
-    ) -> Result<(DeltaDiscoveryRequest, bool), StreamEnded> {
+    ) -> Result<Settled, StreamEnded> {
         let (judged, revision) = self.store(store, &incoming).await?;
-        let freed = judged.fitted.freed;
-        Ok((self.applied(&incoming, judged, revision, report), freed))
+        let asked = self.asked.get(&incoming.kind);
+        let says_more = asked.is_some_and(|asked| {
+            let Judged { named, refused, .. } = &judged;
+            asked.goes_on(&incoming, named) || asked.refuses_other(&incoming, refused)
+        });
+        let (freed, changes) = (judged.fitted.freed, judged.commits || says_more);
+        let answer = self.applied(&incoming, judged, revision, report);
+        Ok(Settled { answer, freed, changes })
     }
 
     /// Takes what waited for room, as far as there is some now.
@@ -375,46 +408,6 @@ impl Asking {
         kind.expect("a response was matched with a kind of this list")
     }
 
-    /// Works out what a response changes.
-    pub(crate) fn judge(&self, reader: &Reader, incoming: &Incoming) -> Judged {
-        let id = incoming.kind;
-        let mut named = self.asked.get(&id).map(Asked::before).unwrap_or_default();
-        let (_, rows) = reader.rows(id);
-        let response = Batch {
-            upserts: &incoming.upserts,
-            removals: &incoming.removals,
-            complete: (incoming.extent == Extent::Complete).then_some(&named),
-        };
-        let kind = self.kind(id);
-        let mut applied = apply((id, &kind), &self.sender, &rows, response);
-        let fitted = self.fit(reader, &rows, incoming, &mut applied);
-        let Applied { mut batch, refused, named: now } = applied;
-        if let Some(own) = self.own.as_ref().filter(|_| !batch.is_empty()) {
-            let memory = own.without_place(kind.name);
-            batch.extend(memory.and_then(|memory| own.facts.remember(&memory)));
-        }
-        named.unknown |= now.unknown;
-        named.keys.extend(now.keys);
-        Judged { batch, refused, named, fitted }
-    }
-
-    fn fit(
-        &self,
-        reader: &Reader,
-        rows: &Rows,
-        incoming: &Incoming,
-        applied: &mut Applied,
-    ) -> Fitted {
-        let Who::Zone { name: zone, .. } = &self.sender.who else { return Fitted::default() };
-        if self.quota == Quota::NONE {
-            return Fitted::default();
-        }
-        let room = Room { zone, used: reader.usage(zone), quota: self.quota };
-        let name = |it: &Received| (self.sender.key(it.key.clone()), it.name.clone());
-        let names = incoming.upserts.iter().flatten().map(name).collect();
-        fit(room, rows, applied, &names)
-    }
-
     /// Something of `kind` was changed in the store, so that knows no place any more.
     pub(crate) fn committed(&mut self, kind: KindId) {
         let kind = self.kind(kind).name;
@@ -441,7 +434,7 @@ impl Asking {
         self.waiting.note(incoming, begins, &judged.fitted.over);
         let mut complete = false;
         if let Some(asked) = self.asked.get_mut(&incoming.kind) {
-            asked.place = asked.after(incoming, &refused);
+            asked.move_on(incoming, &refused);
             asked.since = revision;
             asked.progress = match incoming.extent {
                 Extent::Part => Progress::Within(judged.named),

@@ -3,6 +3,7 @@ use crate::{
     apply::Names,
     observe::Unobserved,
     testkinds::{TIMEOUT, kinds, zone},
+    transit::hashed_name,
 };
 use daemon::Clock;
 use jiff::Timestamp;
@@ -94,7 +95,7 @@ async fn race(
     let taken = asking.take(response("1", 1), &store.reader()).unwrap();
     let Taken::Ready(mut ready) = taken else { panic!("{taken:?}") };
     let settled = asking.settle(&store, ready.remove(0), &report).await;
-    let answer = settled.map(|(answer, _)| answer);
+    let answer = settled.map(|settled| settled.answer);
     let (_, rows) = store.reader().rows(kinds.id_of(TIMEOUT.name).unwrap());
     (answer, rows)
 }
@@ -132,17 +133,120 @@ fn a_state_that_comes_in_parts_is_not_interrupted() {
     let sender = Sender { who, dialect };
     let mut asking = Asking::of_zone(kinds, sender, &zone("east"), &Places::new());
     let report = Report::new(Arc::new(Unobserved), zone("east"));
-    let saying = |extent: &str| DeltaDiscoveryResponse {
+    let saying = |nonce: &str, extent: &str| DeltaDiscoveryResponse {
         system_version_info: extent.into(),
-        ..response("1", 1)
+        ..response(nonce, 1)
     };
-    let taken = asking.take(saying("part"), &reader).unwrap();
+    let taken = asking.take(saying("1", "part"), &reader).unwrap();
     let Taken::Ready(ready) = taken else { panic!("{taken:?}") };
     let judged = asking.judge(&reader, &ready[0]);
     asking.applied(&ready[0], judged, Revision(1), &report);
     assert_eq!(asking.places(), Places::new(), "it is at no place");
-    let broken = asking.take(saying("delta e/7"), &reader).unwrap_err();
+    let broken = asking.take(saying("2", "delta e/7"), &reader).unwrap_err();
     assert!(matches!(broken, StreamEnded::Broken(Broken::Parts)), "{broken:?}");
-    let taken = asking.take(saying("complete e/7"), &reader).unwrap();
+    let taken = asking.take(saying("3", "complete e/7"), &reader).unwrap();
     assert!(matches!(taken, Taken::Ready(_)), "{taken:?}");
+}
+
+/// A timeout of east as it comes from one of ours.
+fn own(number: usize, seconds: usize) -> Resource {
+    let display = format!("web-{number}");
+    let mesh = "default".parse().unwrap();
+    let name = hashed_name(Some(&mesh), &display, [Some("east"), None]);
+    let labels = [(label::ORIGIN, "zone"), (label::ZONE, "east"), (label::DISPLAY_NAME, &*display)];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let meta = Meta { name: name.clone(), mesh: "default".into(), labels, ..Meta::default() };
+    let spec = format!(r#"{{"seconds":{seconds}}}"#).into_bytes();
+    let spec = Some(Any { type_url: String::new(), value: spec });
+    Resource {
+        name: format!("{name}.default"),
+        version: format!("{seconds:032x}"),
+        resource: Some(proto::pack(&KumaResource { meta: Some(meta), spec, status: None })),
+        ..Resource::default()
+    }
+}
+
+/// So many responses, one after the other.
+fn responses(
+    count: usize,
+    make: impl Fn(usize) -> (&'static str, Vec<Resource>),
+) -> Vec<DeltaDiscoveryResponse> {
+    let response = |number: usize| {
+        let (extent, resources) = make(number);
+        DeltaDiscoveryResponse {
+            system_version_info: extent.into(),
+            nonce: number.to_string(),
+            resources,
+            ..response("", 1)
+        }
+    };
+    (1..=count).map(response).collect()
+}
+
+/// What becomes of a stream of east on which all these come, and where east is then.
+async fn run(all: Vec<DeltaDiscoveryResponse>) -> (StreamEnded, Places) {
+    let mut tasks = JoinSet::new();
+    let kinds = Arc::new(kinds(Peer::Zone));
+    let clock = Clock::since(Timestamp::UNIX_EPOCH);
+    let (store, writer) = open(Nothing::new(1), (*kinds).clone(), clock).unwrap();
+    tasks.spawn(async { writer.run().await.unwrap() });
+    let who = Who::Zone { name: zone("east"), visibility: Visibility::Shown, names: Names::Hashed };
+    let dialect = Dialect::Ours(crate::metadata::own_features());
+    let mut asking = Asking::of_zone(kinds, Sender { who, dialect }, &zone("east"), &Places::new());
+    let report = Report::new(Arc::new(Unobserved), zone("east"));
+    let (requests, _answers) = mpsc::channel(all.len());
+    let all = futures::stream::iter(all.into_iter().map(Ok));
+    let ended = asking.run(&store, all, requests, &report, || Visibility::Shown).await;
+    (ended, asking.places())
+}
+
+const MORE: usize = limit::IDLE as usize + 100;
+
+#[tokio::test(start_paused = true)]
+async fn a_long_state_that_is_known_already_is_taken_to_its_end() {
+    let all = responses(MORE + 1, |number| match number {
+        1 => ("complete 1/1", (2..=MORE + 1).map(|number| own(number, 1)).collect()),
+        last if last > MORE => ("complete 1/2", vec![own(last, 1)]),
+        number => ("part", vec![own(number, 1)]),
+    });
+    let (ended, places) = run(all).await;
+    assert!(matches!(ended, StreamEnded::ByPeer), "{ended:?}");
+    assert_eq!(places.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_part_without_end_is_not() {
+    let (ended, _) = run(responses(MORE, |_| ("part", vec![own(1, 1)]))).await;
+    assert!(matches!(ended, StreamEnded::Broken(Broken::Idle)), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_refusals_are_no_reason_to_end_and_the_same_ones_are() {
+    let bad = |seconds: fn(usize) -> usize| {
+        responses(MORE, move |number| ("delta 1/1", vec![own(1, 100 + seconds(number))]))
+    };
+    let (ended, _) = run(bad(|number| number)).await;
+    assert!(matches!(ended, StreamEnded::ByPeer), "{ended:?}");
+    let (ended, _) = run(bad(|_| 0)).await;
+    assert!(matches!(ended, StreamEnded::Broken(Broken::Idle)), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refused_more_than_is_remembered_is_at_no_place_until_all_is_said_anew() {
+    let bad = |count: usize| (0..count).map(|number| own(number, 100)).collect::<Vec<_>>();
+    let refused = |count: usize, then: Vec<(&'static str, Vec<Resource>)>| {
+        responses(1 + then.len(), move |number| match number {
+            1 => ("complete 1/1", bad(count)),
+            number => then[number - 2].clone(),
+        })
+    };
+    let at = |places: &Places| places.values().next().map(|(place, _)| place.refused.len());
+    let (_, places) = run(refused(limit::REFUSED, vec![])).await;
+    assert_eq!(at(&places), Some(limit::REFUSED));
+    let change = || ("delta 1/2", vec![own(0, 1)]);
+    let (_, places) = run(refused(limit::REFUSED + 1, vec![change()])).await;
+    assert_eq!(at(&places), None, "it would seem to have taken the others");
+    let all = ("complete 1/3", vec![own(0, 1)]);
+    let (_, places) = run(refused(limit::REFUSED + 1, vec![change(), all])).await;
+    assert_eq!(at(&places), Some(0));
 }

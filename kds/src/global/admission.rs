@@ -5,6 +5,7 @@ use crate::{
     apply::Visibility,
     dialect::Dialect,
     metadata::{CLIENT_ID, dialect},
+    observe::Observer,
 };
 use futures::future::BoxFuture;
 use identity::tls::Peer;
@@ -71,6 +72,14 @@ pub enum Refused {
 }
 
 impl Refused {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::Denied(_) => "denied",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+
     fn to_status(&self) -> Status {
         match self {
             Self::Unauthenticated(reason) => Status::unauthenticated(reason),
@@ -103,6 +112,7 @@ pub(super) struct Guest {
 #[derive(Clone)]
 pub(super) struct Guarded<S> {
     pub(super) admission: Arc<dyn Admission>,
+    pub(super) observer: Arc<dyn Observer>,
     /// A zone that is refused tries again and again, with several calls each time.
     pub(super) refusals: Arc<Repeats>,
     pub(super) service: S,
@@ -133,6 +143,7 @@ where
         let ready = self.service.clone();
         let mut service = std::mem::replace(&mut self.service, ready);
         let (admission, refusals) = (self.admission.clone(), self.refusals.clone());
+        let observer = self.observer.clone();
         Box::pin(async move {
             let metadata = MetadataMap::from_headers(request.headers().clone());
             let peer = request.extensions().get::<Peer>().cloned();
@@ -141,7 +152,10 @@ where
                     request.extensions_mut().insert(guest);
                     service.call(request).await
                 }
-                Err(refused) => Ok(refused.to_status().into_http()),
+                Err(refused) => {
+                    observer.turned_away(refused.reason());
+                    Ok(refused.to_status().into_http())
+                }
             }
         })
     }

@@ -4,6 +4,7 @@ use super::{Guest, Shared};
 use crate::{
     admin::Wire,
     ended::StreamEnded,
+    idle::Idle,
     metadata::held,
     observe::{Call, Event, Report},
 };
@@ -76,9 +77,14 @@ impl<B: Backend + 'static> Calls<B> {
         let (connection, questions) = self.shared.admin.connect::<W>(&guest.admitted.zone);
         let stream =
             self.shared.start((&guest, &metadata, call), questions, |_, _| async move {
+                let mut idle = Idle::default();
                 loop {
                     match answers.next().await {
-                        Some(Ok(answer)) => connection.answered(answer),
+                        Some(Ok(answer)) => {
+                            if let Err(broken) = idle.note(connection.answered(answer)) {
+                                return StreamEnded::Broken(broken);
+                            }
+                        }
                         Some(Err(status)) => return StreamEnded::Failed(status),
                         None => return StreamEnded::ByPeer,
                     }

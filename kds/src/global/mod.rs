@@ -13,6 +13,7 @@ use self::{
     admission::{Guarded, Guest},
     calls::Calls,
     present::Present,
+    repeats::Repeats,
     sync::Sync,
     uploads::Uploads,
 };
@@ -33,6 +34,7 @@ use proto::kuma::{
     mesh::v1alpha1::global_kds_service_server::GlobalKdsServiceServer,
     system::v1alpha1::KumaCpVersion,
 };
+use resource::ZoneName;
 use std::{future::Future, io, sync::Arc, time::Duration};
 use store::{Backend, Kinds};
 use tokio::{
@@ -104,6 +106,8 @@ struct Shared<B> {
     uploads: Uploads,
     streams: Mutex<JoinSet<()>>,
     stop: CancellationToken,
+    /// Who is refused, or does what nobody does, comes back and does it again.
+    repeats: Arc<Repeats>,
 }
 
 impl<B: Backend + 'static> Server<B> {
@@ -130,6 +134,7 @@ impl<B: Backend + 'static> Server<B> {
             uploads,
             streams,
             stop,
+            repeats: Arc::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -151,7 +156,8 @@ impl<B: Backend + 'static> Server<B> {
     {
         let guarded = Guarded {
             admission: self.shared.admission.clone(),
-            refusals: Arc::default(),
+            observer: self.shared.observer.clone(),
+            refusals: self.shared.repeats.clone(),
             service: (),
         };
         let calls = GlobalKdsServiceServer::new(Calls { shared: self.shared.clone() })
@@ -173,8 +179,12 @@ impl<B: Backend + 'static> Server<B> {
 
 impl Guarded<()> {
     fn around<S>(&self, service: S) -> Guarded<S> {
-        let (admission, refusals) = (self.admission.clone(), self.refusals.clone());
-        Guarded { admission, refusals, service }
+        Guarded {
+            admission: self.admission.clone(),
+            observer: self.observer.clone(),
+            refusals: self.refusals.clone(),
+            service,
+        }
     }
 }
 
@@ -230,13 +240,15 @@ impl<B: Backend + 'static> Shared<B> {
         M: Send + 'static,
         F: Future<Output = StreamEnded> + Send + 'static,
     {
-        let counted = self.present.count(&guest.admitted.zone)?;
+        let counted = self.present.count(&guest.admitted.zone);
+        let counted = counted.inspect_err(|_| self.observer.turned_away("too-many"))?;
         let observer: Arc<dyn Observer> =
             if is_look(metadata) { Arc::new(Unobserved) } else { self.observer.clone() };
         let report = Report::new(observer, guest.admitted.zone.clone());
         let token = metadata.get(AUTHORIZATION).is_some();
         report.tell(Event::Opened { call, token });
         let (stop, withdrawn) = (self.stop.clone(), guest.admitted.withdrawn.clone());
+        let repeats = self.repeats.clone();
         let (ended, end) = oneshot::channel();
         let zone = guest.admitted.zone.clone();
         let run = run(self.clone(), report.clone());
@@ -251,8 +263,9 @@ impl<B: Backend + 'static> Shared<B> {
                 () = counted.unheard(patience) => StreamEnded::Unheard,
                 reason = run => reason,
             };
+            report.tell(Event::Ended(&reason));
             report.tell(Event::Closed);
-            tracing::info!(%zone, ?call, reason = %chain(&reason), "stream of a zone ended");
+            log(&repeats, &zone, call, &reason);
             drop(counted);
             // Who is gone needs no status.
             ended.send(reason.to_status()).ok();
@@ -270,8 +283,18 @@ impl<B: Backend + 'static> Shared<B> {
     }
 }
 
+/// Says why a stream ended: of a peer that breaks the protocol not each time.
+fn log(repeats: &Repeats, zone: &ZoneName, call: Call, ended: &StreamEnded) {
+    if !ended.is_fault_of_peer() {
+        tracing::info!(%zone, ?call, reason = %chain(ended), "stream of a zone ended");
+    } else if let Some(unsaid) = repeats.say((zone, call, ended.reason())) {
+        tracing::warn!(%zone, ?call, reason = %chain(ended), unsaid, "a zone broke its stream");
+    }
+}
+
 /// An error with its causes.
 fn chain(error: &StreamEnded) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    causes.fold(error.to_string(), |all, cause| format!("{all}: {cause:?}"))
+    let all = causes.fold(error.to_string(), |all, cause| format!("{all}: {cause:?}"));
+    limit::cut(&all, limit::REASON).into()
 }

@@ -4,10 +4,12 @@
 
 use super::{Guest, Shared, uploads::check};
 use crate::{
-    apply::Sender, ended::StreamEnded, fetch::Asking, observe::Call, serve::Offering, transit::Hop,
+    apply::Sender, ended::StreamEnded, fetch::Asking, limit, observe::Call, serve::Offering,
+    transit::Hop,
 };
 use futures::{Stream, future::BoxFuture};
 use proto::{
+    bounded::Bounded,
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
     frame::{Frame, FrameCodec},
 };
@@ -70,16 +72,16 @@ impl<B: Backend + 'static> Service<http::Request<Body>> for Sync<B> {
             let Some(guest) = guest else {
                 return Ok(Status::unauthenticated("no admission").into_http());
             };
-            let limit = shared.limit(guest.dialect);
+            let largest = shared.limit(guest.dialect);
             Ok(match request.uri().path() {
                 GLOBAL_TO_ZONE => {
                     let handle = tower::service_fn(move |request| {
                         std::future::ready(shared.global_to_zone(&guest, request))
                     });
                     let codec = FrameCodec::<DeltaDiscoveryRequest>::default();
-                    let mut grpc = Grpc::new(codec)
+                    let mut grpc = Grpc::new(Bounded::new(codec, limit::FIELDS))
                         .apply_compression_config(accepted, EnabledCompressionEncodings::default())
-                        .apply_max_message_size_config(Some(limit), None);
+                        .apply_max_message_size_config(Some(limit::REQUEST), None);
                     grpc.streaming(handle, request).await
                 }
                 ZONE_TO_GLOBAL => {
@@ -88,9 +90,9 @@ impl<B: Backend + 'static> Service<http::Request<Body>> for Sync<B> {
                     });
                     let codec =
                         ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
-                    let mut grpc = Grpc::new(codec)
+                    let mut grpc = Grpc::new(Bounded::new(codec, limit::FIELDS))
                         .apply_compression_config(accepted, EnabledCompressionEncodings::default())
-                        .apply_max_message_size_config(Some(limit), None);
+                        .apply_max_message_size_config(Some(largest), None);
                     grpc.streaming(handle, request).await
                 }
                 _ => Status::unimplemented("no such call").into_http(),
@@ -134,7 +136,7 @@ impl<B: Backend + 'static> Shared<B> {
         let zone = guest.admitted.zone.clone();
         let sender = Sender { who: self.zone(guest, &metadata), dialect: guest.dialect };
         let upload = self.uploads.begin(&zone);
-        let (requests, outgoing) = mpsc::channel(crate::limit::REQUESTS);
+        let (requests, outgoing) = mpsc::channel(limit::REQUESTS);
         let call = (guest, &metadata, Call::ZoneToGlobal);
         let stream = self.start(call, outgoing, |shared, report| async move {
             let mut places = upload.turn().await;

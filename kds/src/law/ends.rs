@@ -31,7 +31,7 @@ use store::{
     view::{Edit, KindId, Loaded, Reader, Writer, view},
 };
 
-const ZONES: [Option<&str>; 3] = [None, Some("east"), Some("west")];
+pub(super) const ZONES: [Option<&str>; 3] = [None, Some("east"), Some("west")];
 const KEYS: u8 = 6;
 /// Under the name of this one the zone has something of its own.
 const TAKEN: u8 = 5;
@@ -84,34 +84,34 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct End {
-    kinds: Arc<Kinds>,
-    writer: Writer,
-    reader: Reader,
+pub(super) struct End {
+    pub(super) kinds: Arc<Kinds>,
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
 }
 
 impl End {
-    fn new(peer: Side, history: usize) -> Self {
+    pub(super) fn new(peer: Side, history: usize) -> Self {
         let kinds = Arc::new(kinds(peer));
         let (writer, reader) = view(kinds.list.iter().map(|_| Loaded::default()), history);
         Self { kinds, writer, reader }
     }
 
-    fn id(&self, kind: Kind) -> KindId {
+    pub(super) fn id(&self, kind: Kind) -> KindId {
         self.kinds.id_of(kind.name).unwrap()
     }
 
-    fn put(&self, kind: Kind, row: Resource) {
+    pub(super) fn put(&self, kind: Kind, row: Resource) {
         self.writer.apply([(self.id(kind), Edit::Put(Arc::new(row)))]);
     }
 }
 
-struct World {
-    global: End,
-    zone: End,
+pub(super) struct World {
+    pub(super) global: End,
+    pub(super) zone: End,
     dialect: Dialect,
-    offering: Offering,
-    asking: Asking,
+    pub(super) offering: Offering,
+    pub(super) asking: Asking,
     hidden: BTreeSet<usize>,
     responses: VecDeque<DeltaDiscoveryResponse>,
     requests: VecDeque<DeltaDiscoveryRequest>,
@@ -121,7 +121,7 @@ fn default_mesh() -> MeshName {
     MeshName::new("default").unwrap()
 }
 
-fn key(kind: Kind, name: &str) -> ResourceKey {
+pub(super) fn key(kind: Kind, name: &str) -> ResourceKey {
     let mesh = (kind.scope == Scope::Mesh).then(default_mesh);
     ResourceKey { mesh, name: name.into() }
 }
@@ -143,12 +143,12 @@ fn row(kind: Kind, key: ResourceKey, labels: Labels, spec: &str) -> Resource {
 
 const OWN: &str = r#"{"seconds":77}"#;
 
-fn report() -> Report {
+pub(super) fn report() -> Report {
     Report::new(Arc::new(Unobserved), zone("east"))
 }
 
 impl World {
-    fn new(ours: bool) -> Self {
+    pub(super) fn new(ours: bool) -> Self {
         // A history this short is lost all the time.
         let (global, east) = (End::new(Side::Zone, 5), End::new(Side::Global, 64));
         let id = r#"{"config":"c1"}"#;
@@ -166,7 +166,7 @@ impl World {
         world
     }
 
-    fn connect(&mut self, ours: bool, process: bool) {
+    pub(super) fn connect(&mut self, ours: bool, process: bool) {
         self.responses.clear();
         self.dialect = if ours { Dialect::Ours(metadata::own_features()) } else { Dialect::Plain };
         self.offering = offering(&self.global, self.dialect);
@@ -199,7 +199,7 @@ impl World {
         Audience { owner: ZONES[owner].map(zone), needs: Features::default(), hidden }
     }
 
-    fn put(&self, number: u8, content: u8, owner: usize) {
+    pub(super) fn put(&self, number: u8, content: u8, owner: usize) {
         let labels = Labels::from_iter([(label::DISPLAY_NAME, &*named(number).name)]);
         let labels = match ZONES[owner] {
             None => labels,
@@ -259,7 +259,7 @@ impl World {
         true
     }
 
-    fn apply(&mut self, incoming: &Incoming) {
+    pub(super) fn apply(&mut self, incoming: &Incoming) {
         let mut judged = self.asking.judge(&self.zone.reader, incoming);
         let batch = std::mem::take(&mut judged.batch);
         let edits: Vec<_> = batch.into_iter().map(|item| (item.kind, item.edit)).collect();
@@ -272,7 +272,7 @@ impl World {
         self.requests.push_back(answer);
     }
 
-    fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         if let Some(item) = self.asking.unsaved() {
             self.zone.writer.apply([(item.kind, item.edit)]);
         }
@@ -285,7 +285,7 @@ impl World {
         true
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..1000 {
             let (answered, sent, received) = (self.answer(), self.send(), self.receive());
             if !(answered || sent || received) {
@@ -306,7 +306,7 @@ impl World {
         items.into_iter().map(|item| (item.name, (item.version, read(item.bytes)))).collect()
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let (mut refused, mut taken_over) = (Versions::new(), BTreeMap::new());
         for (name, (version, response)) in self.offered() {
             let [resource] = <[_; 1]>::try_from(response.resources).unwrap();

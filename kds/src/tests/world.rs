@@ -195,6 +195,7 @@ impl Observer for Counts {
                 ("applied", kind)
             }
             Event::TooLarge { kind, .. } => ("too large", kind),
+            Event::Declined { .. } => ("declined", ""),
             Event::Opened { .. } => {
                 self.opened.send_modify(|opened| *opened += 1);
                 return;
@@ -212,6 +213,7 @@ impl Observer for Counts {
             | Event::Stands { .. }
             | Event::Held(_)
             | Event::Remembered
+            | Event::Ended(_)
             | Event::Closed => return,
         };
         *self.events.lock().entry(what).or_default() += 1;

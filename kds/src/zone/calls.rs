@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use proto::{
+    bounded::Bounded,
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
     frame::FrameCodec,
     kuma::mesh::v1alpha1::{
@@ -147,6 +148,7 @@ impl<B: Backend + 'static> Connection<B> {
             }
         }
         let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
+        let codec = Bounded::new(codec, limit::FIELDS);
         let outgoing = ReceiverStream::new(outgoing);
         let opened = open(&self.channel, GLOBAL_TO_ZONE, metadata, outgoing, codec).await;
         let (headers, responses, _) = match opened {
@@ -160,10 +162,18 @@ impl<B: Backend + 'static> Connection<B> {
             return Over::All(forgotten.to_string());
         }
         self.watcher.connected(dialect);
+        if dialect == Dialect::Plain {
+            tracing::warn!(
+                zone = %self.settings.zone,
+                "global is a plain one: it says everything anew on each connection, cannot split \
+                 a large state, and does not tell whether its store was set back"
+            );
+        }
         let report = self.report();
         report.tell(Event::Opened { call: Call::GlobalToZone, token: false });
         let shown = || Visibility::Shown;
         let ended = asking.run(&*self.store, responses, requests, &report, shown).await;
+        report.tell(Event::Ended(&ended));
         report.tell(Event::Closed);
         Over::All(format!("GlobalToZoneSync: {}", chain(&ended)))
     }
@@ -185,7 +195,7 @@ impl<B: Backend + 'static> Connection<B> {
         let (reader, epoch) = (self.store.reader(), self.store.epoch());
         let zone = &self.settings.zone;
         let (sender, outgoing) = mpsc::channel(Offering::capacity(&self.kinds));
-        let codec = FrameCodec::<DeltaDiscoveryRequest>::default();
+        let codec = Bounded::new(FrameCodec::<DeltaDiscoveryRequest>::default(), limit::FIELDS);
         let outgoing = ReceiverStream::new(outgoing);
         let opened = open(&self.channel, ZONE_TO_GLOBAL, metadata, outgoing, codec).await;
         let (headers, requests, _) = match opened {
@@ -203,6 +213,7 @@ impl<B: Backend + 'static> Connection<B> {
         let report = self.report();
         report.tell(Event::Opened { call: Call::ZoneToGlobal, token: false });
         let ended = offering.run(requests, sender, &report).await;
+        report.tell(Event::Ended(&ended));
         report.tell(Event::Closed);
         // Also after a clean end: a plain zone would not notice, and stay silent for ever.
         Over::All(format!("ZoneToGlobalSync: {}", chain(&ended)))
@@ -280,7 +291,8 @@ impl<B: Backend + 'static> Connection<B> {
                 Ok(Ok(response)) => {
                     let said = response.into_inner().interval;
                     let said = said.and_then(|said| Duration::try_from(said).ok());
-                    interval = said.filter(|said| !said.is_zero()).unwrap_or(interval);
+                    let said = said.filter(|said| !said.is_zero());
+                    interval = said.map_or(interval, |said| said.max(limit::HEALTH_LEAST));
                 }
                 Ok(Err(status)) if status.code() == Code::Unimplemented => return Over::This,
                 Ok(Err(status)) => return Over::All(describe("HealthCheck", &status)),

@@ -2,6 +2,7 @@
 
 use crate::{
     dialect::Dialect,
+    limit,
     memory::{Held, Identity},
     observe::{Event, Observer, StreamId},
 };
@@ -94,6 +95,8 @@ impl Observer for Watcher {
             | Event::Begins { .. }
             | Event::Stands { .. }
             | Event::Remembered
+            | Event::Declined { .. }
+            | Event::Ended(_)
             | Event::Closed => {}
             Event::TooLarge { kind, bytes } => {
                 tracing::error!(%zone, kind, bytes, "a state is too large to be sent");
@@ -116,9 +119,12 @@ impl Observer for Watcher {
                 self.heard(|state| drop(state.refused_by_global.insert(kind, list)));
             }
             Event::Applied { kind, complete, refused, .. } => {
-                for refusal in refused {
+                for refusal in refused.iter().take(limit::REASONS) {
                     tracing::warn!(%zone, kind, name = ?refusal.name, reason = ?refusal.reason,
                         "resource of global refused");
+                }
+                if refused.len() > limit::REASONS {
+                    tracing::warn!(%zone, kind, all = refused.len(), "and more of them");
                 }
                 self.heard(|state| {
                     state.held = None;

@@ -7,7 +7,9 @@ use crate::{
 use jiff::Timestamp;
 use prost_types::{Timestamp as Time, value::Kind as Value};
 use proto::kuma::mesh::v1alpha1::DataplaneInsight as Message;
-use resource::{Access, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope, Spec};
+use resource::{
+    Access, Encoding as _, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope, Spec, Violations,
+};
 
 /// See [`DataplaneInsight`].
 pub const KIND: Kind = Kind::of::<DataplaneInsight>();
@@ -31,6 +33,13 @@ impl Spec for DataplaneInsight {
     const SCOPE: Scope = Scope::Mesh;
     const FLOW: Flow = Flow::ZoneToGlobal;
     const ACCESS: Access = Access::ReadOnly;
+
+    /// Times that are none, and numbers that JSON does not have, cannot be shown.
+    fn validate(&self, violations: &mut Violations) {
+        if let Err(error) = Protobuf::<Message>::to_json(self) {
+            violations.add("spec", error);
+        }
+    }
 
     /// Without the heartbeats, which change often and mean nothing elsewhere.
     fn export(&self, _key: &ResourceKey, _peer: Peer) -> Export<Self> {

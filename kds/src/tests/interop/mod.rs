@@ -2,7 +2,9 @@
 //! global.
 
 mod bad_input;
+mod connection;
 mod plain;
 mod plain_global;
 mod plain_zone;
+mod scenarios;
 mod world;

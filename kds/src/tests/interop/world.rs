@@ -5,7 +5,7 @@ use crate::{
     admin::NoProxies,
     dialect::{Introduction, own_features},
     global::{Server, Settings},
-    observe::Unobserved,
+    observe::{Event, Observer, StreamId},
     tests::world::Doorkeeper,
     transit::hashed_name,
     zone::{Client, Handle, Pipe, Settings as ZoneSettings, State},
@@ -15,7 +15,7 @@ use daemon::Clock;
 use futures::{StreamExt as _, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use resource::{Kind, Labels, MeshName, Peer, ResourceKey, Scope, ZoneName};
+use resource::{Audience, Kind, Labels, MeshName, Peer, Resource, ResourceKey, Scope, ZoneName};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use store::{
@@ -87,6 +87,14 @@ impl Plane {
         self.commit(kind, Edit::Put(Arc::new(row))).await;
     }
 
+    /// As a program of another version might have written it.
+    pub(crate) async fn put_unchecked(&self, kind: Kind, name: &str, spec: Value) {
+        let (spec, none) = (Bytes::from(spec.to_string()), Bytes::new());
+        let (labels, audience) = (Labels::default(), Audience::default());
+        let row = Resource::new(key(kind, name), labels, spec, none, audience);
+        self.commit(kind, Edit::Put(Arc::new(row))).await;
+    }
+
     pub(crate) async fn delete(&self, kind: Kind, name: &str) {
         self.commit(kind, Edit::Delete(key(kind, name))).await;
     }
@@ -95,6 +103,13 @@ impl Plane {
         let id = self.kinds.id_of(kind.name).unwrap();
         let row = self.store.reader().get(id, &key(kind, name));
         row.unwrap_or_else(|| panic!("no {name}")).head.labels.clone()
+    }
+
+    /// A spec as it is stored.
+    pub(crate) fn spec(&self, kind: Kind, name: &str) -> Bytes {
+        let id = self.kinds.id_of(kind.name).unwrap();
+        let row = self.store.reader().get(id, &key(kind, name));
+        row.unwrap_or_else(|| panic!("no {name}")).spec.clone()
     }
 
     /// All of a kind: name and spec.
@@ -122,9 +137,46 @@ impl Plane {
     }
 }
 
+/// What went wrong with the peers of a global, as it tells.
+#[derive(Debug, Default)]
+pub(crate) struct Wrong {
+    /// Why streams ended, and of which zone they were.
+    pub(crate) ended: watch::Sender<Vec<(String, &'static str)>>,
+    /// Why calls were not let in.
+    pub(crate) turned_away: watch::Sender<Vec<&'static str>>,
+    /// What zones said when they refused something.
+    pub(crate) refused: watch::Sender<Vec<String>>,
+    /// The kinds of which a state is too large.
+    pub(crate) too_large: watch::Sender<Vec<&'static str>>,
+    /// How many responses were refused as a whole.
+    pub(crate) declined: watch::Sender<usize>,
+}
+
+impl Observer for Wrong {
+    fn observe(&self, _stream: StreamId, zone: &ZoneName, event: Event<'_>) {
+        match event {
+            Event::Ended(why) => {
+                let ended = (zone.to_string(), why.reason());
+                self.ended.send_modify(|all| all.push(ended));
+            }
+            Event::Refused { refusals, .. } => {
+                self.refused.send_modify(|all| all.push(refusals.text.clone()));
+            }
+            Event::TooLarge { kind, .. } => self.too_large.send_modify(|all| all.push(kind)),
+            Event::Declined { .. } => self.declined.send_modify(|all| *all += 1),
+            _ => {}
+        }
+    }
+
+    fn turned_away(&self, reason: &'static str) {
+        self.turned_away.send_modify(|all| all.push(reason));
+    }
+}
+
 /// A global of ours, with the mesh `default`.
 pub(crate) struct Global {
     pub(crate) plane: Plane,
+    pub(crate) wrong: Arc<Wrong>,
     pub(crate) connect: mpsc::Sender<DuplexStream>,
 }
 
@@ -137,18 +189,19 @@ impl Global {
         let plane = Plane::new(tasks, Peer::Zone);
         plane.put(CONFIG, "kuma-cluster-id", &[], json!({ "config": "c1" })).await;
         plane.put(MESH, "default", &[], json!({})).await;
+        let wrong = Arc::<Wrong>::default();
         let server = Server::new(
             (plane.store.clone(), plane.kinds.clone()),
             Settings::default(),
             Arc::new(Doorkeeper { plain, withdrawn: CancellationToken::new() }),
-            Arc::new(Unobserved),
+            wrong.clone(),
             CancellationToken::new(),
         )
         .unwrap();
         let (connect, incoming) = mpsc::channel(8);
         let incoming = ReceiverStream::new(incoming).map(io::Result::Ok);
         tasks.spawn(async move { server.serve(incoming).await.unwrap() });
-        Self { plane, connect }
+        Self { plane, wrong, connect }
     }
 
     /// A connection for a plain zone.
@@ -162,7 +215,7 @@ impl Global {
     }
 }
 
-async fn pipe(connect: mpsc::Sender<DuplexStream>) -> io::Result<DuplexStream> {
+pub(crate) async fn pipe(connect: mpsc::Sender<DuplexStream>) -> io::Result<DuplexStream> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     connect.send(far).await.map_err(io::Error::other)?;
     Ok(near)

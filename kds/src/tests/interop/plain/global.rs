@@ -37,6 +37,10 @@ pub(crate) struct PlainGlobal {
     pub(crate) asked: watch::Sender<BTreeSet<String>>,
     /// The metadata of each call of a zone, by its name.
     pub(crate) calls: watch::Sender<Vec<(&'static str, MetadataMap)>>,
+    /// How often it says that it is to be asked whether it is there.
+    pub(crate) interval: watch::Sender<prost_types::Duration>,
+    /// Sends anything to the zone.
+    pub(crate) says: watch::Sender<Option<mpsc::Sender<DeltaDiscoveryResponse>>>,
     judge: Judge,
     streams: Arc<Mutex<JoinSet<Result<(), Status>>>>,
 }
@@ -51,6 +55,8 @@ impl PlainGlobal {
             nacks: watch::Sender::new(Vec::new()),
             asked: watch::Sender::new(BTreeSet::new()),
             calls: watch::Sender::new(Vec::new()),
+            interval: watch::Sender::default(),
+            says: watch::Sender::default(),
             judge,
             streams: Arc::default(),
         }
@@ -101,6 +107,7 @@ impl KdsSyncService for PlainGlobal {
     ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
         let zone = self.note("GlobalToZoneSync", &request);
         let (responses, outgoing) = mpsc::channel(100);
+        self.says.send_replace(Some(responses.clone()));
         let (resources, identifier) = (self.offers.subscribe(), "global".into());
         let (nacks, asked) = (self.nacks.clone(), self.asked.clone());
         let offerer = Offerer { zone, identifier, resources, nacks, asked };
@@ -160,7 +167,7 @@ impl GlobalKdsService for PlainGlobal {
         request: Request<ZoneHealthCheckRequest>,
     ) -> Result<Response<ZoneHealthCheckResponse>, Status> {
         self.note("HealthCheck", &request);
-        let interval = Some(prost_types::Duration::default());
+        let interval = Some(*self.interval.borrow());
         Ok(Response::new(ZoneHealthCheckResponse { interval }))
     }
 }

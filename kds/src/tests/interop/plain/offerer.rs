@@ -80,6 +80,13 @@ impl Offerer {
         let kind = request.type_url.clone();
         self.asked.send_if_modified(|asked| asked.insert(kind.clone()));
         let first = request.response_nonce.is_empty();
+        if let Some(error) = &request.error_detail {
+            let nack = (kind.clone(), error.message.clone());
+            self.nacks.send_modify(|nacks| nacks.push(nack));
+        }
+        if !first && !returned.contains_key(&kind) {
+            return (kind, false);
+        }
         let of = returned.entry(kind.clone()).or_insert_with(|| {
             let metadata = node.metadata.as_ref().expect("metadata in each first request");
             assert!(metadata.fields.contains_key("features"), "{metadata:?}");
@@ -87,10 +94,6 @@ impl Offerer {
             Returned { versions, parked: false }
         });
         of.parked = true;
-        if let Some(error) = &request.error_detail {
-            let nack = (kind.clone(), error.message.clone());
-            self.nacks.send_modify(|nacks| nacks.push(nack));
-        }
         (kind, first)
     }
 

@@ -1,0 +1,70 @@
+//! What a response changes: decided on the rows of now, without I/O.
+
+use super::{Asked, Asking};
+use crate::{
+    apply::{Applied, Batch, Named, Who, apply},
+    incoming::Incoming,
+    quota::{Fitted, Quota, Room, fit},
+    received::Received,
+    refusal::Refusal,
+};
+use delta::Extent;
+use store::{
+    Item,
+    view::{Reader, Rows},
+};
+
+/// What a response means.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// To be committed.
+    pub(crate) batch: Vec<Item>,
+    /// Whether anything is.
+    pub(super) commits: bool,
+    pub(super) refused: Vec<Refusal>,
+    pub(super) named: Named,
+    pub(super) fitted: Fitted,
+}
+
+impl Asking {
+    /// Works out what a response changes.
+    pub(crate) fn judge(&self, reader: &Reader, incoming: &Incoming) -> Judged {
+        let id = incoming.kind;
+        let mut named = self.asked.get(&id).map(Asked::before).unwrap_or_default();
+        let (_, rows) = reader.rows(id);
+        let response = Batch {
+            upserts: &incoming.upserts,
+            removals: &incoming.removals,
+            complete: (incoming.extent == Extent::Complete).then_some(&named),
+        };
+        let kind = self.kind(id);
+        let mut applied = apply((id, &kind), &self.sender, &rows, response);
+        let fitted = self.fit(reader, &rows, incoming, &mut applied);
+        let Applied { mut batch, refused, named: now } = applied;
+        if let Some(own) = self.own.as_ref().filter(|_| !batch.is_empty()) {
+            let memory = own.without_place(kind.name);
+            batch.extend(memory.and_then(|memory| own.facts.remember(&memory)));
+        }
+        named.unknown |= now.unknown;
+        named.keys.extend(now.keys);
+        let commits = !batch.is_empty();
+        Judged { batch, commits, refused, named, fitted }
+    }
+
+    fn fit(
+        &self,
+        reader: &Reader,
+        rows: &Rows,
+        incoming: &Incoming,
+        applied: &mut Applied,
+    ) -> Fitted {
+        let Who::Zone { name: zone, .. } = &self.sender.who else { return Fitted::default() };
+        if self.quota == Quota::NONE {
+            return Fitted::default();
+        }
+        let room = Room { zone, used: reader.usage(zone), quota: self.quota };
+        let name = |it: &Received| (self.sender.key(it.key.clone()), it.name.clone());
+        let names = incoming.upserts.iter().flatten().map(name).collect();
+        fit(room, rows, applied, &names)
+    }
+}
