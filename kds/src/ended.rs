@@ -51,17 +51,24 @@ impl From<Closed> for StreamEnded {
     }
 }
 
+/// Why a call failed, in a word.
+fn of_code(code: Code) -> &'static str {
+    if matches!(code, Code::OutOfRange | Code::ResourceExhausted) {
+        "too-large"
+    } else if matches!(code, Code::Internal | Code::InvalidArgument) {
+        "unreadable"
+    } else {
+        "failed"
+    }
+}
+
 impl StreamEnded {
     /// Why, in a word, for those who count.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::ByPeer => "closed",
-            Self::Failed(status) => match status.code() {
-                Code::OutOfRange | Code::ResourceExhausted => "too-large",
-                Code::Internal | Code::InvalidArgument => "unreadable",
-                _ => "failed",
-            },
+            Self::Failed(status) => of_code(status.code()),
             Self::Broken(Broken::Flood) => "flood",
             Self::Broken(Broken::Idle) => "idle",
             Self::Broken(Broken::TooMuch { .. }) => "too-much",

@@ -225,7 +225,7 @@ impl Target for Ends {
 
     fn run(&mut self, input: &[u8]) -> Result<String> {
         self.streams += 1;
-        if self.streams % STREAMS == 0 {
+        if self.streams.is_multiple_of(STREAMS) {
             [self.global, self.east] = planes(&self.runtime)?;
         }
         let fields = wire::parse(input).unwrap_or_default();

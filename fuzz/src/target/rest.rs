@@ -86,9 +86,10 @@ impl Users {
             if !mesh.is_empty() {
                 fields.insert("mesh".into(), mesh.into());
             }
-            match spec {
-                Value::Object(spec) if kind.inline => fields.extend(spec),
-                spec => drop(fields.insert("spec".into(), spec)),
+            if !kind.inline {
+                fields.insert("spec".into(), spec);
+            } else if let Value::Object(spec) = spec {
+                fields.extend(spec);
             }
             Some((path, document))
         };
@@ -162,7 +163,7 @@ impl Target for Users {
 
     fn run(&mut self, input: &[u8]) -> Result<String> {
         self.requests += 1;
-        if self.requests % REQUESTS == 0 {
+        if self.requests.is_multiple_of(REQUESTS) {
             (self.plane, self.router) = global(&self.runtime)?;
         }
         let Some(request) = request(input) else { return Ok("no request".into()) };
