@@ -1,8 +1,8 @@
 //! A global control plane by itself.
 
 use super::Scenario;
-use anyhow::{Context, Result, bail};
-use e2e::{PATIENCE, control_plane::ControlPlane, wait};
+use anyhow::{Result, bail};
+use e2e::{PATIENCE, control_plane::ControlPlane};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,

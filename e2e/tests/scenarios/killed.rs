@@ -7,7 +7,7 @@ use e2e::{
     control_plane::{ControlPlane, Zone},
     wait,
 };
-use reqwest::{StatusCode, blocking::Client};
+use reqwest::blocking::Client;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
