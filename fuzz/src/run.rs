@@ -6,6 +6,7 @@ use crate::{
 };
 use anyhow::Result;
 use fastrand::Rng;
+use resource::Version;
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -65,7 +66,10 @@ impl Plan {
             let input = seed.unwrap_or_else(|| mutator.change(&mut random, &kept));
             let said =
                 answer(target, &input).map_err(|why| Found { run, why, input: input.clone() })?;
-            if answers.insert(shape(&said)) && !is_seed && input.len() <= LARGEST {
+            if answers.insert(Version::of(shape(&said).as_bytes()))
+                && !is_seed
+                && input.len() <= LARGEST
+            {
                 let at = random.usize(..KEPT);
                 if kept.len() < KEPT {
                     kept.push(input);

@@ -2,7 +2,7 @@
 
 use super::Target;
 use anyhow::{Result, ensure};
-use kds::transit::{TransitKey, hashed_name, transit_name};
+use kds::transit::{InvalidTransitName, TransitKey, hashed_name, transit_name};
 use resource::{Kri, MeshName, NameRule, ResourceKey, ZoneName};
 
 /// What is printed is what was read.
@@ -21,10 +21,7 @@ impl Target for Kris {
 
     fn run(&mut self, input: &[u8]) -> Result<String> {
         let text = String::from_utf8_lossy(input);
-        let kri: Kri = match text.parse() {
-            Ok(kri) => kri,
-            Err(error) => return Ok(format!("{error}")),
-        };
+        let Ok(kri) = text.parse::<Kri>() else { return Ok("no KRI".into()) };
         ensure!(kri.to_string() == text, "{kri} was read from {text:?}");
         let whole = kri.with_section("");
         ensure!(whole.to_string().parse::<Kri>() == Ok(whole), "{kri}");
@@ -49,7 +46,8 @@ impl Target for Transits {
         let text = String::from_utf8_lossy(input);
         let key = match text.parse::<TransitKey>() {
             Ok(key) => ResourceKey::from(key),
-            Err(error) => return Ok(format!("{error}")),
+            Err(InvalidTransitName::NoMesh(_)) => return Ok("no mesh".into()),
+            Err(InvalidTransitName::Mesh(_)) => return Ok("a bad mesh".into()),
         };
         ensure!(transit_name(&key) == text, "{key} was read from {text:?}");
         let zone = text.get(..4).and_then(|zone| ZoneName::new(zone).ok());
