@@ -181,7 +181,7 @@ fn response() -> impl Strategy<Value = DeltaDiscoveryResponse> {
 /// What a peer that means ill does.
 #[derive(Clone, Debug)]
 enum Step {
-    Asks(DeltaDiscoveryRequest),
+    Asks(Box<DeltaDiscoveryRequest>),
     Says(DeltaDiscoveryResponse),
     /// Its stream breaks, and it comes back as one of ours or as a plain one.
     Reconnects {
@@ -193,7 +193,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => request().prop_map(Step::Asks),
+        8 => request().prop_map(|it| Step::Asks(Box::new(it))),
         8 => response().prop_map(Step::Says),
         1 => any::<bool>().prop_map(|ours| Step::Reconnects { ours }),
         1 => Just(Step::Saved),

@@ -40,11 +40,11 @@ async fn what_stops_being_for_a_zone_is_taken_from_it_and_what_begins_to_be_arri
     put(&east.plane, SERVICE, "web", None).await;
     put(&east.plane, SERVICE, "cart", Some("disabled")).await;
     for plane in [&global.plane, &west.plane] {
-        plane.until(SERVICE, &[here.clone()]).await;
+        plane.until(SERVICE, std::slice::from_ref(&here)).await;
     }
     put(&east.plane, SERVICE, "web", Some("disabled")).await;
     put(&east.plane, SERVICE, "cart", None).await;
     for plane in [&global.plane, &west.plane] {
-        plane.until(SERVICE, &[other.clone()]).await;
+        plane.until(SERVICE, std::slice::from_ref(&other)).await;
     }
 }

@@ -47,7 +47,7 @@ async fn a_kind_that_is_full_holds_back_no_other() {
     let at_global = |kind, name| away(kind, name, Some("east"));
     east.plane.put(SERVICE, "a", SMALL).await;
     let [a, b] = ["a", "b"].map(|name| at_global(SERVICE, name));
-    global.plane.until(SERVICE, &[a.clone()]).await;
+    global.plane.until(SERVICE, std::slice::from_ref(&a)).await;
     east.plane.put(SERVICE, "b", SMALL).await;
     for name in ["x", "y"] {
         east.plane.put(TIMEOUT, name, r#"{"seconds":1}"#).await;

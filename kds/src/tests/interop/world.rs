@@ -164,7 +164,17 @@ impl Observer for Wrong {
             }
             Event::TooLarge { kind, .. } => self.too_large.send_modify(|all| all.push(kind)),
             Event::Declined { .. } => self.declined.send_modify(|all| *all += 1),
-            _ => {}
+            Event::Opened { .. }
+            | Event::Introduced(_)
+            | Event::Sent { .. }
+            | Event::Acked { .. }
+            | Event::Begins { .. }
+            | Event::Stands { .. }
+            | Event::Applied { .. }
+            | Event::Remembered
+            | Event::Held(_)
+            | Event::HealthChecked { .. }
+            | Event::Closed => {}
         }
     }
 
