@@ -11,6 +11,7 @@ mod authority;
 mod handover;
 mod issuer;
 mod plan;
+mod published;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -5,13 +5,13 @@ use super::{
     trust::{Claims, trust},
 };
 use crate::generate::Trust;
-use identity::{Authority, TrustDomain, certificates, not_after, to_pem};
+use identity::{Authority, TrustDomain, certificates, to_pem};
 use jiff::Timestamp;
 use kinds::{
     Condition,
     labels::{Env, Place, own},
     mesh_identity::{self, MeshIdentity, ProviderType, Status, condition},
-    mesh_trust::{self, CaBundle, MeshTrust, Origin},
+    mesh_trust,
     secret::{self, Secret},
 };
 use resource::{
@@ -41,7 +41,7 @@ pub(super) struct Here {
 }
 
 impl Here {
-    fn labels(&self, kind: Kind, key: &ResourceKey) -> Labels {
+    pub(super) fn labels(&self, kind: Kind, key: &ResourceKey) -> Labels {
         own(kind, key, &Place::Zone { name: self.zone.clone(), env: self.env })
     }
 
@@ -136,10 +136,10 @@ pub(super) struct Memory {
 }
 
 /// Why a MeshIdentity is not ready.
-struct Trouble {
-    aspect: &'static str,
-    reason: &'static str,
-    message: String,
+pub(super) struct Trouble {
+    pub(super) aspect: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
 }
 
 /// Works out what a mesh needs next. When it needs nothing, it is as it should be.
@@ -179,10 +179,10 @@ pub(super) fn plan(here: &Here, view: &View<'_>, memory: &mut Memory) -> Plan {
 }
 
 pub(super) struct Planner<'a> {
-    here: &'a Here,
+    pub(super) here: &'a Here,
     pub(super) view: &'a View<'a>,
     pub(super) memory: &'a mut Memory,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     /// What goes on as it was before.
     pub(super) kept: Vec<(TrustDomain, Arc<Authority>)>,
     pub(super) waits: Option<Revision>,
@@ -376,93 +376,6 @@ impl Planner<'_> {
             .map_err(NoAuthority::Unusable)
     }
 
-    /// Whether the zone's MeshTrust has the authority. Otherwise it will.
-    fn is_trusted(
-        &mut self,
-        identity: &Resource,
-        kri: &Kri,
-        domain: &TrustDomain,
-        authority: &Authority,
-    ) -> Result<bool, Trouble> {
-        let trouble =
-            |reason, message| Trouble { aspect: condition::MESH_TRUST_CREATED, reason, message };
-        let name = &identity.head.key.name;
-        let before = self.view.trusts.iter().find(|trust| trust.head.key.name == *name);
-        let mut certificates = BTreeSet::new();
-        let mut bundles = Vec::new();
-        if let Some(before) = before {
-            let spec = kinds::read::<MeshTrust>(before).ok();
-            let spec = spec.filter(|spec| spec.trust_domain == domain.as_str());
-            // One that was written here for this trust domain is taken over: a user who changes ours
-            // leaves no origin.
-            let may_extend = match self.origin(before) {
-                Some(origin) => origin == *kri,
-                None => self.is_local(before) && spec.is_some(),
-            };
-            if !may_extend {
-                let message = format!("a MeshTrust {name:?} is there already, from elsewhere");
-                return Err(trouble("NameTaken", message));
-            }
-            if let Some(spec) = spec {
-                bundles.extend(spec.ca_bundles.iter().filter_map(|bundle| self.current(bundle)));
-                let texts = bundles.iter().filter_map(|bundle| bundle.pem.as_ref());
-                certificates.extend(texts.flat_map(|pem| split(&pem.value)));
-            }
-        }
-        if !split(authority.certificate_pem()).is_subset(&certificates) {
-            bundles.push(CaBundle::pem(authority.certificate_pem()));
-        }
-        let spec = MeshTrust { trust_domain: domain.to_string(), ca_bundles: bundles };
-        let status = mesh_trust::Status {
-            origin: Some(Origin { kri: Some(kri.to_string()) }),
-            conditions: before
-                .and_then(|before| kinds::status::<MeshTrust>(before).ok())
-                .map(|status| status.conditions)
-                .unwrap_or_default(),
-        };
-        let key = ResourceKey::in_mesh(self.view.mesh, name);
-        let own = self.here.labels(mesh_trust::KIND, &key);
-        let given = before.iter().flat_map(|before| before.head.labels.iter());
-        let labels: Labels = given.chain(own.iter()).collect();
-        let status = serde_json::to_vec(&status).unwrap_or_default();
-        let now = written(mesh_trust::KIND, key, labels, Arc::new(spec), status)
-            .map_err(|message| trouble("MeshTrustNotCreated", message))?;
-        if before.is_some_and(|before| before.head.version == now.head.version) {
-            return Ok(true);
-        }
-        let before = before.cloned();
-        self.memory.relayed.remove(name);
-        self.steps.push(Step::Put { kind: mesh_trust::KIND, before, now });
-        Ok(false)
-    }
-
-    /// The certificates of a bundle that are still valid.
-    fn current(&self, bundle: &CaBundle) -> Option<CaBundle> {
-        let text = &bundle.pem.as_ref()?.value;
-        let valid = certificates(text)?;
-        let all = valid.len();
-        let is_valid = |der: &_| not_after(der).is_none_or(|end| self.view.now < end);
-        let valid: Vec<_> = valid.iter().filter(|der| is_valid(der)).map(to_pem).collect();
-        match valid.len() {
-            0 => None,
-            // As it was written, if it can stay.
-            count if count == all => Some(bundle.clone()),
-            _ => Some(CaBundle::pem(valid.concat())),
-        }
-    }
-
-    /// The MeshIdentity that a MeshTrust of this zone was made from.
-    fn origin(&self, trust: &Resource) -> Option<Kri> {
-        let status = kinds::status::<MeshTrust>(trust).ok().filter(|_| self.is_local(trust))?;
-        status.origin?.kri?.parse().ok()
-    }
-
-    fn is_local(&self, resource: &Resource) -> bool {
-        let labels = &resource.head.labels;
-        labels.get(label::ORIGIN) == Some(label::ORIGIN_ZONE)
-            && labels.get(label::ZONE) == Some(self.here.zone.as_str())
-    }
-
     fn report(&mut self, before: &Arc<Resource>, conditions: Vec<Condition>) {
         let status = Status { conditions };
         if kinds::status::<MeshIdentity>(before).is_ok_and(|before| before == status) {
@@ -496,11 +409,11 @@ impl Planner<'_> {
     }
 }
 
-fn split(text: &str) -> BTreeSet<String> {
+pub(super) fn split(text: &str) -> BTreeSet<String> {
     certificates(text).unwrap_or_default().iter().map(to_pem).collect()
 }
 
-fn written(
+pub(super) fn written(
     kind: Kind,
     key: ResourceKey,
     labels: Labels,
