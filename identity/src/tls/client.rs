@@ -8,8 +8,11 @@ use super::{
 };
 use crate::authority::certificates;
 use parking_lot::Mutex;
-use rustls::{ClientConfig, RootCertStore, sign::SingleCertAndKey};
-use rustls_pki_types::{PrivateKeyDer, ServerName, pem::PemObject as _};
+use rustls::{
+    ClientConfig, RootCertStore,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use std::{io, path::PathBuf, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -21,24 +24,35 @@ pub fn client_config(
     identity: Option<(&str, &str)>,
     alpn: Alpn,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    let authorities = certificates(ca_pem).filter(|all| !all.is_empty());
+    let identity = match identity {
+        None => None,
+        Some((chain, key)) => {
+            let chain = certificates(chain).ok_or(TlsError::Client)?;
+            let key =
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Client)?;
+            Some(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+        }
+    };
+    assemble(authorities.ok_or(TlsError::NoAuthority)?, identity, alpn)
+}
+
+/// A client that trusts these authorities, and shows that certificate.
+fn assemble(
+    authorities: Vec<CertificateDer<'static>>,
+    identity: Option<Arc<CertifiedKey>>,
+    alpn: Alpn,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
-    for der in certificates(ca_pem).ok_or(TlsError::NoAuthority)? {
+    for der in authorities {
         roots.add(der)?;
-    }
-    if roots.is_empty() {
-        return Err(TlsError::NoAuthority);
     }
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&VERSIONS)?
         .with_root_certificates(roots);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            let chain = certificates(chain).ok_or(TlsError::Client)?;
-            let key =
-                PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Client)?;
-            builder.with_client_auth_cert(chain, key)?
-        }
+        Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
     };
     config.alpn_protocols = alpn.protocols();
     Ok(Arc::new(config))
@@ -96,21 +110,8 @@ fn from_files(
     identity: Option<&(Named, Named)>,
     alpn: Alpn,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for der in ca.certificates()? {
-        roots.add(der)?;
-    }
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&VERSIONS)?
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(load(chain, key)?)))
-        }
-    };
-    config.alpn_protocols = alpn.protocols();
-    Ok(Arc::new(config))
+    let identity = identity.map(|(chain, key)| load(chain, key)).transpose()?;
+    assemble(ca.certificates()?, identity, alpn)
 }
 
 /// Connects to a server, whose certificate must name `host`.
