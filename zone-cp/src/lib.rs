@@ -1,6 +1,7 @@
 //! A zone's control plane.
 
 mod app;
+pub mod beacons;
 mod config;
 pub mod dataplanes;
 mod defaults;

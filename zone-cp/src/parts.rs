@@ -2,6 +2,7 @@
 
 use crate::{
     Config,
+    beacons::{self, Beacons},
     dataplanes::{self, Dataplanes, Questions},
     defaults,
     following::Global,
@@ -14,7 +15,8 @@ use crate::{
 use anyhow::{Context, Result};
 use api::{
     About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
-    inspect::Envoys, mesh_defaults::MeshDefaults, mesh_insights::MeshInsights,
+    freshness::Freshness, inspect::Envoys, mesh_defaults::MeshDefaults,
+    mesh_insights::MeshInsights,
 };
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
@@ -182,6 +184,14 @@ impl Parts {
         Ok(Dataplanes::new(parts, self.stop.clone())?)
     }
 
+    /// Tells global how far its beacons come.
+    pub(crate) fn echo(
+        &self,
+        beacons: &Beacons,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        beacons::run(beacons.clone(), self.author(), self.store.clone(), self.stop.clone())
+    }
+
     /// Keeps the names of services.
     pub(crate) fn names(
         &self,
@@ -212,6 +222,7 @@ impl Parts {
         about: About,
         global: Option<Handle>,
         envoys: Option<Arc<dyn Envoys>>,
+        freshness: Option<Arc<dyn Freshness>>,
     ) -> Result<Router> {
         Ok(api::router(ApiState {
             backend: self.store.clone(),
@@ -224,6 +235,7 @@ impl Parts {
             hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
             propagation: None,
+            freshness,
             envoys,
             shutdown: self.stop.clone(),
         }))

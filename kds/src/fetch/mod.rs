@@ -26,7 +26,11 @@ use delta::{Extent, Start};
 use futures::{Stream, StreamExt};
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use resource::{Feature, Kind, ZoneName};
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    sync::Arc,
+};
 use store::{
     Backend, Item, Kinds, Outcome,
     view::{KindId, Reader, Revision, Rows},
@@ -46,6 +50,8 @@ pub struct Asking {
     zone: ZoneName,
     sender: Sender,
     asked: BTreeMap<KindId, Asked>,
+    /// Those of them that are asked for once it is known that the peer has them.
+    further: BTreeSet<KindId>,
     own: Option<Own>,
     quota: Quota,
     waiting: Waiting,
@@ -92,7 +98,8 @@ impl Asking {
             let at = place.and_then(|(place, _)| Some((place.cursor?, place.refused.clone())));
             at.map_or(Start::Fresh, |(cursor, refused)| Start::Resume { cursor, refused })
         };
-        let asked = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_global());
+        let known = |kind: &Kind| sender.dialect.knows(kind.flow);
+        let asked = kinds.iter().filter(|(_, kind)| kind.flow.goes_up() && known(kind));
         let asked = asked.map(|(id, _)| (id, Asked::new(start(id)))).collect();
         Self::with(zone.clone(), sender, asked, None, kinds)
     }
@@ -136,7 +143,8 @@ impl Asking {
         kinds: Arc<Kinds>,
     ) -> Self {
         let (quota, waiting, newer) = (Quota::NONE, Waiting::default(), CancellationToken::new());
-        Self { kinds, zone, sender, asked, own, quota, waiting, newer }
+        let further = BTreeSet::new();
+        Self { kinds, zone, sender, asked, further, own, quota, waiting, newer }
     }
 
     /// The zone may have no more than this.
@@ -149,6 +157,12 @@ impl Asking {
     /// are known before its first response, but not before the first requests are sent.
     pub fn met(&mut self, dialect: Dialect, presented: Option<Presented>) -> Result<(), Forgotten> {
         self.sender.dialect = dialect;
+        // Their state is one row: it need not be resumed.
+        let further = self.kinds.iter().filter(|(_, kind)| {
+            kind.flow.only_with().is_some() && kind.flow.goes_down() && dialect.knows(kind.flow)
+        });
+        self.further = further.map(|(id, _)| id).collect();
+        self.asked.extend(self.further.iter().map(|id| (*id, Asked::new(Start::Fresh))));
         let resumes = |asked: &Asked| matches!(asked.start, Start::Resume { .. });
         if !dialect.has(Feature::Resume) && self.asked.values().any(resumes) {
             return Err(Forgotten);
@@ -168,9 +182,24 @@ impl Asking {
     /// The first requests, one for each kind.
     #[must_use]
     pub fn requests(&self, introduction: &Introduction) -> Vec<DeltaDiscoveryRequest> {
+        let all = self.asked.keys().copied().collect();
+        self.requests_for(&all, introduction)
+    }
+
+    /// Those for what only peers that announced something are asked for, once that is known.
+    #[must_use]
+    pub fn further_requests(&self, introduction: &Introduction) -> Vec<DeltaDiscoveryRequest> {
+        self.requests_for(&self.further, introduction)
+    }
+
+    fn requests_for(
+        &self,
+        kinds: &BTreeSet<KindId>,
+        introduction: &Introduction,
+    ) -> Vec<DeltaDiscoveryRequest> {
         let node = introduction.node(&self.zone);
         let request = |(id, kind): (KindId, &Kind)| {
-            let asked = self.asked.get(&id)?;
+            let asked = self.asked.get(&id).filter(|_| kinds.contains(&id))?;
             Some(first_request(node.clone(), kind.name, &asked.start))
         };
         self.kinds.iter().filter_map(request).collect()
@@ -336,6 +365,7 @@ impl Asking {
                 kind,
                 resources,
                 complete: false,
+                until: None,
                 refused: &judged.refused,
             });
         }
@@ -448,12 +478,15 @@ impl Asking {
                 Extent::Complete | Extent::Delta => Progress::Following,
             };
             complete = incoming.extent != Extent::Part;
-            if let Some(own) = &mut self.own {
+            // What is small begins anew on each stream, and is not worth a second durable write.
+            if let Some(own) = self.own.as_mut().filter(|_| !self.further.contains(&incoming.kind))
+            {
                 own.remember(kind, incoming, &asked.place);
             }
         }
         let resources = incoming.upserts.len();
-        report.tell(Event::Applied { kind, resources, complete, refused: &refused });
+        let until = incoming.cursor.map(|cursor| Revision(cursor.revision));
+        report.tell(Event::Applied { kind, resources, complete, until, refused: &refused });
         answer(&self.zone, kind, &incoming.nonce, &refused)
     }
 

@@ -1,6 +1,7 @@
 //! Both ends together, over pipes, in paused time.
 
 mod admin;
+mod beacon;
 mod held;
 mod interop;
 mod memory;

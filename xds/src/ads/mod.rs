@@ -77,8 +77,14 @@ pub async fn serve(
     };
     loop {
         session.mark(changes.take());
+        if let Some(beacon) = changes.take_beacon() {
+            session.beacon(beacon);
+        }
         while let Some((frame, event)) = session.next(source, &changes) {
             report(&mut retries, event);
+            if let Some(passed) = session.passed() {
+                report(&mut retries, passed);
+            }
             if responses.send(frame).await.is_err() {
                 return Ok(());
             }
@@ -92,6 +98,9 @@ pub async fn serve(
                     let request = request.map_err(Ended::Broken)?;
                     if let Some(event) = session.request(request, source)? {
                         report(&mut retries, event);
+                    }
+                    if let Some(passed) = session.passed() {
+                        report(&mut retries, passed);
                     }
                 }
             },

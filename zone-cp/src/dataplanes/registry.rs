@@ -404,6 +404,8 @@ impl Stream {
                 (kind, update, Refusal::default())
             }
             Event::Refused { kind, update, refusal } => (kind, update, refusal),
+            // Beacons change nothing.
+            Event::Beacon(_) | Event::Answered(_) => return,
         };
         let note = || {
             let news = self.taken.lock().heard(kind, &update, &refusal);

@@ -110,6 +110,18 @@ impl Mesh {
         }
     }
 
+    /// The proxy that is connected for the longest time.
+    pub(super) fn eldest(&self) -> Option<(ProxyId, Name)> {
+        self.proxies.iter().next().map(|(id, proxy)| (*id, proxy.name.clone()))
+    }
+
+    /// Sends a beacon to a proxy, if it is still there.
+    pub(super) fn pass(&self, id: ProxyId, beacon: u64) {
+        if let Some(proxy) = self.proxies.get(&id) {
+            proxy.marker.beacon(beacon);
+        }
+    }
+
     // Inputs.
 
     /// A service is this now, or is gone.
@@ -290,7 +302,7 @@ impl Mesh {
     /// What of a kind is in the tables.
     pub(super) fn known(&self, input: Input) -> Vec<Name> {
         match input {
-            Input::Mesh => Vec::new(),
+            Input::Mesh | Input::Beacon => Vec::new(),
             Input::Policy(kind) => {
                 let of_kind = self.policies.keys().filter(|(name, _)| *name == kind.kind.name);
                 of_kind.map(|(_, name)| name.clone()).collect()

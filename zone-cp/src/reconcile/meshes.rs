@@ -8,12 +8,14 @@ use super::{
     written,
 };
 use crate::{
+    beacons::Beacons,
     generate::Trust,
     identities::{Issued, Issuer, NoSvid},
 };
 use daemon::Clock;
 use delta::{Item, Name};
 use jiff::Timestamp;
+use kinds::beacon::Beacon;
 use parking_lot::{Mutex, RwLock};
 use resource::{Labels, MeshName, Resource, ResourceKey, ZoneName};
 use std::{
@@ -92,6 +94,7 @@ pub(super) enum Input {
     ZoneAddress,
     Dataplane,
     Service,
+    Beacon,
 }
 
 /// A resource that appeared, changed or is gone.
@@ -119,6 +122,7 @@ struct Shared {
     last: AtomicU64,
     progress: watch::Sender<Progress>,
     wake: Notify,
+    beacons: Beacons,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,6 +160,7 @@ impl Meshes {
             last: AtomicU64::default(),
             progress: watch::Sender::default(),
             wake: Notify::new(),
+            beacons: Beacons::default(),
         }))
     }
 
@@ -163,6 +168,12 @@ impl Meshes {
     pub fn open(&self) {
         self.0.progress.send_modify(|progress| progress.open = true);
         self.0.wake.notify_one();
+    }
+
+    /// How far beacons come.
+    #[must_use]
+    pub fn beacons(&self) -> &Beacons {
+        &self.0.beacons
     }
 
     /// Whether proxies are served.
@@ -289,11 +300,16 @@ impl Meshes {
     /// Puts changes into the tables: those of a mesh are seen together.
     pub(super) fn apply(&self, changes: Vec<Change>) {
         let mut by_mesh: BTreeMap<MeshName, Vec<Change>> = BTreeMap::new();
+        let mut beacon = None;
         for change in changes {
             let mesh = match change.input {
                 Input::Mesh => MeshName::new(&change.key.name).ok(),
                 Input::Policy(_) | Input::ZoneAddress | Input::Dataplane | Input::Service => {
                     change.key.mesh.clone()
+                }
+                Input::Beacon => {
+                    beacon = change.now.as_ref().and_then(|row| kinds::read::<Beacon>(row).ok());
+                    None
                 }
             };
             if let Some(mesh) = mesh {
@@ -312,9 +328,28 @@ impl Meshes {
                     Input::ZoneAddress => mesh.set_zone_address(&key.name, row),
                     Input::Dataplane => mesh.set_dataplane(&key.name, row),
                     Input::Service => mesh.set_service(&key.name, row),
+                    Input::Beacon => {}
                 }
             }
             mesh.tell();
+        }
+        if let Some(beacon) = beacon {
+            self.pass(beacon.number);
+        }
+    }
+
+    /// Sends a beacon to one proxy: of those connected that which is for the longest time. One
+    /// suffices to see whether the line goes on, and to ask all would cost what exists.
+    fn pass(&self, beacon: u64) {
+        let eldest = |(name, mesh): (MeshName, Arc<Mutex<Mesh>>)| {
+            let (id, proxy) = mesh.lock().eldest()?;
+            Some((id, ProxyKey { mesh: name, name: proxy }, mesh))
+        };
+        let eldest = self.all().into_iter().filter_map(eldest).min_by_key(|(id, ..)| *id);
+        let asked = eldest.as_ref().map(|(_, key, _)| key.resource());
+        self.0.beacons.reconciled(beacon, asked);
+        if let Some((id, _, mesh)) = eldest {
+            mesh.lock().pass(id, beacon);
         }
     }
 
@@ -325,7 +360,7 @@ impl Meshes {
             let mesh = mesh.lock();
             match input {
                 Input::Mesh if mesh.exists => known.push(ResourceKey::global(name.as_str())),
-                Input::Mesh => {}
+                Input::Mesh | Input::Beacon => {}
                 other @ (Input::Policy(_)
                 | Input::ZoneAddress
                 | Input::Dataplane
