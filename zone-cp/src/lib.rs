@@ -14,6 +14,7 @@ mod join;
 pub mod names;
 mod parts;
 mod ports;
+mod propagation;
 pub mod reconcile;
 pub mod services;
 #[cfg(test)]
@@ -22,6 +23,6 @@ mod tests;
 pub use self::{
     app::{Bound, bind},
     config::Config,
-    parts::Parts,
+    parts::{Parts, Told},
     ports::Addresses,
 };

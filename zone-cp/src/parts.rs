@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use api::{
     About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
     freshness::Freshness, inspect::Envoys, mesh_defaults::MeshDefaults,
-    mesh_insights::MeshInsights,
+    mesh_insights::MeshInsights, propagation::Propagate,
 };
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
@@ -53,6 +53,23 @@ pub struct Parts {
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts").field("zone", &self.zone).finish_non_exhaustive()
+    }
+}
+
+/// What the API tells besides what is stored.
+#[derive(Default)]
+pub struct Told {
+    /// What Envoys say.
+    pub envoys: Option<Arc<dyn Envoys>>,
+    /// How fresh the zone is.
+    pub freshness: Option<Arc<dyn Freshness>>,
+    /// What became of resources in proxies.
+    pub propagation: Option<Arc<dyn Propagate>>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
     }
 }
 
@@ -217,13 +234,8 @@ impl Parts {
     }
 
     /// The REST API.
-    pub fn api(
-        &self,
-        about: About,
-        global: Option<Handle>,
-        envoys: Option<Arc<dyn Envoys>>,
-        freshness: Option<Arc<dyn Freshness>>,
-    ) -> Result<Router> {
+    pub fn api(&self, about: About, global: Option<Handle>, told: Told) -> Result<Router> {
+        let Told { envoys, freshness, propagation } = told;
         Ok(api::router(ApiState {
             backend: self.store.clone(),
             kinds: self.kinds.clone(),
@@ -234,7 +246,7 @@ impl Parts {
             config: serde_json::to_value(&self.config)?,
             hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
-            propagation: None,
+            propagation,
             freshness,
             envoys,
             shutdown: self.stop.clone(),

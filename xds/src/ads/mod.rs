@@ -90,6 +90,9 @@ pub async fn serve(
             }
             session.mark(changes.take());
         }
+        if changes.settle(|kind| session.is_idle(kind), session.is_synced()) {
+            report(&mut retries, Event::Settled);
+        }
         tokio::select! {
             biased;
             request = requests.next() => match request {

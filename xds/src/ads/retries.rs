@@ -39,7 +39,8 @@ impl Retries {
             | Event::Acked { .. }
             | Event::Refused { .. }
             | Event::Beacon(_)
-            | Event::Answered(_) => {}
+            | Event::Answered(_)
+            | Event::Settled => {}
         }
     }
 

@@ -85,6 +85,8 @@ pub enum Event {
     Beacon(u64),
     /// Envoy answered it.
     Answered(u64),
+    /// Of what was marked less is open than before.
+    Settled,
 }
 
 #[derive(Debug, Default)]
@@ -232,6 +234,16 @@ impl Session {
     /// The next response carries this beacon; it is empty if nothing else is due.
     pub const fn beacon(&mut self, number: u64) {
         self.beacon.due = Some(number);
+    }
+
+    /// Whether nothing of a type is in flight or to be sent.
+    pub(super) fn is_idle(&self, kind: Type) -> bool {
+        self.types.get(kind.index()).is_some_and(Subscribed::is_idle)
+    }
+
+    /// Whether Envoy has all that it asks for, and has asked for what it always does.
+    pub(super) fn is_synced(&self) -> bool {
+        Type::ALL.into_iter().all(|kind| self.has_settled(kind))
     }
 
     /// What happened to a beacon just now.

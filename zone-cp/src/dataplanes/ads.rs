@@ -69,6 +69,7 @@ pub(super) async fn serve(
             owed.send_replace(None);
             desk.meshes.beacons().answered(key, number);
         }
+        Event::Settled => desk.meshes.moved(),
         Event::Sent { .. } | Event::Acked { .. } | Event::Refused { .. } => taken.report(event),
     };
     let served = xds::ads::serve(&*source, changes, requests, responses, report);

@@ -19,7 +19,7 @@ use kinds::beacon::Beacon;
 use parking_lot::{Mutex, RwLock};
 use resource::{Labels, MeshName, Resource, ResourceKey, ZoneName};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc,
@@ -97,6 +97,37 @@ pub(super) enum Input {
     Beacon,
 }
 
+impl Input {
+    /// The name of the kind.
+    pub(super) const fn kind(self) -> &'static str {
+        match self {
+            Self::Mesh => kinds::mesh::KIND.name,
+            Self::Policy(kind) => kind.kind.name,
+            Self::ZoneAddress => kinds::mesh_zone_address::KIND.name,
+            Self::Dataplane => kinds::dataplane::KIND.name,
+            Self::Service => kinds::mesh_service::KIND.name,
+            Self::Beacon => kinds::beacon::KIND.name,
+        }
+    }
+}
+
+/// A proxy that a change concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concerned {
+    /// Its Dataplane.
+    pub proxy: Name,
+    /// It has not answered about all of it.
+    pub pending: bool,
+    /// What of it is another one since.
+    pub names: BTreeSet<(Type, Name)>,
+}
+
+/// The kinds in meshes that reach proxies.
+pub(crate) fn reaching() -> impl Iterator<Item = &'static str> {
+    let others = [Input::ZoneAddress, Input::Dataplane, Input::Service];
+    kinds::POLICIES.iter().map(Input::Policy).chain(others).map(Input::kind)
+}
+
 /// A resource that appeared, changed or is gone.
 #[derive(Debug)]
 pub(super) struct Change {
@@ -123,6 +154,7 @@ struct Shared {
     progress: watch::Sender<Progress>,
     wake: Notify,
     beacons: Beacons,
+    moved: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,6 +193,7 @@ impl Meshes {
             progress: watch::Sender::default(),
             wake: Notify::new(),
             beacons: Beacons::default(),
+            moved: watch::Sender::new(0),
         }))
     }
 
@@ -168,6 +201,28 @@ impl Meshes {
     pub fn open(&self) {
         self.0.progress.send_modify(|progress| progress.open = true);
         self.0.wake.notify_one();
+    }
+
+    /// The proxies that the last change of a resource concerned, so far as they are still there;
+    /// `None` if that is not known: it is of no mesh or of a kind that does not reach proxies, or too
+    /// much changed since.
+    #[must_use]
+    pub fn concerned(&self, kind: &str, key: &ResourceKey) -> Option<Vec<Concerned>> {
+        let kind = reaching().find(|name| *name == kind)?;
+        let mesh = self.0.meshes.read().get(key.mesh.as_ref()?).cloned()?;
+        let concerned = mesh.lock().concerned(&(kind, key.name.clone()));
+        concerned
+    }
+
+    /// Changes whenever [`concerned`](Self::concerned) may say something else.
+    #[must_use]
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.0.moved.subscribe()
+    }
+
+    /// Proxies took or refused something.
+    pub fn moved(&self) {
+        self.0.moved.send_modify(|moved| *moved += 1);
     }
 
     /// How far beacons come.
@@ -243,7 +298,8 @@ impl Meshes {
         }
         self.0.wake.notify_one();
         let certificates = self.0.certificates.clone();
-        Ok((Arc::new(Proxy { mesh, id, key: key.clone(), certificates }), changes))
+        let (key, moved) = (key.clone(), self.0.moved.clone());
+        Ok((Arc::new(Proxy { mesh, id, key, certificates, moved }), changes))
     }
 
     /// What is wrong in a mesh, by the name or KRI of what it is wrong with.
@@ -330,9 +386,11 @@ impl Meshes {
                     Input::Service => mesh.set_service(&key.name, row),
                     Input::Beacon => {}
                 }
+                mesh.attribute((input.kind(), key.name.clone()));
             }
             mesh.tell();
         }
+        self.moved();
         if let Some(beacon) = beacon {
             self.pass(beacon.number);
         }
@@ -432,6 +490,7 @@ impl Meshes {
             mesh.written(&key.name, record);
             mesh.tell();
         }
+        self.moved();
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -453,6 +512,7 @@ struct Proxy {
     id: ProxyId,
     key: ProxyKey,
     certificates: Arc<dyn Certificates>,
+    moved: watch::Sender<u64>,
 }
 
 impl Source for Proxy {
@@ -474,5 +534,6 @@ impl Drop for Proxy {
         if self.mesh.lock().disconnect(self.id) {
             self.certificates.forget(&self.key.resource());
         }
+        self.moved.send_modify(|moved| *moved += 1);
     }
 }

@@ -10,6 +10,7 @@
 
 mod calls;
 mod connections;
+mod effects;
 mod groups;
 mod marks;
 mod mesh;
@@ -25,8 +26,9 @@ mod tcp;
 mod tests;
 mod written;
 
+pub(crate) use self::meshes::reaching;
 pub use self::{
-    meshes::{Certificates, Meshes, NotServed, ProxyKey},
+    meshes::{Certificates, Concerned, Meshes, NotServed, ProxyKey},
     proxies::Traits,
     run::Failed,
 };

@@ -18,18 +18,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use xds::Type;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Program {
+pub(super) struct Program {
     store: Local,
-    meshes: Meshes,
-    certified: Arc<Certified>,
+    pub(super) meshes: Meshes,
+    pub(super) certified: Arc<Certified>,
     ready: Ready,
-    tasks: JoinSet<()>,
+    pub(super) tasks: JoinSet<()>,
 }
 
 impl Program {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let clock = Clock::since(start());
         let (store, writer) = open(Memory::new(1), kinds(), clock.clone()).unwrap();
         let mut tasks = JoinSet::new();
@@ -48,18 +48,18 @@ impl Program {
         Self { store, meshes, certified, ready, tasks }
     }
 
-    async fn put(&self, row: &Row) -> Revision {
+    pub(super) async fn put(&self, row: &Row) -> Revision {
         let kind = kinds().id_of(row.kind.name).unwrap();
         let edit = Edit::Put(Arc::new(row.resource()));
         let item = Item { kind, expected: Expected::Anything, edit };
         self.store.commit(vec![item]).await.unwrap().revision
     }
 
-    async fn reached(&self, revision: Revision) {
+    pub(super) async fn reached(&self, revision: Revision) {
         tokio::time::timeout(PATIENCE, self.meshes.wait_for(revision)).await.unwrap();
     }
 
-    fn connect(&self, name: &str) -> Result<Stream, NotServed> {
+    pub(super) fn connect(&self, name: &str) -> Result<Stream, NotServed> {
         let key = ProxyKey { mesh: shop(), name: name.into() };
         let (source, changes) = self.meshes.connect(&key, Traits { binds_vips: true })?;
         Ok(Stream { source, changes })
