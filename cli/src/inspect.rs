@@ -74,31 +74,40 @@ impl Dataplane {
         if set.is_empty() { what.to_owned() } else { format!("{what}?{}", set.join("&")) }
     }
 
-    /// Where it is. On global a dataplane of a zone has another name than in its zone.
     async fn path(&self, client: &Client) -> Result<String> {
-        let Self { name, mesh, zone, .. } = self;
-        let all = format!("/meshes/{mesh}/dataplanes");
-        let of_zone = zone.as_ref().map(|zone| format!("&filter[labels.kuma.io/zone]={zone}"));
-        let of_zone = of_zone.unwrap_or_default();
-        let filter = format!("{all}?filter[labels.kuma.io/display-name]={name}{of_zone}");
-        let found = client.list(&filter).await?;
-        let text = |item: &Value, pointer: &str| {
-            item.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
-        };
-        match &found[..] {
-            // It may be called by the name that it has here.
-            [] if zone.is_none() => Ok(format!("{all}/{name}")),
-            [] => bail!("no dataplane {name:?} in mesh {mesh:?} and the zone of `--zone`"),
-            [one] => {
-                let name =
-                    one.get("name").and_then(Value::as_str).context("a resource has no name")?;
-                Ok(format!("{all}/{name}"))
-            }
-            several => {
-                let zones: Vec<String> =
-                    several.iter().map(|one| text(one, "/labels/kuma.io~1zone")).collect();
-                bail!("{name:?} is in zones {}: say which with `--zone`", zones.join(", "))
-            }
+        path(client, &self.mesh, &self.name, self.zone.as_deref()).await
+    }
+}
+
+/// Where the dataplane `name` of a zone is. On global it has another name than in its zone.
+pub(crate) async fn path(
+    client: &Client,
+    mesh: &str,
+    name: &str,
+    zone: Option<&str>,
+) -> Result<String> {
+    let all = format!("/meshes/{mesh}/dataplanes");
+    let of_zone = zone.map(|zone| format!("&filter[labels.kuma.io/zone]={zone}"));
+    let of_zone = of_zone.unwrap_or_default();
+    let filter = format!("{all}?filter[labels.kuma.io/display-name]={name}{of_zone}");
+    let found = client.list(&filter).await?;
+    let text = |item: &Value, pointer: &str| {
+        item.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    match &found[..] {
+        // It may be called by the name that it has here.
+        [] => match zone {
+            None => Ok(format!("{all}/{name}")),
+            Some(zone) => bail!("no dataplane {name:?} in mesh {mesh:?} and zone {zone:?}"),
+        },
+        [one] => {
+            let name = one.get("name").and_then(Value::as_str).context("a resource has no name")?;
+            Ok(format!("{all}/{name}"))
+        }
+        several => {
+            let zones: Vec<String> =
+                several.iter().map(|one| text(one, "/labels/kuma.io~1zone")).collect();
+            bail!("{name:?} is in zones {}: say which with `--zone`", zones.join(", "))
         }
     }
 }
@@ -169,10 +178,7 @@ mod tests {
         assert_eq!(both, r#"error: "web-1" is in zones west, east: say which with `--zone`"#);
         assert_eq!(run(&all, &["web-1-x7"]).await, "/meshes/default/dataplanes/web-1-x7/xds\n");
         let none = run(&all, &["db-1", "--zone", "west"]).await;
-        assert_eq!(
-            none,
-            r#"error: no dataplane "db-1" in mesh "default" and the zone of `--zone`"#
-        );
+        assert_eq!(none, r#"error: no dataplane "db-1" in mesh "default" and zone "west""#);
     }
 
     #[tokio::test]

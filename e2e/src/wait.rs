@@ -31,6 +31,31 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T>
     }
 }
 
+/// A time that must not pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    start: Instant,
+    limit: Duration,
+}
+
+impl Limit {
+    /// `limit` from now on.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "other processes have no clock that a test could pause"
+    )]
+    pub fn after(limit: Duration) -> Self {
+        Self { start: Instant::now(), limit }
+    }
+
+    /// Fails once the time is over.
+    pub fn check(&self, what: &str) -> Result<()> {
+        let Self { start, limit } = self;
+        if start.elapsed() > *limit { bail!("{what}: not over within {limit:?}") } else { Ok(()) }
+    }
+}
+
 /// Looks again and again for the whole of `time`; it must never fail.
 #[expect(
     clippy::disallowed_methods,

@@ -7,7 +7,7 @@ use super::{
     names,
     processes::Processes,
 };
-use crate::{client::Client, connection::Target, output::Output};
+use crate::{client::Client, connection::Target, inspect, output::Output};
 use anyhow::{Context, Result, bail};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What west calls.
 const CART: &str = "cart.svc.east.mesh.local";
 const PORT: u16 = 8080;
+/// Its cluster in the Envoy of who calls it.
+const CLUSTER: &str = "kri_msvc_default_east__cart_http";
 const WEB: &str = "spiffe://default.west.mesh.local/workload/web";
 
 /// Shows one step after the other.
@@ -184,8 +186,13 @@ impl<'a, 'o> Steps<'a, 'o> {
         let client = self.client()?;
         let (answer, took) = self.after_rule(&client, "allow", &mut call, StatusCode::OK).await?;
         self.say(format!("a MeshTrafficPermission on global allows web: 200 after {took:.1?}"))?;
-        for (who, id) in identities(&answer.body)? {
-            self.say(format!("{who}: {id}"))?;
+        let [server, caller] = identities(&answer.body)?;
+        self.say(format!("cart's end: it is {server}, and who calls is {caller}"))?;
+        let look = async || callee(&client).await;
+        let (callee, _) = self.until("whom the Envoy of web takes for cart", look).await?;
+        self.say(format!("web's end: its Envoy takes only {callee} for cart"))?;
+        if (&*caller, &server) != (WEB, &callee) {
+            bail!("the caller is {WEB}: the two ends saw different identities");
         }
         Ok(call)
     }
@@ -262,15 +269,49 @@ impl<'a, 'o> Steps<'a, 'o> {
     /// What a person can do now.
     pub(crate) fn what_next(&mut self) -> Result<()> {
         let token = self.places.data("global").join("admin-token");
-        let atoll = format!("atoll --address {GLOBAL} --token-file {}", token.display());
+        // It need not be on PATH.
+        let program = std::env::current_exe().context("the path of this program")?;
+        let atoll =
+            format!("{} --address {GLOBAL} --token-file {}", program.display(), token.display());
         self.out.line("\nIt all stays up until you press Ctrl-C. Try:")?;
         self.say(format!("{atoll} zones"))?;
         self.say(format!("{atoll} dataplanes"))?;
         self.say(format!("{atoll} get meshservices -o yaml"))?;
         self.say(format!("{atoll} delete meshtrafficpermission cart-callers"))?;
         let server = Zone::WEST.control_plane();
-        self.say(format!("dig @{server} -p 5653 {CART}"))?;
+        self.say(format!("dig @{server} -p 5653 {CART} +short    # if dig is installed"))?;
         self.say(format!("curl -H \"Authorization: Bearer $(cat {})\" {GLOBAL}/", token.display()))
+    }
+}
+
+/// The SPIFFE ID that the Envoy of `web` demands of whom it calls as `cart`, as global learns from it.
+async fn callee(client: &Client) -> Result<String> {
+    let web = inspect::path(client, "default", "web-1", Some("west")).await?;
+    let (_, dump) = client.request(Method::GET, &format!("{web}/xds"), None).await?;
+    demanded(&serde_json::from_str(&dump)?)
+}
+
+/// The one SPIFFE ID that a configuration demands of `cart`.
+fn demanded(dump: &Value) -> Result<String> {
+    let is_cart = |it: &Value| it.get("name").is_some_and(|name| name == CLUSTER);
+    let cluster = find(dump, &is_cart).context("cart has no cluster")?;
+    let names = "match_typed_subject_alt_names";
+    let ids = find(cluster, &|it| it.get(names).is_some()).and_then(|it| it.get(names));
+    let ids: Vec<&Value> = ids.and_then(Value::as_array).into_iter().flatten().collect();
+    let [id] = ids[..] else { bail!("not one identity: {ids:?}") };
+    let id = id.pointer("/matcher/exact").and_then(Value::as_str).context("not an exact one")?;
+    Ok(id.to_owned())
+}
+
+/// The first value within `value` that is what one looks for.
+fn find<'a>(value: &'a Value, is_it: &dyn Fn(&Value) -> bool) -> Option<&'a Value> {
+    if is_it(value) {
+        return Some(value);
+    }
+    match value {
+        Value::Array(all) => all.iter().find_map(|it| find(it, is_it)),
+        Value::Object(all) => all.values().find_map(|it| find(it, is_it)),
+        _ => None,
     }
 }
 
@@ -287,13 +328,13 @@ fn is_online(overview: &Value) -> bool {
 }
 
 /// Who the server's sidecar says it is, and who it says calls.
-fn identities(body: &str) -> Result<[(&'static str, String); 2]> {
+fn identities(body: &str) -> Result<[String; 2]> {
     let forwarded = body.lines().nth(1).context("the answer names no caller")?;
     let part = |name: &str| {
         let found = forwarded.split(';').find_map(|part| part.strip_prefix(name));
         found.map(str::to_owned).with_context(|| format!("{name} is missing in {forwarded:?}"))
     };
-    Ok([("the server is", part("By=")?), ("the caller is", part("URI=")?)])
+    Ok([part("By=")?, part("URI=")?])
 }
 
 #[cfg(test)]
@@ -304,8 +345,23 @@ mod tests {
     fn both_ends_are_read_from_the_forwarded_certificate() {
         let body = "hello from cart\nBy=spiffe://a/b;Hash=x;URI=spiffe://c/d";
         let [server, caller] = identities(body).unwrap();
-        assert_eq!((&*server.1, &*caller.1), ("spiffe://a/b", "spiffe://c/d"));
+        assert_eq!((&*server, &*caller), ("spiffe://a/b", "spiffe://c/d"));
         assert!(identities("hello\nnobody").is_err());
+    }
+
+    #[test]
+    fn who_is_called_is_read_from_the_configuration_of_the_caller() {
+        let cluster = |name: &str, ids: &[&str]| {
+            let matchers: Vec<Value> =
+                ids.iter().map(|id| json!({ "matcher": { "exact": id } })).collect();
+            json!({ "name": name, "tls": { "match_typed_subject_alt_names": matchers } })
+        };
+        let dump = |ids| json!({ "configs": [cluster("other", &["x"]), cluster(CLUSTER, ids)] });
+        assert_eq!(demanded(&dump(&["spiffe://a/b"])).unwrap(), "spiffe://a/b");
+        for none in [&[][..], &["spiffe://a/b", "spiffe://a/c"]] {
+            assert!(demanded(&dump(none)).is_err(), "{none:?}");
+        }
+        assert!(demanded(&json!({ "configs": [cluster("other", &["x"])] })).is_err());
     }
 
     #[test]

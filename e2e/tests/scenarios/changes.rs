@@ -91,7 +91,7 @@ impl Scene {
 }
 
 /// What an Envoy counts that drained something.
-fn drains(proxy: &Proxy) -> Result<Vec<(&'static str, u64)>> {
+pub(crate) fn drains(proxy: &Proxy) -> Result<Vec<(&'static str, u64)>> {
     let counters = [
         "listener_modified",
         "listener_removed",

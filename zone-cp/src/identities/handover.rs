@@ -3,7 +3,12 @@
 
 use super::plan::{Member, Planner};
 use identity::Authority;
+use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
+
+/// How long proxies of other zones have for learning of an authority that global has. Nobody waits
+/// for the new one, so this is much more than a change takes to them (decision 8).
+pub(super) const MARGIN: SignedDuration = SignedDuration::from_secs(5);
 
 impl Planner<'_> {
     /// Lets it go on as it was.
@@ -26,8 +31,28 @@ impl Planner<'_> {
         other && self.view.now < before.not_after()
     }
 
+    /// Whether others know the authority of `member`, so that it may take the place of the last one.
+    pub(super) fn is_known(&mut self, member: &Member) -> bool {
+        if !self.is_relayed(&member.name) {
+            return false;
+        }
+        // The MeshTrust has no room for two trust domains: others believe the old one no more.
+        if self.memory.last_good.get(&member.name).is_some_and(|it| it.domain != member.domain) {
+            return true;
+        }
+        let now = self.view.now;
+        let since = *self.memory.relayed.entry(member.name.clone()).or_insert(now);
+        let known = since.saturating_add(MARGIN).unwrap_or(Timestamp::MAX);
+        if now < known {
+            self.again = self.again.into_iter().chain([known]).min();
+            return false;
+        }
+        self.memory.relayed.remove(&member.name);
+        true
+    }
+
     /// Whether global has the MeshTrust of this name.
-    pub(super) fn is_relayed(&mut self, name: &str) -> bool {
+    fn is_relayed(&mut self, name: &str) -> bool {
         let Some(written) = self.memory.written.get(name) else { return true };
         if self.view.relayed.is_none_or(|until| *written <= until) {
             return true;

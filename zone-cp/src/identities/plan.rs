@@ -117,6 +117,8 @@ pub(super) struct Plan {
     pub(super) trust: Trust,
     /// An authority is used when global has the MeshTrusts until here.
     pub(super) waits: Option<Revision>,
+    /// When to work it out again though nothing changed.
+    pub(super) again: Option<Timestamp>,
 }
 
 /// What is remembered of a mesh, so that only what changed is read.
@@ -129,6 +131,8 @@ pub(super) struct Memory {
     pub(super) last_good: BTreeMap<Arc<str>, Member>,
     /// When MeshTrusts were written here.
     pub(super) written: BTreeMap<Arc<str>, Revision>,
+    /// Since when global is known to have the authorities that are to take the place of others.
+    pub(super) relayed: BTreeMap<Arc<str>, Timestamp>,
 }
 
 /// Why a MeshIdentity is not ready.
@@ -140,8 +144,15 @@ struct Trouble {
 
 /// Works out what a mesh needs next. When it needs nothing, it is as it should be.
 pub(super) fn plan(here: &Here, view: &View<'_>, memory: &mut Memory) -> Plan {
-    let mut planner =
-        Planner { here, view, memory, steps: Vec::new(), kept: Vec::new(), waits: None };
+    let mut planner = Planner {
+        here,
+        view,
+        memory,
+        steps: Vec::new(),
+        kept: Vec::new(),
+        waits: None,
+        again: None,
+    };
     let mut members = Vec::new();
     if view.exists {
         for identity in &view.identities {
@@ -149,8 +160,10 @@ pub(super) fn plan(here: &Here, view: &View<'_>, memory: &mut Memory) -> Plan {
         }
     }
     planner.tidy();
-    let Planner { steps, kept, waits, .. } = planner;
-    memory.last_good.retain(|name, _| members.iter().any(|member| member.name == *name));
+    let Planner { steps, kept, waits, again, .. } = planner;
+    let exists = |name: &Arc<str>| members.iter().any(|member| member.name == *name);
+    memory.last_good.retain(|name, _| exists(name));
+    memory.relayed.retain(|name, _| exists(name));
     for member in &members {
         if member.authority.is_some() {
             memory.last_good.insert(member.name.clone(), member.clone());
@@ -162,7 +175,7 @@ pub(super) fn plan(here: &Here, view: &View<'_>, memory: &mut Memory) -> Plan {
     for (domain, authority) in kept {
         trust.0.entry(domain).or_default().extend(split(authority.certificate_pem()));
     }
-    Plan { steps, members, trust, waits }
+    Plan { steps, members, trust, waits, again }
 }
 
 pub(super) struct Planner<'a> {
@@ -173,6 +186,7 @@ pub(super) struct Planner<'a> {
     /// What goes on as it was before.
     pub(super) kept: Vec<(TrustDomain, Arc<Authority>)>,
     pub(super) waits: Option<Revision>,
+    pub(super) again: Option<Timestamp>,
 }
 
 fn display_name(resource: &Resource) -> &str {
@@ -305,9 +319,9 @@ impl Planner<'_> {
                 "MeshTrustCreated",
                 message,
             ));
-            if self.replaces(member, &authority) && !self.is_relayed(&member.name) {
-                let message = "the new authority issues when global has its MeshTrust; until then \
-                               the one before does";
+            if self.replaces(member, &authority) && !self.is_known(member) {
+                let message = "the new authority issues when other zones had time to learn of it from \
+                               global; until then the one before does";
                 conditions.push(Condition::fails(
                     condition::DEPENDENCIES_READY,
                     "MeshTrustNotRelayed",
@@ -417,6 +431,7 @@ impl Planner<'_> {
             return Ok(true);
         }
         let before = before.cloned();
+        self.memory.relayed.remove(name);
         self.steps.push(Step::Put { kind: mesh_trust::KIND, before, now });
         Ok(false)
     }

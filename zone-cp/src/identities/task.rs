@@ -45,8 +45,8 @@ pub struct Identities<B> {
     clock: Clock,
     ids: Ids,
     memory: BTreeMap<MeshName, Memory>,
-    /// When the authorities of a mesh expire.
-    expiry: BTreeMap<MeshName, Timestamp>,
+    /// When a mesh is to be looked at though nothing changed: an authority expires, or may issue.
+    due: BTreeMap<MeshName, Timestamp>,
     /// What is known of the connection with global, if there is one.
     global: Option<watch::Receiver<State>>,
     /// Meshes that wait until global has the MeshTrusts of this zone until a revision.
@@ -104,7 +104,7 @@ impl<B: Backend> Identities<B> {
             clock,
             ids: Ids::of(kinds)?,
             memory: BTreeMap::new(),
-            expiry: BTreeMap::new(),
+            due: BTreeMap::new(),
             global: None,
             waiting: BTreeMap::new(),
         })
@@ -134,7 +134,7 @@ impl<B: Backend> Identities<B> {
                 self.settle(&mesh).await?;
             }
             issuer.completed();
-            let expiry = self.expiry.values().min().copied();
+            let due = self.due.values().min().copied();
             let first = self.waiting.values().min().copied();
             loop {
                 tokio::select! {
@@ -144,7 +144,7 @@ impl<B: Backend> Identities<B> {
                         dirty.context("the store closed")?;
                         break;
                     }
-                    () = expired(&self.clock, expiry) => break,
+                    () = reached_time(&self.clock, due) => break,
                     () = reached(&mut self.global, first) => break,
                     () = issuer.rotate() => {}
                 }
@@ -175,9 +175,9 @@ impl<B: Backend> Identities<B> {
             };
             seen.insert(kind, revision);
         }
-        // What expired is looked at as if it had changed.
+        // That is as if it had changed.
         let now = self.clock.now();
-        let due = self.expiry.iter().filter(|(_, when)| **when <= now);
+        let due = self.due.iter().filter(|(_, when)| **when <= now);
         touched.extend(due.map(|(mesh, _)| mesh.clone()));
         let relayed = self.relayed().unwrap_or_default();
         let due = self.waiting.iter().filter(|(_, until)| **until <= relayed);
@@ -211,9 +211,10 @@ impl<B: Backend> Identities<B> {
                 self.memory.remove(mesh);
             }
             let ends = plan.members.iter().filter_map(|member| member.authority.as_ref());
-            match ends.map(|authority| authority.not_after()).filter(|end| now < *end).min() {
-                Some(end) => self.expiry.insert(mesh.clone(), end),
-                None => self.expiry.remove(mesh),
+            let ends = ends.map(|authority| authority.not_after()).filter(|end| now < *end);
+            match ends.chain(plan.again).min() {
+                Some(time) => self.due.insert(mesh.clone(), time),
+                None => self.due.remove(mesh),
             };
             match plan.waits {
                 Some(until) => self.waiting.insert(mesh.clone(), until),
@@ -300,7 +301,7 @@ impl<B: Backend> Identities<B> {
     }
 }
 
-async fn expired(clock: &Clock, at: Option<Timestamp>) {
+async fn reached_time(clock: &Clock, at: Option<Timestamp>) {
     match at {
         Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,

@@ -22,8 +22,8 @@ use store::{
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Virtual time.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Virtual time; longer than anything takes but a certificate.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const BUNDLED: &str = r#"{
     "selector": {"dataplane": {"matchLabels": {}}},
@@ -226,6 +226,15 @@ impl East {
         self.idle().await;
         timeout(PATIENCE, self.changes.next()).await.expect("nothing is dirty")
     }
+}
+
+/// Another authority is about to issue.
+fn waiting() -> [Condition; 4] {
+    let message = "the new authority issues when other zones had time to learn of it from global; \
+                   until then the one before does";
+    let [provider, trust, ready] = ready();
+    let waits = Condition::fails("DependenciesReady", "MeshTrustNotRelayed", message);
+    [provider, trust, waits, ready]
 }
 
 fn ready() -> [Condition; 3] {
@@ -587,7 +596,7 @@ async fn no_certificate_is_older_than_the_trust_in_it() {
         let new = authority("east");
         east.secret("identity-root-ca", new.certificate_pem()).await;
         east.secret("identity-private-key", new.key_pem()).await;
-        east.idle().await;
+        east.reported(&waiting()).await;
         east.ready().await;
     }
     timeout(PATIENCE, watcher.join_next()).await.unwrap().unwrap().unwrap();
