@@ -2,6 +2,7 @@
 
 mod asked;
 mod own;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,7 @@ use crate::{
     limit,
     memory::{Facts, Held, Identity, Memory, Place, Presented},
     observe::{Event, Report},
-    quota::{Fitted, Quota, Room, Waiting, fit},
-    received::Received,
+    quota::{Fitted, Quota, Waiting},
     refusal::Refusal,
 };
 use delta::{Extent, Start};
@@ -33,7 +33,7 @@ use std::{
 };
 use store::{
     Backend, Item, Kinds, Outcome,
-    view::{KindId, Reader, Revision, Rows},
+    view::{KindId, Reader, Revision},
 };
 use tokio::{
     sync::mpsc,
@@ -343,35 +343,6 @@ impl Asking {
         Ok((self.applied(&incoming, judged, revision, report), freed))
     }
 
-    /// Takes what waited for room, as far as there is some now.
-    async fn try_again<B: Backend>(
-        &mut self,
-        store: &B,
-        report: &Report,
-    ) -> Result<(), StreamEnded> {
-        for incoming in self.waiting.again() {
-            let (judged, revision) = self.store(store, &incoming).await?;
-            self.waiting.note(&incoming, false, &judged.fitted.over);
-            let still: Vec<_> = judged.refused.iter().map(|refusal| &refusal.name).collect();
-            if let Some(asked) = self.asked.get_mut(&incoming.kind) {
-                let taken = incoming.upserts.iter().flatten();
-                for received in taken.filter(|received| !still.contains(&&received.name)) {
-                    asked.place.refused.remove(&received.name);
-                }
-                asked.since = revision;
-            }
-            let (kind, resources) = (self.kind(incoming.kind).name, incoming.upserts.len());
-            report.tell(Event::Applied {
-                kind,
-                resources,
-                complete: false,
-                until: None,
-                refused: &judged.refused,
-            });
-        }
-        Ok(())
-    }
-
     /// Commits what a response changes.
     async fn store<B: Backend>(
         &mut self,
@@ -426,23 +397,6 @@ impl Asking {
         named.unknown |= now.unknown;
         named.keys.extend(now.keys);
         Judged { batch, refused, named, fitted }
-    }
-
-    fn fit(
-        &self,
-        reader: &Reader,
-        rows: &Rows,
-        incoming: &Incoming,
-        applied: &mut Applied,
-    ) -> Fitted {
-        let Who::Zone { name: zone, .. } = &self.sender.who else { return Fitted::default() };
-        if self.quota == Quota::NONE {
-            return Fitted::default();
-        }
-        let room = Room { zone, used: reader.usage(zone), quota: self.quota };
-        let name = |it: &Received| (self.sender.key(it.key.clone()), it.name.clone());
-        let names = incoming.upserts.iter().flatten().map(name).collect();
-        fit(room, rows, applied, &names)
     }
 
     /// Something of `kind` was changed in the store, so that knows no place any more.

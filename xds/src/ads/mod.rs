@@ -90,7 +90,7 @@ pub async fn serve(
             }
             session.mark(changes.take());
         }
-        if changes.settle(|kind| session.is_idle(kind), session.is_synced()) {
+        if changes.settle(|kind| session.has_settled(kind), session.is_synced()) {
             report(&mut retries, Event::Settled);
         }
         tokio::select! {

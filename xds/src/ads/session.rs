@@ -236,11 +236,6 @@ impl Session {
         self.beacon.due = Some(number);
     }
 
-    /// Whether nothing of a type is in flight or to be sent.
-    pub(super) fn is_idle(&self, kind: Type) -> bool {
-        self.types.get(kind.index()).is_some_and(Subscribed::is_idle)
-    }
-
     /// Whether Envoy has all that it asks for, and has asked for what it always does.
     pub(super) fn is_synced(&self) -> bool {
         Type::ALL.into_iter().all(|kind| self.has_settled(kind))
@@ -318,7 +313,7 @@ impl Session {
 
     /// Whether the peer has all there is to say about a type. On a stream that was opened again it
     /// has not before it asked: what it holds may refer to what is gone.
-    fn has_settled(&self, kind: Type) -> bool {
+    pub(super) fn has_settled(&self, kind: Type) -> bool {
         let subscribed = self.types.get(kind.index());
         subscribed.is_some_and(|it| it.is_idle() && (it.started || !kind.is_wildcard()))
     }

@@ -2,10 +2,10 @@
 
 use super::{
     calls::Calls,
+    change::{Concerned, Input},
     effects::{Cause, Concern, Effects},
     groups::{Groups, PolicyId, Replaced},
     marks::{Marks, ProxyId},
-    meshes::{Concerned, Input},
     proxies::Connected,
     replicas::{self, Replica, Replicas},
     results::Results,

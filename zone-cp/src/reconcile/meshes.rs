@@ -1,6 +1,7 @@
 //! The handle to all meshes of a zone.
 
 use super::{
+    change::{Change, Concerned, Input, reaching},
     marks::ProxyId,
     mesh::Mesh,
     proxies::Traits,
@@ -17,9 +18,9 @@ use delta::{Item, Name};
 use jiff::Timestamp;
 use kinds::beacon::Beacon;
 use parking_lot::{Mutex, RwLock};
-use resource::{Labels, MeshName, Resource, ResourceKey, ZoneName};
+use resource::{Labels, MeshName, ResourceKey, ZoneName};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -28,7 +29,7 @@ use std::{
 };
 use store::view::{KindId, Reader, Revision};
 use tokio::sync::{Notify, watch};
-use xds::{Changes, Source, Type, policy::PolicyKind};
+use xds::{Changes, Source, Type};
 
 /// Who proxies are and whom they trust.
 pub trait Certificates: Send + Sync {
@@ -84,56 +85,6 @@ pub enum NotServed {
     /// There is no such Dataplane.
     #[error("there is no Dataplane {name} in mesh {mesh}", mesh = .0.mesh, name = .0.name)]
     NoDataplane(ProxyKey),
-}
-
-/// What a change is about.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Input {
-    Mesh,
-    Policy(&'static PolicyKind),
-    ZoneAddress,
-    Dataplane,
-    Service,
-    Beacon,
-}
-
-impl Input {
-    /// The name of the kind.
-    pub(super) const fn kind(self) -> &'static str {
-        match self {
-            Self::Mesh => kinds::mesh::KIND.name,
-            Self::Policy(kind) => kind.kind.name,
-            Self::ZoneAddress => kinds::mesh_zone_address::KIND.name,
-            Self::Dataplane => kinds::dataplane::KIND.name,
-            Self::Service => kinds::mesh_service::KIND.name,
-            Self::Beacon => kinds::beacon::KIND.name,
-        }
-    }
-}
-
-/// A proxy that a change concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Concerned {
-    /// Its Dataplane.
-    pub proxy: Name,
-    /// It has not answered about all of it.
-    pub pending: bool,
-    /// What of it is another one since.
-    pub names: BTreeSet<(Type, Name)>,
-}
-
-/// The kinds in meshes that reach proxies.
-pub(crate) fn reaching() -> impl Iterator<Item = &'static str> {
-    let others = [Input::ZoneAddress, Input::Dataplane, Input::Service];
-    kinds::POLICIES.iter().map(Input::Policy).chain(others).map(Input::kind)
-}
-
-/// A resource that appeared, changed or is gone.
-#[derive(Debug)]
-pub(super) struct Change {
-    pub(super) input: Input,
-    pub(super) key: ResourceKey,
-    pub(super) now: Option<Arc<Resource>>,
 }
 
 /// The meshes of a zone. Cloning shares them.

@@ -9,6 +9,7 @@
 //! taken for gone.
 
 mod calls;
+mod change;
 mod connections;
 mod effects;
 mod groups;
@@ -26,9 +27,10 @@ mod tcp;
 mod tests;
 mod written;
 
-pub(crate) use self::meshes::reaching;
+pub(crate) use self::change::reaching;
 pub use self::{
-    meshes::{Certificates, Concerned, Meshes, NotServed, ProxyKey},
+    change::Concerned,
+    meshes::{Certificates, Meshes, NotServed, ProxyKey},
     proxies::Traits,
     run::Failed,
 };

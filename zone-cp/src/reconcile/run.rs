@@ -1,7 +1,8 @@
 //! The task that feeds the tables.
 
 use super::{
-    meshes::{Change, Input, Meshes, ProxyKey},
+    change::{Change, Input},
+    meshes::{Meshes, ProxyKey},
     tcp::Record,
     written,
 };
