@@ -267,7 +267,7 @@ impl Propagate for Propagation {
         // After the lock: what it says of zones is never older than what they have.
         let history = self.reader.history(id, key);
         let of_zone = |name: &Arc<str>| {
-            let known = ZoneName::new(&**name).ok().and_then(|name| zones.get(&name));
+            let known = ZoneName::new(name).ok().and_then(|name| zones.get(&name));
             self.of_zone(kind, &history, name, known)
         };
         Some(names.iter().map(of_zone).collect())

@@ -161,8 +161,8 @@ impl Meshes {
     pub fn concerned(&self, kind: &str, key: &ResourceKey) -> Option<Vec<Concerned>> {
         let kind = reaching().find(|name| *name == kind)?;
         let mesh = self.0.meshes.read().get(key.mesh.as_ref()?).cloned()?;
-        let concerned = mesh.lock().concerned(&(kind, key.name.clone()));
-        concerned
+        let mesh = mesh.lock();
+        mesh.concerned(&(kind, key.name.clone()))
     }
 
     /// Changes whenever [`concerned`](Self::concerned) may say something else.
