@@ -17,6 +17,7 @@ SOURCES = [
     ("Between global and its zones", "kds/src/limit.rs", []),
     ("Sessions and ADS of proxies, at their zone", "zone-cp/src/dataplanes/limits.rs", []),
     ("ADS", "xds/src/ads/session.rs", ["NAMES", "TEXT"]),
+    ("What is kept of changes, in each mesh of a zone", "zone-cp/src/reconcile/effects.rs", []),
     ("TLS", "identity/src/tls/accept.rs", ["HANDSHAKE", "HANDSHAKES", "CONNECTIONS"]),
     ("Credentials of zones, at global", "global-cp/src/admission/guests.rs", ["CREDENTIALS"]),
     ("Tokens", "identity/src/token/mod.rs", ["MAX_LENGTH"]),

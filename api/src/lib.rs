@@ -11,6 +11,7 @@ mod body;
 mod catalog;
 pub mod config;
 pub mod following;
+pub mod freshness;
 mod health;
 mod insight;
 pub mod inspect;
@@ -81,6 +82,7 @@ fn fixed<B: Backend + 'static>(api: Arc<Api<B>>) -> Router {
         .route("/_resources", get(catalog::resources))
         .route("/policies", get(catalog::policies))
         .route("/_kri/{kri}", get(read::by_kri))
+        .route("/_freshness", get(freshness::of))
         .route("/_global", get(following::state))
         .route("/_global/difference", get(following::difference))
         .route("/_global/adopt", post(following::adopt))

@@ -21,7 +21,10 @@ use jiff::Timestamp;
 use resource::{MeshName, Resource, ResourceKey};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use store::{
     Backend,
     view::{KindId, KindSet},
@@ -35,12 +38,17 @@ const TITLE: &str = "Could not look at the propagation of a resource";
 
 /// Knows what became of resources.
 pub trait Propagate: Send + Sync {
-    /// What became of the resource in each zone that may get it; `None` if resources of its kind
-    /// go nowhere from here.
-    fn of(&self, kind: KindId, key: &ResourceKey) -> Option<Vec<Zone>>;
+    /// What became of the resource in each zone, or in those of `only` that there are; `None` if
+    /// resources of its kind go nowhere from here.
+    fn of(
+        &self,
+        kind: KindId,
+        key: &ResourceKey,
+        only: Option<&BTreeSet<String>>,
+    ) -> Option<Vec<Zone>>;
 
-    /// Changes whenever an answer may be another one.
-    fn changes(&self) -> watch::Receiver<u64>;
+    /// Changes whenever an answer about a resource of this kind may be another one.
+    fn changes(&self, kind: KindId) -> watch::Receiver<u64>;
 }
 
 /// Where a resource is on its way.
@@ -153,33 +161,60 @@ pub(crate) async fn of<B: Backend + 'static>(
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     })?;
     // Both before the first look, so that no change falls between.
-    let mut moved = propagate.changes();
+    let mut moved = propagate.changes(served.id);
     let mut watch = api.reader.watch(kinds(api, served.id));
+    let (mut zones, mut look_at) = (BTreeMap::new(), only.clone());
     loop {
         moved.borrow_and_update();
         let row = api.reader.get(served.id, &key);
         let row = row.ok_or_else(|| Asked::nothing_here(ONE, &served.kind, &key))?;
-        let zones = propagate.of(served.id, &key).ok_or_else(|| {
+        let found = propagate.of(served.id, &key, look_at.as_ref()).ok_or_else(|| {
             let name = served.kind.name;
             Problem::not_found(TITLE, format_args!("resources of kind {name} stay where they are"))
         })?;
-        let zones = chosen(zones, only.as_ref())?;
-        let settled = is_settled(&zones);
-        if let Some(until) = until.filter(|_| !settled) {
-            let changed = async {
-                tokio::select! {
-                    biased;
-                    () = api.given.shutdown.cancelled() => false,
-                    changed = moved.changed() => changed.is_ok(),
-                    dirty = watch.dirty() => dirty.is_ok(),
-                }
-            };
-            if timeout_at(until, changed).await.unwrap_or(false) {
-                continue;
+        zones.extend(found.into_iter().map(|zone| (zone.zone.clone(), zone)));
+        check_there(&zones, only.as_ref())?;
+        let settled = is_settled(zones.values());
+        let changed = async {
+            tokio::select! {
+                biased;
+                () = api.given.shutdown.cancelled() => None,
+                dirty = watch.dirty() => dirty.is_ok().then_some(What::Resource),
+                changed = moved.changed() => changed.is_ok().then_some(What::Zones),
+            }
+        };
+        let what = match until.filter(|_| !settled) {
+            Some(until) => timeout_at(until, changed).await.ok().flatten(),
+            None => None,
+        };
+        match what {
+            // Zones that have it keep it as long as it stays as it is.
+            Some(What::Zones) => look_at = Some(pending(&zones)),
+            Some(What::Resource) => {
+                zones.clear();
+                look_at.clone_from(&only);
+            }
+            None => {
+                let shown = shown(served.kind.name, &row, &zones, settled);
+                return Ok(Json(shown).into_response());
             }
         }
-        return Ok(Json(shown(served.kind.name, &row, &zones, settled)).into_response());
     }
+}
+
+/// What changed, so that an answer may be another one.
+enum What {
+    /// The resource, or which zones there are.
+    Resource,
+    /// What zones took.
+    Zones,
+}
+
+type Zones = BTreeMap<String, Zone>;
+
+fn pending(zones: &Zones) -> BTreeSet<String> {
+    let pending = zones.values().filter(|zone| zone.whole() == State::Pending);
+    pending.map(|zone| zone.zone.clone()).collect()
 }
 
 /// What an answer depends on, besides what is asked of [`Propagate`].
@@ -206,24 +241,20 @@ fn wait(text: &str) -> Result<Duration, Problem> {
     Ok(wait.min(limits::WAIT))
 }
 
-fn chosen(zones: Vec<Zone>, only: Option<&BTreeSet<String>>) -> Result<Vec<Zone>, Problem> {
-    let Some(only) = only else { return Ok(zones) };
-    let zones: Vec<Zone> = zones.into_iter().filter(|zone| only.contains(&zone.zone)).collect();
-    if let Some(missing) = only.iter().find(|name| !zones.iter().any(|it| it.zone == **name)) {
-        let reason = format_args!("there is no zone {missing:?}");
-        return Err(Problem::field(TITLE, "zones", reason));
-    }
-    Ok(zones)
+fn check_there(zones: &Zones, only: Option<&BTreeSet<String>>) -> Result<(), Problem> {
+    let missing = only.and_then(|only| only.iter().find(|name| !zones.contains_key(*name)));
+    let reason = |name: &String| format!("there is no zone {name:?}");
+    missing.map_or(Ok(()), |name| Err(Problem::field(TITLE, "zones", reason(name))))
 }
 
 /// Whether nothing is to be waited for: all of it is decided, or something is lost.
-fn is_settled(zones: &[Zone]) -> bool {
-    let has = |state| zones.iter().any(|zone| zone.whole() == state);
-    has(State::Refused) || !has(State::Pending)
+fn is_settled<'a>(zones: impl Iterator<Item = &'a Zone>) -> bool {
+    let states: BTreeSet<State> = zones.map(Zone::whole).collect();
+    states.contains(&State::Refused) || !states.contains(&State::Pending)
 }
 
-fn shown(kind: &str, row: &Resource, zones: &[Zone], settled: bool) -> Value {
-    let count = |state| zones.iter().filter(|zone| zone.whole() == state).count();
+fn shown(kind: &str, row: &Resource, zones: &Zones, settled: bool) -> Value {
+    let count = |state| zones.values().filter(|zone| zone.whole() == state).count();
     let key = &row.head.key;
     let mut shown = json!({
         "type": kind,
@@ -237,7 +268,7 @@ fn shown(kind: &str, row: &Resource, zones: &[Zone], settled: bool) -> Value {
             "refused": count(State::Refused),
             "notForThisZone": count(State::NotForThisZone),
         },
-        "zones": zones,
+        "zones": zones.values().collect::<Vec<_>>(),
     });
     if let (Some(mesh), Some(fields)) = (&key.mesh, shown.as_object_mut()) {
         fields.insert("mesh".into(), MeshName::as_str(mesh).into());

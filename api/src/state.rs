@@ -1,8 +1,8 @@
 //! What the API works on.
 
 use super::{
-    Problem, following::Follow, insight::Insight, inspect::Envoys, keys::Keys,
-    propagation::Propagate,
+    Problem, following::Follow, freshness::Freshness, insight::Insight, inspect::Envoys,
+    keys::Keys, propagation::Propagate,
 };
 use daemon::Clock;
 use resource::{Kind, MeshName, Resource, ResourceKey};
@@ -131,6 +131,8 @@ pub struct ApiState<B> {
     pub global: Option<Arc<dyn Follow>>,
     /// Knows what became of resources.
     pub propagation: Option<Arc<dyn Propagate>>,
+    /// Knows how fresh zones are.
+    pub freshness: Option<Arc<dyn Freshness>>,
     /// Asks the Envoys of proxies.
     pub envoys: Option<Arc<dyn Envoys>>,
     /// Ends the watches.

@@ -71,6 +71,13 @@ fn table(items: &[Value], out: &mut Output<'_>) -> Result<()> {
 pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
     let now = Timestamp::now();
     let items = client.list("/zones/_overview").await?;
+    // One that is older than this command does not know it.
+    let fresh = client.get("/_freshness").await.unwrap_or_default();
+    let fresh = list(&fresh, &["items"]);
+    let fresh_of = |item: &Value| {
+        let name = text(item, &["name"]);
+        fresh.iter().find(|zone| text(zone, &["zone"]) == name).cloned().unwrap_or_default()
+    };
     let row = |item: &Value| {
         let last =
             list(item, &["zoneInsight", "subscriptions"]).last().cloned().unwrap_or_default();
@@ -82,15 +89,30 @@ pub(crate) async fn zones(client: &Client, out: &mut Output<'_>) -> Result<()> {
             text(item, &["name"]),
             state(item),
             age(&text(item, &["status", "since"]), now),
+            freshness(&fresh_of(item)),
             text(&last, &["version", "kumaCp", "version"]),
             count("responsesSent"),
             count("responsesAcknowledged"),
             count("responsesRejected"),
         ]
     };
-    let header = ["NAME", "STATUS", "SINCE", "VERSION", "SENT", "TAKEN", "REFUSED"];
+    let header = ["NAME", "STATUS", "SINCE", "FRESH", "VERSION", "SENT", "TAKEN", "REFUSED"];
     out.table(header, items.iter().map(row).collect())?;
-    explain(&items, out)
+    explain(&items, out)?;
+    for late in fresh.iter().filter(|zone| !text(zone, &["late"]).is_empty()) {
+        let (name, reason) = (text(late, &["zone"]), text(late, &["reason"]));
+        out.line(format_args!("{name}: late: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// How old what a zone has may be, and whether that is too much.
+fn freshness(zone: &Value) -> String {
+    let Some(seconds) = at(zone, &["ageSeconds"]).and_then(Value::as_f64) else {
+        return String::new();
+    };
+    let late = if text(zone, &["late"]).is_empty() { "" } else { ", late" };
+    format!("{seconds:.0}s{late}")
 }
 
 /// Lists dataplanes.
@@ -204,6 +226,14 @@ fn span(from: Timestamp, to: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zone_that_is_late_says_so_and_one_that_is_unknown_nothing() {
+        let shown = |zone: Value| freshness(&zone);
+        assert_eq!(shown(serde_json::json!({ "ageSeconds": 3.4 })), "3s");
+        assert_eq!(shown(serde_json::json!({ "ageSeconds": 41.0, "late": "Proxy" })), "41s, late");
+        assert_eq!(shown(serde_json::json!({ "state": "Unknown" })), "");
+    }
 
     #[test]
     fn times_are_short() {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// Show what became of a resource in every zone.
 #[derive(Debug, Args)]
@@ -68,6 +68,12 @@ const TIMED_OUT: u8 = 3;
 /// How long one request waits: not as long as anything between may cut it off.
 const REQUEST: Duration = Duration::from_secs(25);
 
+/// How long to wait before asking again after so many answers that came early. Who does not wait as
+/// it is asked to is shutting down, and would answer at once again.
+const fn pause(hasty: u32) -> Duration {
+    if hasty > 1 { Duration::from_secs(1) } else { Duration::ZERO }
+}
+
 impl Which {
     fn path(&self) -> Result<String> {
         let kind = kind::find(&self.resource.kind)?;
@@ -100,18 +106,21 @@ impl Wait {
     /// Waits until nothing is pending, or something is refused, or the time is over.
     pub(crate) async fn run(&self, client: &Client, out: &mut Output<'_>) -> Result<ExitCode> {
         let (path, until) = (self.which.path()?, Instant::now() + self.timeout);
+        let mut hasty = 0_u32;
         let answer = loop {
             let left = until.saturating_duration_since(Instant::now());
             // A part of a millisecond would be none at all.
             let wait = left.min(REQUEST).max(Duration::from_millis(1));
-            let wait = daemon::duration::print(wait);
-            let answer = client.get(&format!("{path}&wait={wait}")).await?;
+            let (text, asked) = (daemon::duration::print(wait), Instant::now());
+            let answer = client.get(&format!("{path}&wait={text}")).await?;
             let settled = answer.get("settled").and_then(Value::as_bool);
             if settled.context("the answer does not say whether it is settled")?
                 || Instant::now() >= until
             {
                 break answer;
             }
+            hasty = if asked.elapsed() < wait / 2 { hasty + 1 } else { 0 };
+            sleep_until(Instant::now() + pause(hasty).min(left)).await;
         };
         let count = |what: &str| {
             answer.pointer(&format!("/summary/{what}")).and_then(Value::as_u64).unwrap_or_default()
@@ -317,6 +326,11 @@ mt/slow not applied in time: 1 zones have it, 1 wait, 0 refused it
 ";
         assert_eq!((printed.as_str(), code), (expected, ExitCode::from(3)));
         assert_eq!(asked, ["zones=all&wait=1ms"]);
+    }
+
+    #[test]
+    fn who_answers_early_again_and_again_is_not_asked_at_once() {
+        assert_eq!([0, 1, 2, 9].map(|hasty| pause(hasty).as_secs()), [0, 0, 1, 1]);
     }
 
     #[test]

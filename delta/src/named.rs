@@ -122,6 +122,12 @@ impl Named {
         }
     }
 
+    /// A peer that takes all there is gets a response in any case, if need be an empty one: who
+    /// answers it is there.
+    pub const fn owe(&mut self) {
+        self.owed |= self.all;
+    }
+
     /// How many names the peer asked for.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -314,6 +320,22 @@ mod tests {
         assert_eq!(stream.sent(), removals(&["a"]));
         stream.named.unsubscribe(&["a".into()].into());
         stream.put("a", 3);
+        assert_eq!(stream.sent(), None);
+    }
+
+    #[test]
+    fn who_takes_all_can_be_asked_for_an_answer() {
+        let mut stream = Stream::of(&[item("a", 1)]);
+        stream.named.owe();
+        assert_eq!(stream.sent(), None, "it takes nothing yet");
+        stream.ask_all(&[]);
+        stream.sent();
+        stream.named.owe();
+        assert_eq!(stream.sent(), Some((vec![], vec![])));
+        assert_eq!(stream.sent(), None, "once");
+        stream.named.owe();
+        stream.put("a", 2);
+        assert_eq!(stream.sent(), upserts(&[item("a", 2)]), "what is due suffices");
         assert_eq!(stream.sent(), None);
     }
 

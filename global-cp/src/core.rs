@@ -8,12 +8,12 @@ use crate::{
     envoys::OfZones,
     hooks::GlobalHooks,
     numbers::{Numbers, Stored},
-    zones::{Insights, Propagation},
+    zones::{Freshness, Insights, Propagation},
 };
 use anyhow::Result;
 use api::{
     About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults,
-    mesh_insights::MeshInsights, propagation::Propagate,
+    mesh_insights::MeshInsights,
 };
 use axum::Router;
 use daemon::{Clock, Metrics};
@@ -86,13 +86,11 @@ impl Parts {
         let plain = self.config.kds.plain_zones.clone();
         let gate = Gatekeeper::new(store.clone(), author, plain, clock.clone());
         let (watched, gate) = (gate.follow().await?, Arc::new(gate));
-        let propagation = Propagation::new(
-            self.author(),
-            store.reader(),
-            clock.clone(),
-            &self.metrics,
-            insights.clone(),
-        );
+        let (reader, metrics) = (|| store.reader(), &self.metrics);
+        let next = insights.clone();
+        let freshness = Freshness::new(self.author(), reader(), clock.clone(), metrics, next);
+        let next = freshness.clone();
+        let propagation = Propagation::new(self.author(), reader(), clock.clone(), metrics, next);
         let zones = Server::new(
             (store.clone(), self.kinds.clone()),
             settings(&self.about, self.config.kds.zone_quota.quotas()),
@@ -109,12 +107,20 @@ impl Parts {
             ("zones.insights", insights.run(store.clone(), stop()).boxed()),
             ("zones.admission", until(stop(), gate.withdraw(watched).map(|it| Ok(it?))).boxed()),
             ("meshes.insights", meshes.map(|ended| Ok(ended?)).boxed()),
+            ("beacons", freshness.clone().shine(store.clone(), stop()).boxed()),
+            ("beacons.echoes", until(stop(), freshness.clone().listen()).boxed()),
             ("audiences", until(stop(), audiences.run(store.clone())).boxed()),
         ];
-        Ok(Core { zones, router: api::router(self.api(envoys, propagation)?), tasks })
+        let router = api::router(ApiState {
+            propagation: Some(propagation),
+            freshness: Some(freshness),
+            envoys: Some(Arc::new(envoys)),
+            ..self.api()?
+        });
+        Ok(Core { zones, router, tasks })
     }
 
-    fn api(self, envoys: OfZones, propagation: Arc<dyn Propagate>) -> Result<ApiState<Local>> {
+    fn api(self) -> Result<ApiState<Local>> {
         Ok(ApiState {
             hooks: Arc::new(GlobalHooks { meshes: MeshDefaults { author: self.author() } }),
             config: serde_json::to_value(&self.config)?,
@@ -125,8 +131,9 @@ impl Parts {
             clock: self.clock,
             about: self.about,
             global: None,
-            propagation: Some(propagation),
-            envoys: Some(Arc::new(envoys)),
+            propagation: None,
+            freshness: None,
+            envoys: None,
             shutdown: self.stop,
         })
     }

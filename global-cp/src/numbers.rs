@@ -264,7 +264,7 @@ mod tests {
             Event::Sent { kind, resources: 0 },
             Event::Acked { kind, until: None },
             Event::Refused { kind, refusals: &Refusals::default() },
-            Event::Applied { kind, resources: 2, complete: true, refused: &refused },
+            Event::Applied { kind, resources: 2, complete: true, until: None, refused: &refused },
         ] {
             numbers.observe(stream, &east, event);
         }

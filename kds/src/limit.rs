@@ -61,6 +61,13 @@ pub(crate) const DIALING: Duration = Duration::from_secs(10);
 /// How long a response may be unanswered, and a first request of one of ours, before the stream is
 /// opened anew.
 pub(crate) const SILENCE: Duration = Duration::from_secs(300);
+/// How often a beacon goes to zones that know them. It is what an idle zone costs, and half of
+/// [`STALE`].
+pub const BEACON: Duration = Duration::from_secs(10);
+/// How old the newest beacon may be that came somewhere: one may be on its way, two are late.
+pub const STALE: Duration = Duration::from_secs(20);
+/// How often a zone looks again whether its global goes on, once it hears nothing of it.
+pub(crate) const DOUBT: Duration = Duration::from_secs(2);
 /// How often a zone asks whether global is there, as long as that does not say.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
 /// How often at most, whatever global says.

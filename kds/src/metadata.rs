@@ -6,6 +6,7 @@ use crate::{
     memory::{Identity, Presented},
 };
 use resource::{Feature, Features, ZoneName};
+use store::view::Revision;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
 /// The name of the zone; a claim, to be compared with its credential.
@@ -26,8 +27,13 @@ const REVISION: &str = "atoll-revision";
 const HELD: &str = "atoll-held-bin";
 const LOOK: &str = "atoll-look";
 
-const NAMED: [(Feature, &str); 2] =
-    [(Feature::Resume, "atoll-resume"), (Feature::Split, "atoll-split")];
+const BEACON: &str = "atoll-beacon";
+
+const NAMED: [(Feature, &str); 3] = [
+    (Feature::Beacon, "atoll-beacon"),
+    (Feature::Resume, "atoll-resume"),
+    (Feature::Split, "atoll-split"),
+];
 
 /// The features of ours that both ends of a connection have to announce.
 #[must_use]
@@ -83,6 +89,17 @@ pub fn hold(metadata: &mut MetadataMap, why: &str) {
 pub fn held(metadata: &MetadataMap) -> Option<String> {
     let why = metadata.get_bin(HELD)?.to_bytes().ok()?;
     Some(limit::cut(&String::from_utf8_lossy(&why), limit::REASON).to_owned())
+}
+
+/// Says, in an answer to a health check, which beacon of global its view has.
+pub fn shine(metadata: &mut MetadataMap, beacon: Revision) {
+    insert(metadata, BEACON, &beacon.0.to_string());
+}
+
+/// Which beacon the view of the global that sent `metadata` has, if it has beacons.
+#[must_use]
+pub fn shines(metadata: &MetadataMap) -> Option<Revision> {
+    metadata.get(BEACON)?.to_str().ok()?.parse().ok().map(Revision)
 }
 
 /// Says that nothing of what comes on a stream is applied, whatever its answers say.
@@ -142,7 +159,7 @@ mod tests {
         assert_eq!(
             all,
             [
-                "atoll-features: atoll-resume,atoll-split",
+                "atoll-features: atoll-beacon,atoll-resume,atoll-split",
                 "authorization: Bearer t",
                 "client-id: east",
                 "features: hash-suffix",
@@ -165,6 +182,16 @@ mod tests {
         assert_eq!(held(&metadata).as_deref(), Some("another global: \"größer\""));
         hold(&mut metadata, &"ü".repeat(limit::REASON));
         assert_eq!(held(&metadata), Some("ü".repeat(limit::REASON / 2)), "as much as people read");
+    }
+
+    #[test]
+    fn a_global_says_which_beacon_it_has() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(shines(&metadata), None);
+        shine(&mut metadata, Revision(7));
+        assert_eq!(shines(&metadata), Some(Revision(7)));
+        metadata.insert(BEACON, MetadataValue::from_static("x"));
+        assert_eq!(shines(&metadata), None);
     }
 
     #[test]

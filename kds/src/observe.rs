@@ -140,6 +140,9 @@ pub enum Event<'a> {
         resources: usize,
         /// Whether now one state of the peer has been complete on this stream.
         complete: bool,
+        /// Everything of the kind that the peer committed until then is here; `None` if that is not
+        /// known.
+        until: Option<Revision>,
         /// What was not taken.
         refused: &'a [Refusal],
     },

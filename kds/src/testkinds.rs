@@ -89,6 +89,24 @@ kind!(Secret, NoStatus, "Secret", "secrets", Mesh, GlobalToZonesOrLocal, {
     }
 });
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Beacon {
+    number: u64,
+}
+
+kind!(Beacon, NoStatus, "Beacon", "beacons", Global, BeaconToZones, {
+    const TRANSIT_NAME: TransitName = TransitName::Kept;
+});
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Echo {
+    stored: u64,
+}
+
+kind!(Echo, NoStatus, "BeaconEcho", "beaconechoes", Global, BeaconToGlobal, {});
+
+pub(crate) const BEACON: Kind = Kind::of::<Beacon>();
+pub(crate) const ECHO: Kind = Kind::of::<Echo>();
 pub(crate) const TIMEOUT: Kind = Kind::of::<Timeout>();
 pub(crate) const SERVICE: Kind = Kind::of::<Service>();
 pub(crate) const MESH: Kind = Kind::of::<Mesh>();
@@ -101,7 +119,7 @@ pub(crate) fn zone(name: &str) -> ZoneName {
 
 /// All of them.
 pub(crate) fn kinds(peer: Peer) -> Kinds {
-    Kinds { list: [TIMEOUT, SERVICE, MESH, CONFIG, SECRET].into(), peer }
+    Kinds { list: [TIMEOUT, SERVICE, MESH, CONFIG, SECRET, BEACON, ECHO].into(), peer }
 }
 
 /// A resource as it came in, whatever its kind.

@@ -49,10 +49,14 @@ MeshTLS                   mesh   down up -         own hashed
 MeshTrace                 mesh   down up -         own hashed {}
 MeshTrafficPermission     mesh   down up -         own hashed
 ContainerPatch            mesh   -    -  -         own hashed
+Beacon                    global down -  -         own kept
+BeaconEcho                global -    up -         own hashed
 "#;
 
 /// A spec of each kind; one of a producer, where there can be one.
 const SPECS: &str = r#"
+Beacon {"number":1}
+BeaconEcho {"stored":1}
 Dataplane {"networking":{"address":"10.0.0.1"}}
 HostnameGenerator {"selector":{"meshService":{}},"template":"a"}
 MeshExternalService {"match":{"port":443}}

@@ -1,6 +1,8 @@
 //! Every kind of resource, one folder each.
 
 mod backend_ref;
+pub mod beacon;
+pub mod beacon_echo;
 mod condition;
 pub mod config;
 pub mod container_patch;
@@ -106,6 +108,8 @@ pub const PLAIN: &[Kind] = &[
     mesh_zone_address::KIND,
     workload::KIND,
     container_patch::KIND,
+    beacon::KIND,
+    beacon_echo::KIND,
 ];
 
 /// The kinds that are policies, in the order they run.

@@ -139,6 +139,7 @@ fn what_is_no_spec_is_refused_without_panic() {
     for kind in all() {
         assert!(kind.decode(&[0xff; 7]).is_err(), "{kind:?}");
         assert!(kind.from_json(serde_json::json!([1])).is_err(), "{kind:?}");
+        assert!(kind.decode(b" [1]").is_err(), "{kind:?}");
     }
 }
 

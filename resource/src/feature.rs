@@ -15,6 +15,9 @@ pub enum Feature {
     Split,
     /// A stream resumes by store epoch and revision: `atoll-resume`.
     Resume,
+    /// Beacons travel the line down and up, so that each end sees how fresh the other is:
+    /// `atoll-beacon`.
+    Beacon,
 }
 
 /// A set of features.

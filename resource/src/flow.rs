@@ -1,5 +1,7 @@
 //! Which way the resources of a kind travel.
 
+use super::Feature;
+
 /// Whether a kind lives inside a mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -26,10 +28,30 @@ pub enum Flow {
     BothWays,
     /// Both write; what a zone writes also reaches the other zones.
     Everywhere,
+    /// Global writes, zones read, where both ends announced [`Feature::Beacon`].
+    BeaconToZones,
+    /// A zone writes, global reads, where both ends announced [`Feature::Beacon`].
+    BeaconToGlobal,
 }
 
 impl Flow {
-    /// Whether a zone subscribes to this kind.
+    /// What both ends must have announced, for the kinds that the protocol does not have. Whether
+    /// they travel down or up is all that there is to know about them.
+    #[must_use]
+    pub const fn only_with(self) -> Option<Feature> {
+        match self {
+            Self::BeaconToZones | Self::BeaconToGlobal => Some(Feature::Beacon),
+            Self::Local
+            | Self::GlobalToZones
+            | Self::GlobalToZonesOrLocal
+            | Self::ZoneToGlobal
+            | Self::ZoneToZones
+            | Self::BothWays
+            | Self::Everywhere => None,
+        }
+    }
+
+    /// Whether every zone subscribes to this kind.
     #[must_use]
     pub const fn requested_by_zones(self) -> bool {
         match self {
@@ -38,17 +60,33 @@ impl Flow {
             | Self::ZoneToZones
             | Self::BothWays
             | Self::Everywhere => true,
-            Self::Local | Self::ZoneToGlobal => false,
+            Self::Local | Self::ZoneToGlobal | Self::BeaconToZones | Self::BeaconToGlobal => false,
         }
     }
 
-    /// Whether global subscribes to this kind.
+    /// Whether every global subscribes to this kind.
     #[must_use]
     pub const fn requested_by_global(self) -> bool {
         match self {
             Self::ZoneToGlobal | Self::ZoneToZones | Self::BothWays | Self::Everywhere => true,
-            Self::Local | Self::GlobalToZones | Self::GlobalToZonesOrLocal => false,
+            Self::Local
+            | Self::GlobalToZones
+            | Self::GlobalToZonesOrLocal
+            | Self::BeaconToZones
+            | Self::BeaconToGlobal => false,
         }
+    }
+
+    /// Whether resources go down to some zones.
+    #[must_use]
+    pub const fn goes_down(self) -> bool {
+        self.requested_by_zones() || matches!(self, Self::BeaconToZones)
+    }
+
+    /// Whether resources go up to some globals.
+    #[must_use]
+    pub const fn goes_up(self) -> bool {
+        self.requested_by_global() || matches!(self, Self::BeaconToGlobal)
     }
 
     /// Whether a federated zone may write this kind.

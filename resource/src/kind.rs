@@ -179,7 +179,7 @@ impl Kind {
         match peer {
             Peer::Global => {
                 let ours = origin.is_none_or(|origin| origin == label::ORIGIN_ZONE);
-                let hidden = !(leaves && ours && self.flow.requested_by_global());
+                let hidden = !(leaves && ours && self.flow.goes_up());
                 Audience { owner: None, needs: Features::default(), hidden }
             }
             Peer::Zone => {
@@ -194,8 +194,9 @@ impl Kind {
                     Flow::GlobalToZones
                     | Flow::GlobalToZonesOrLocal
                     | Flow::BothWays
-                    | Flow::Everywhere => (!of_zone, needs),
-                    Flow::Local | Flow::ZoneToGlobal => (false, needs),
+                    | Flow::Everywhere
+                    | Flow::BeaconToZones => (!of_zone, needs),
+                    Flow::Local | Flow::ZoneToGlobal | Flow::BeaconToGlobal => (false, needs),
                 };
                 Audience { owner, needs, hidden: !(leaves && reaches) }
             }

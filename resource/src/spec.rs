@@ -31,6 +31,8 @@ pub trait Encoding<S> {
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+const LIST: &str = "a list is no spec";
+
 /// JSON, as most kinds use.
 #[derive(Debug)]
 pub enum Json {}
@@ -43,7 +45,9 @@ impl<S: Serialize + DeserializeOwned> Encoding<S> for Json {
     }
 
     fn decode(bytes: &[u8]) -> Result<S, BoxError> {
-        Ok(serde_json::from_slice(bytes)?)
+        // Types take the list of their fields for themselves.
+        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        if first == Some(&b'[') { Err(LIST.into()) } else { Ok(serde_json::from_slice(bytes)?) }
     }
 
     fn encode(spec: &S) -> Result<Vec<u8>, BoxError> {
@@ -51,7 +55,7 @@ impl<S: Serialize + DeserializeOwned> Encoding<S> for Json {
     }
 
     fn from_json(json: Value) -> Result<S, BoxError> {
-        Ok(S::deserialize(json)?)
+        if json.is_array() { Err(LIST.into()) } else { Ok(S::deserialize(json)?) }
     }
 
     fn to_json(spec: &S) -> Result<Value, BoxError> {

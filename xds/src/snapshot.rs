@@ -139,12 +139,18 @@ struct Mailbox {
 #[derive(Debug, Default)]
 struct State {
     marks: [BTreeSet<Name>; Type::ALL.len()],
+    /// What was marked and has not been settled with the peer.
+    open: [BTreeSet<Name>; Type::ALL.len()],
+    /// The peer has had everything once.
+    synced: bool,
+    /// The newest beacon, if it was not taken.
+    beacon: Option<u64>,
     closed: bool,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.marks.iter().all(BTreeSet::is_empty)
+        self.beacon.is_none() && self.marks.iter().all(BTreeSet::is_empty)
     }
 }
 
@@ -160,13 +166,40 @@ impl Marker {
 
     /// Marks names that changed together.
     pub fn mark_all(&self, names: impl IntoIterator<Item = (Type, Name)>) {
+        self.change(|state| {
+            for (kind, name) in names {
+                if let Some(open) = state.open.get_mut(kind.index()) {
+                    open.insert(name.clone());
+                }
+                if let Some(marks) = state.marks.get_mut(kind.index()) {
+                    marks.insert(name);
+                }
+            }
+        });
+    }
+
+    /// Asks the peer for an answer, whether anything changed or not. A newer beacon takes the place
+    /// of one that was not taken.
+    pub fn beacon(&self, number: u64) {
+        self.change(|state| state.beacon = Some(number));
+    }
+
+    /// Whether a name was marked and the peer has not answered about it since.
+    #[must_use]
+    pub fn is_open(&self, kind: Type, name: &str) -> bool {
+        self.0.state.lock().open.get(kind.index()).is_some_and(|open| open.contains(name))
+    }
+
+    /// Whether the peer has had everything once.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.0.state.lock().synced
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.0.state.lock();
         let asleep = state.is_empty();
-        for (kind, name) in names {
-            if let Some(marks) = state.marks.get_mut(kind.index()) {
-                marks.insert(name);
-            }
-        }
+        change(&mut state);
         let wake = asleep && !state.is_empty();
         drop(state);
         if wake {
@@ -217,6 +250,33 @@ impl Changes {
             std::mem::replace(&mut self.0.state.lock().marks, array::from_fn(|_| BTreeSet::new()));
         let marks = Type::ALL.into_iter().zip(marks);
         marks.filter(|(_, names)| !names.is_empty()).collect()
+    }
+
+    /// The peer owes no answer about types that are `idle`, and nothing of them is to be sent: what
+    /// was marked of them is settled. `synced` if that is so of all it asks for. Returns whether that
+    /// is news.
+    pub(crate) fn settle(&self, idle: impl Fn(Type) -> bool, synced: bool) -> bool {
+        let mut state = self.0.state.lock();
+        let State { marks, open, synced: was_synced, .. } = &mut *state;
+        let mut news = synced && !std::mem::replace(was_synced, synced || *was_synced);
+        for kind in Type::ALL {
+            let (Some(marks), Some(open)) = (marks.get(kind.index()), open.get_mut(kind.index()))
+            else {
+                continue;
+            };
+            // What was marked a moment ago is not known to the stream yet.
+            if !open.is_empty() && marks.is_empty() && idle(kind) {
+                open.clear();
+                news = true;
+            }
+        }
+        news
+    }
+
+    /// Takes the beacon, if there is one.
+    #[must_use]
+    pub fn take_beacon(&mut self) -> Option<u64> {
+        self.0.state.lock().beacon.take()
     }
 
     /// Whether a name of that type is marked.
@@ -284,6 +344,10 @@ mod tests {
         assert!(changes.has(Type::Cluster) && !changes.has(Type::Secret));
         let expected = [(Type::Cluster, ["b".into()].into()), (Type::Route, ["a".into()].into())];
         assert_eq!(changes.take(), expected.into());
+        marker.beacon(1);
+        marker.beacon(2);
+        assert_eq!(changes.changed().await, Ok(()));
+        assert_eq!([changes.take_beacon(), changes.take_beacon()], [Some(2), None]);
         let nothing = tokio::time::timeout(Duration::from_secs(60), changes.changed()).await;
         assert!(nothing.is_err(), "everything was taken");
         drop(marker);

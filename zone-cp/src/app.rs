@@ -1,12 +1,15 @@
 //! From settings to a running control plane.
 
 use crate::{
-    Addresses, Config, defaults,
+    Addresses, Config,
+    beacons::Own,
+    defaults,
     identities::Issuer,
     join,
     names::Names,
-    parts::{Parts, open_when_complete},
+    parts::{Parts, Told, open_when_complete},
     ports::{Ports, Sockets},
+    propagation,
 };
 use anyhow::{Context, Result};
 use api::{About, serve};
@@ -91,6 +94,16 @@ impl Bound {
         let envoys = dataplanes.questions();
         let known = parts.join(&mut tasks, envoys.clone(), kds_guard)?;
 
+        let beacons = meshes.beacons().clone();
+        let fresh = Own { zone: parts.zone.clone(), beacons, global: known.clone() };
+        metrics.collect(fresh.clone());
+        tasks.spawn("beacons.echo", parts.echo(&fresh.beacons));
+        let propagation = propagation::Own {
+            zone: parts.zone.clone(),
+            kinds: parts.kinds.clone(),
+            meshes: meshes.clone(),
+            envoys: envoys.clone(),
+        };
         tasks.spawn("identities", parts.identities(&issuer, known.as_ref())?);
         tasks.spawn("meshes.insights", parts.mesh_insights());
         tasks.spawn("services", parts.services(metrics));
@@ -101,7 +114,12 @@ impl Bound {
         tasks.spawn("names", join::after(known.clone(), stop(), parts.names(names, records)?));
         let (dns, stopped) = (ports.dns, stop());
         tasks.spawn("dns", async move { Ok(dns.run(stopped).await?) });
-        let router = parts.api(about, known.clone(), Some(Arc::new(envoys)))?;
+        let told = Told {
+            propagation: Some(Arc::new(propagation)),
+            freshness: Some(Arc::new(fresh)),
+            envoys: Some(Arc::new(envoys)),
+        };
+        let router = parts.api(about, known.clone(), told)?;
         if let Some(http) = ports.http {
             tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop())));
         }

@@ -1,6 +1,7 @@
 //! A zone's control plane.
 
 mod app;
+pub mod beacons;
 mod config;
 pub mod dataplanes;
 mod defaults;
@@ -13,6 +14,7 @@ mod join;
 pub mod names;
 mod parts;
 mod ports;
+mod propagation;
 pub mod reconcile;
 pub mod services;
 #[cfg(test)]
@@ -21,6 +23,6 @@ mod tests;
 pub use self::{
     app::{Bound, bind},
     config::Config,
-    parts::Parts,
+    parts::{Parts, Told},
     ports::Addresses,
 };

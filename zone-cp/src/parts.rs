@@ -2,6 +2,7 @@
 
 use crate::{
     Config,
+    beacons::{self, Beacons},
     dataplanes::{self, Dataplanes, Questions},
     defaults,
     following::Global,
@@ -14,7 +15,8 @@ use crate::{
 use anyhow::{Context, Result};
 use api::{
     About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
-    inspect::Envoys, mesh_defaults::MeshDefaults, mesh_insights::MeshInsights,
+    freshness::Freshness, inspect::Envoys, mesh_defaults::MeshDefaults,
+    mesh_insights::MeshInsights, propagation::Propagate,
 };
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
@@ -51,6 +53,23 @@ pub struct Parts {
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts").field("zone", &self.zone).finish_non_exhaustive()
+    }
+}
+
+/// What the API tells besides what is stored.
+#[derive(Default)]
+pub struct Told {
+    /// What Envoys say.
+    pub envoys: Option<Arc<dyn Envoys>>,
+    /// How fresh the zone is.
+    pub freshness: Option<Arc<dyn Freshness>>,
+    /// What became of resources in proxies.
+    pub propagation: Option<Arc<dyn Propagate>>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
     }
 }
 
@@ -182,6 +201,14 @@ impl Parts {
         Ok(Dataplanes::new(parts, self.stop.clone())?)
     }
 
+    /// Tells global how far its beacons come.
+    pub(crate) fn echo(
+        &self,
+        beacons: &Beacons,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        beacons::run(beacons.clone(), self.author(), self.store.clone(), self.stop.clone())
+    }
+
     /// Keeps the names of services.
     pub(crate) fn names(
         &self,
@@ -207,12 +234,8 @@ impl Parts {
     }
 
     /// The REST API.
-    pub fn api(
-        &self,
-        about: About,
-        global: Option<Handle>,
-        envoys: Option<Arc<dyn Envoys>>,
-    ) -> Result<Router> {
+    pub fn api(&self, about: About, global: Option<Handle>, told: Told) -> Result<Router> {
+        let Told { envoys, freshness, propagation } = told;
         Ok(api::router(ApiState {
             backend: self.store.clone(),
             kinds: self.kinds.clone(),
@@ -223,7 +246,8 @@ impl Parts {
             config: serde_json::to_value(&self.config)?,
             hooks: self.hooks(),
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
-            propagation: None,
+            propagation,
+            freshness,
             envoys,
             shutdown: self.stop.clone(),
         }))

@@ -113,6 +113,7 @@ impl Cp {
             hooks: Arc::new(NoHooks),
             global,
             propagation,
+            freshness: None,
             envoys,
             shutdown: shutdown.clone(),
         });

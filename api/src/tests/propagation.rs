@@ -3,18 +3,25 @@
 use super::*;
 use crate::propagation::{Propagate, Proxies, RefusedByProxy, State, Zone};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use store::view::KindId;
 use tokio::{sync::watch, time::Instant};
 
 /// Zones as a test says they are.
 struct Said {
     zones: Mutex<Vec<Zone>>,
+    /// Which zones were looked at, each time.
+    looked: Mutex<Vec<Option<Vec<String>>>>,
     moved: watch::Sender<u64>,
 }
 
 impl Said {
     fn new(zones: Vec<Zone>) -> Arc<Self> {
-        Arc::new(Self { zones: Mutex::new(zones), moved: watch::Sender::new(0) })
+        Arc::new(Self {
+            zones: Mutex::new(zones),
+            looked: Mutex::default(),
+            moved: watch::Sender::new(0),
+        })
     }
 
     fn say(&self, zones: Vec<Zone>) {
@@ -24,11 +31,19 @@ impl Said {
 }
 
 impl Propagate for Said {
-    fn of(&self, _kind: KindId, key: &ResourceKey) -> Option<Vec<Zone>> {
-        (&*key.name != "stays").then(|| self.zones.lock().clone())
+    fn of(
+        &self,
+        _kind: KindId,
+        key: &ResourceKey,
+        only: Option<&BTreeSet<String>>,
+    ) -> Option<Vec<Zone>> {
+        let zones = self.zones.lock().clone().into_iter();
+        let zones = zones.filter(|zone| only.is_none_or(|only| only.contains(&zone.zone)));
+        self.looked.lock().push(only.map(|only| only.iter().cloned().collect()));
+        (&*key.name != "stays").then(|| zones.collect())
     }
 
-    fn changes(&self) -> watch::Receiver<u64> {
+    fn changes(&self, _kind: KindId) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }
 }
@@ -123,6 +138,27 @@ async fn who_waits_is_answered_when_nothing_is_pending_or_the_time_is_over() {
     };
     let (answer, ()) = tokio::join!(cp.get(&path), moving);
     assert_eq!((start.elapsed().as_secs(), answer.json()["settled"].clone()), (35, json!(true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_looks_again_only_at_what_is_pending() {
+    let said = Said::new(vec![applied("east"), pending("north"), pending("west")]);
+    let cp = cp(&said).await;
+    let path = format!("{PATH}?wait=30s");
+    let moving = async {
+        for zones in [
+            vec![applied("east"), applied("north"), pending("west")],
+            vec![applied("east"), applied("north"), applied("west")],
+        ] {
+            tokio::task::yield_now().await;
+            said.say(zones);
+        }
+    };
+    let (answer, ()) = tokio::join!(cp.get(&path), moving);
+    assert_eq!(answer.json()["summary"]["applied"], 3);
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let expected = [None, names(&["north", "west"]), names(&["west"])];
+    assert_eq!(*said.looked.lock(), expected);
 }
 
 #[tokio::test(start_paused = true)]

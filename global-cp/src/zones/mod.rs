@@ -1,12 +1,13 @@
 //! Zones: which there are, and what is known about their connections.
 
+mod freshness;
 mod insight;
 mod observer;
 mod propagation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{observer::Insights, propagation::Propagation};
+pub(crate) use self::{freshness::Freshness, observer::Insights, propagation::Propagation};
 
 use crate::hooks::is_written_by;
 use api::author::Author;

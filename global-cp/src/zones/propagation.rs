@@ -29,7 +29,7 @@ use prometheus_client::{
 };
 use resource::{Features, Kind, ResourceKey, ZoneName};
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
     sync::Arc,
 };
@@ -42,7 +42,8 @@ pub(crate) struct Propagation {
     reader: Reader,
     clock: Clock,
     zones: Mutex<BTreeMap<ZoneName, Known>>,
-    moved: watch::Sender<u64>,
+    /// Changes whenever something of a kind may have become something else in a zone.
+    moved: BTreeMap<&'static str, watch::Sender<u64>>,
     took: Histogram,
     next: Arc<dyn Observer>,
 }
@@ -73,7 +74,8 @@ impl Propagation {
             "Time from the sending of a response to the answer of its zone",
             Histogram::new(exponential_buckets(0.001, 2.0, 16)),
         );
-        let moved = watch::Sender::new(0);
+        let kinds = author.kinds.iter().map(|(_, kind)| kind.name);
+        let moved = kinds.map(|kind| (kind, watch::Sender::new(0))).collect();
         let propagation = Arc::new(Self { author, reader, clock, zones, moved, took, next });
         metrics.collect(Behind(propagation.clone()));
         propagation
@@ -86,6 +88,7 @@ impl Propagation {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(Known::default()),
         };
+        let mut moved = None;
         match event {
             Event::Opened { call: Call::GlobalToZone, .. } => {
                 known.stream = Some(stream);
@@ -103,12 +106,15 @@ impl Propagation {
             }
             Event::Sent { kind, .. } if known.listens_to(stream) => {
                 known.kinds.entry(kind).or_default().sent(now);
+                moved = Some(*kind);
             }
             Event::TooLarge { kind, bytes } if known.listens_to(stream) => {
                 known.kinds.entry(kind).or_default().too_large(*bytes);
+                moved = Some(*kind);
             }
             Event::Begins { kind, until, refused } if known.listens_to(stream) => {
                 known.kinds.entry(kind).or_default().begins(*until, refused, now);
+                moved = Some(*kind);
             }
             Event::Stands { kind, until, refused, said } if known.listens_to(stream) => {
                 let standing = known.kinds.entry(kind).or_default();
@@ -116,6 +122,7 @@ impl Propagation {
                     self.took.observe(now.duration_since(sent).as_secs_f64());
                 }
                 standing.stands(*until, refused, said, now);
+                moved = Some(*kind);
             }
             Event::Closed if known.stream == Some(stream) => {
                 known.is_open = false;
@@ -139,7 +146,9 @@ impl Propagation {
             | Event::Closed => return,
         }
         drop(zones);
-        self.moved.send_modify(|moved| *moved += 1);
+        // What is about no kind is about all.
+        let told = self.moved.iter().filter(|(kind, _)| moved.is_none_or(|moved| moved == **kind));
+        told.for_each(|(_, told)| told.send_modify(|moved| *moved += 1));
     }
 
     fn kind(&self, id: KindId) -> Option<&Kind> {
@@ -246,21 +255,35 @@ impl Observer for Propagation {
 }
 
 impl Propagate for Propagation {
-    fn of(&self, id: KindId, key: &ResourceKey) -> Option<Vec<Zone>> {
+    fn of(
+        &self,
+        id: KindId,
+        key: &ResourceKey,
+        only: Option<&BTreeSet<String>>,
+    ) -> Option<Vec<Zone>> {
         let kind = self.kind(id).filter(|kind| kind.flow.requested_by_zones())?;
         let (_, rows) = self.reader.rows(self.author.id(zone::KIND));
+        let names: Vec<Arc<str>> = match only {
+            None => rows.iter().map(|row| row.head.key.name.clone()).collect(),
+            Some(only) => {
+                let rows = only.iter().filter_map(|name| rows.get(&ResourceKey::global(name)));
+                rows.map(|row| row.head.key.name.clone()).collect()
+            }
+        };
         let zones = self.zones.lock();
         // After the lock: what it says of zones is never older than what they have.
         let history = self.reader.history(id, key);
-        let of_zone = |name: &str| {
+        let of_zone = |name: &Arc<str>| {
             let known = ZoneName::new(name).ok().and_then(|name| zones.get(&name));
             self.of_zone(kind, &history, name, known)
         };
-        Some(rows.iter().map(|row| of_zone(&row.head.key.name)).collect())
+        Some(names.iter().map(of_zone).collect())
     }
 
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.moved.subscribe()
+    fn changes(&self, kind: KindId) -> watch::Receiver<u64> {
+        let kind = self.kind(kind).and_then(|kind| self.moved.get(kind.name));
+        // Nothing changes of a kind that there is not.
+        kind.map_or_else(|| watch::Sender::new(0).subscribe(), watch::Sender::subscribe)
     }
 }
 

@@ -21,7 +21,7 @@ use proto::{
     },
     kuma::system::v1alpha1::KumaCpVersion,
 };
-use resource::{Feature, Features, ZoneName};
+use resource::{Feature, Features, Flow, ZoneName};
 use std::collections::BTreeMap;
 
 /// How the other end of a connection speaks.
@@ -40,6 +40,15 @@ impl Dialect {
         match self {
             Self::Plain => false,
             Self::Ours(features) => features.has(feature),
+        }
+    }
+
+    /// Whether a peer that speaks so knows kinds that travel by `flow`.
+    #[must_use]
+    pub const fn knows(self, flow: Flow) -> bool {
+        match flow.only_with() {
+            None => true,
+            Some(feature) => self.has(feature),
         }
     }
 

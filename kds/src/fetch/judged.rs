@@ -2,17 +2,13 @@
 
 use super::{Asked, Asking};
 use crate::{
-    apply::{Applied, Batch, Named, Who, apply},
+    apply::{Applied, Batch, Named, apply},
     incoming::Incoming,
-    quota::{Fitted, Quotas, Room, fit},
-    received::Received,
+    quota::Fitted,
     refusal::Refusal,
 };
 use delta::Extent;
-use store::{
-    Item,
-    view::{Reader, Rows},
-};
+use store::{Item, view::Reader};
 
 /// What a response means.
 #[derive(Debug)]
@@ -49,25 +45,5 @@ impl Asking {
         named.keys.extend(now.keys);
         let commits = !batch.is_empty();
         Judged { batch, commits, refused, named, fitted }
-    }
-
-    fn fit(
-        &self,
-        reader: &Reader,
-        rows: &Rows,
-        incoming: &Incoming,
-        applied: &mut Applied,
-    ) -> Fitted {
-        let Who::Zone { name: zone, .. } = &self.sender.who else { return Fitted::default() };
-        if *self.quotas == Quotas::NONE {
-            return Fitted::default();
-        }
-        let (id, kind) = (incoming.kind, self.kind(incoming.kind).name);
-        let used = [reader.usage(zone), reader.usage_of_kind(zone, id)];
-        let quotas = [self.quotas.all, self.quotas.of(kind)];
-        let room = Room { zone, kind, used, quotas };
-        let name = |it: &Received| (self.sender.key(it.key.clone()), it.name.clone());
-        let names = incoming.upserts.iter().flatten().map(name).collect();
-        fit(room, rows, applied, &names)
     }
 }

@@ -3,6 +3,7 @@
 mod asked;
 mod judged;
 mod own;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +29,11 @@ use delta::{Extent, Start};
 use futures::{Stream, StreamExt};
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use resource::{Feature, Kind, ZoneName};
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    sync::Arc,
+};
 use store::{
     Backend, Item, Kinds, Outcome,
     view::{KindId, Reader, Revision},
@@ -48,6 +53,8 @@ pub struct Asking {
     zone: ZoneName,
     sender: Sender,
     asked: BTreeMap<KindId, Asked>,
+    /// Those of them that are asked for once it is known that the peer has them.
+    further: BTreeSet<KindId>,
     own: Option<Own>,
     quotas: Arc<Quotas>,
     waiting: Waiting,
@@ -95,7 +102,8 @@ impl Asking {
             let at = place.and_then(|(place, _)| Some((place.cursor?, place.refused.clone())));
             at.map_or(Start::Fresh, |(cursor, refused)| Start::Resume { cursor, refused })
         };
-        let asked = kinds.iter().filter(|(_, kind)| kind.flow.requested_by_global());
+        let known = |kind: &Kind| sender.dialect.knows(kind.flow);
+        let asked = kinds.iter().filter(|(_, kind)| kind.flow.goes_up() && known(kind));
         let asked = asked.map(|(id, _)| (id, Asked::new(start(id)))).collect();
         Self::with(zone.clone(), sender, asked, None, kinds)
     }
@@ -138,9 +146,9 @@ impl Asking {
         own: Option<Own>,
         kinds: Arc<Kinds>,
     ) -> Self {
-        let (waiting, idle, newer) = Default::default();
+        let (waiting, idle, newer, further) = Default::default();
         let quotas = Arc::new(Quotas::NONE);
-        Self { kinds, zone, sender, asked, own, quotas, waiting, idle, newer }
+        Self { kinds, zone, sender, asked, further, own, quotas, waiting, idle, newer }
     }
 
     /// The zone may have no more than this.
@@ -153,6 +161,12 @@ impl Asking {
     /// are known before its first response, but not before the first requests are sent.
     pub fn met(&mut self, dialect: Dialect, presented: Option<Presented>) -> Result<(), Forgotten> {
         self.sender.dialect = dialect;
+        // Their state is one row: it need not be resumed.
+        let further = self.kinds.iter().filter(|(_, kind)| {
+            kind.flow.only_with().is_some() && kind.flow.goes_down() && dialect.knows(kind.flow)
+        });
+        self.further = further.map(|(id, _)| id).collect();
+        self.asked.extend(self.further.iter().map(|id| (*id, Asked::new(Start::Fresh))));
         let resumes = |asked: &Asked| matches!(asked.start, Start::Resume { .. });
         if !dialect.has(Feature::Resume) && self.asked.values().any(resumes) {
             return Err(Forgotten);
@@ -172,9 +186,24 @@ impl Asking {
     /// The first requests, one for each kind.
     #[must_use]
     pub fn requests(&self, introduction: &Introduction) -> Vec<DeltaDiscoveryRequest> {
+        let all = self.asked.keys().copied().collect();
+        self.requests_for(&all, introduction)
+    }
+
+    /// Those for what only peers that announced something are asked for, once that is known.
+    #[must_use]
+    pub fn further_requests(&self, introduction: &Introduction) -> Vec<DeltaDiscoveryRequest> {
+        self.requests_for(&self.further, introduction)
+    }
+
+    fn requests_for(
+        &self,
+        kinds: &BTreeSet<KindId>,
+        introduction: &Introduction,
+    ) -> Vec<DeltaDiscoveryRequest> {
         let node = introduction.node(&self.zone);
         let request = |(id, kind): (KindId, &Kind)| {
-            let asked = self.asked.get(&id)?;
+            let asked = self.asked.get(&id).filter(|_| kinds.contains(&id))?;
             Some(first_request(node.clone(), kind.name, &asked.start))
         };
         self.kinds.iter().filter_map(request).collect()
@@ -348,34 +377,6 @@ impl Asking {
         Ok(Settled { answer, freed, changes })
     }
 
-    /// Takes what waited for room, as far as there is some now.
-    async fn try_again<B: Backend>(
-        &mut self,
-        store: &B,
-        report: &Report,
-    ) -> Result<(), StreamEnded> {
-        for incoming in self.waiting.again() {
-            let (judged, revision) = self.store(store, &incoming).await?;
-            self.waiting.note(&incoming, false, &judged.fitted.over);
-            let still: Vec<_> = judged.refused.iter().map(|refusal| &refusal.name).collect();
-            if let Some(asked) = self.asked.get_mut(&incoming.kind) {
-                let taken = incoming.upserts.iter().flatten();
-                for received in taken.filter(|received| !still.contains(&&received.name)) {
-                    asked.place.refused.remove(&received.name);
-                }
-                asked.since = revision;
-            }
-            let (kind, resources) = (self.kind(incoming.kind).name, incoming.upserts.len());
-            report.tell(Event::Applied {
-                kind,
-                resources,
-                complete: false,
-                refused: &judged.refused,
-            });
-        }
-        Ok(())
-    }
-
     /// Commits what a response changes.
     async fn store<B: Backend>(
         &mut self,
@@ -442,12 +443,15 @@ impl Asking {
                 Extent::Complete | Extent::Delta => Progress::Following,
             };
             complete = incoming.extent != Extent::Part;
-            if let Some(own) = &mut self.own {
+            // What is small begins anew on each stream, and is not worth a second durable write.
+            if let Some(own) = self.own.as_mut().filter(|_| !self.further.contains(&incoming.kind))
+            {
                 own.remember(kind, incoming, &asked.place);
             }
         }
         let resources = incoming.upserts.len();
-        report.tell(Event::Applied { kind, resources, complete, refused: &refused });
+        let until = incoming.cursor.map(|cursor| Revision(cursor.revision));
+        report.tell(Event::Applied { kind, resources, complete, until, refused: &refused });
         answer(&self.zone, kind, &incoming.nonce, &refused)
     }
 

@@ -5,7 +5,7 @@ use crate::{
     admin::Wire,
     ended::StreamEnded,
     idle::Idle,
-    metadata::held,
+    metadata::{held, shine},
     observe::{Call, Event, Report},
 };
 use futures::{Stream, StreamExt as _};
@@ -14,6 +14,7 @@ use proto::kuma::mesh::v1alpha1::{
     XdsConfigResponse, ZoneHealthCheckRequest, ZoneHealthCheckResponse,
     global_kds_service_server::GlobalKdsService,
 };
+use resource::Feature;
 use std::{pin::Pin, sync::Arc};
 use store::Backend;
 use tonic::{Request, Response, Status, Streaming};
@@ -59,10 +60,14 @@ impl<B: Backend + 'static> GlobalKdsService for Calls<B> {
         let guest = guest(request.extensions())?;
         let held = held(request.metadata());
         self.shared.present.heard(&guest.admitted.zone, held.is_some());
-        let report = Report::new(self.shared.observer.clone(), guest.admitted.zone);
+        let report = Report::new(self.shared.observer.clone(), guest.admitted.zone.clone());
         report.tell(Event::HealthChecked { held: held.as_deref() });
         let interval = self.shared.settings.health_interval.try_into().ok();
-        Ok(Response::new(ZoneHealthCheckResponse { interval }))
+        let mut response = Response::new(ZoneHealthCheckResponse { interval });
+        if let Some(beacon) = self.shared.beacon().filter(|_| guest.dialect.has(Feature::Beacon)) {
+            shine(response.metadata_mut(), beacon);
+        }
+        Ok(response)
     }
 }
 

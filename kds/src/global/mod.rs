@@ -34,9 +34,9 @@ use proto::kuma::{
     mesh::v1alpha1::global_kds_service_server::GlobalKdsServiceServer,
     system::v1alpha1::KumaCpVersion,
 };
-use resource::ZoneName;
+use resource::{Flow, Kind, ZoneName};
 use std::{future::Future, io, sync::Arc, time::Duration};
-use store::{Backend, Kinds};
+use store::{Backend, Kinds, view::Revision};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
@@ -203,6 +203,13 @@ impl<B: Backend + 'static> Shared<B> {
             Dialect::Plain => self.settings.plain_limit,
             Dialect::Ours(_) => limit::OWN_MESSAGE,
         }
+    }
+
+    /// Which beacon the view has.
+    fn beacon(&self) -> Option<Revision> {
+        let beacons = |kind: &Kind| kind.flow == Flow::BeaconToZones;
+        let (id, _) = self.kinds.iter().find(|(_, kind)| beacons(kind))?;
+        Some(self.store.reader().rows(id).0)
     }
 
     /// Says which global this is and what it understands.

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     metadata,
     observe::Observer,
-    testkinds::{TIMEOUT, kinds, zone},
+    testkinds::{BEACON, MESH, TIMEOUT, kinds, zone},
     tests::world::Counts,
 };
 use delta::Extent;
@@ -172,6 +172,40 @@ async fn who_does_not_answer_in_time_starts_over() {
     stream.ack("1").await;
     let early = timeout(limit::SILENCE * 2, stream.serving.join_next()).await;
     assert!(early.is_err(), "{early:?} though nothing was to be answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_knows_beacons_and_answers_nothing_is_left_sooner_than_one_that_is_busy() {
+    let knows = Dialect::Ours(Features::default().with(Feature::Beacon));
+    let mut stream = Stream::open(knows, usize::MAX);
+    stream.ask(TIMEOUT.name).await;
+    stream.next().await;
+    stream.ask(MESH.name).await;
+    stream.next().await;
+    for _ in 0..10 {
+        // It answers about another kind.
+        timeout(limit::BEACON / 2, std::future::pending::<()>()).await.unwrap_err();
+        let ack = crate::dialect::answer(&zone("east"), MESH.name, "2", &[]);
+        stream.requests.send(Ok(ack)).await.unwrap();
+    }
+    let silent = Instant::now();
+    assert!(matches!(stream.end().await, StreamEnded::Silent));
+    assert_eq!(silent.elapsed(), limit::BEACON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_did_not_announce_beacons_is_told_that_there_are_none() {
+    let features = metadata::own_features();
+    for (dialect, known) in [(Dialect::Plain, false), (Dialect::Ours(features), true)] {
+        let mut stream = Stream::open(dialect, usize::MAX);
+        let (key, spec) = (ResourceKey::global("beacon"), r#"{"number":1}"#.into());
+        let row = BEACON.resource(key, Labels::default(), spec, "".into(), Side::Zone).unwrap();
+        let id = kinds(Side::Zone).id_of(BEACON.name).unwrap();
+        stream.writer.apply([(id, Edit::Put(Arc::new(row)))]);
+        stream.ask(BEACON.name).await;
+        let (_, names) = stream.next().await;
+        assert_eq!(!names.is_empty(), known, "{dialect:?}: {names:?}");
+    }
 }
 
 /// Where a peer was said to be: at the beginning, or later.

@@ -1,6 +1,7 @@
 //! Both ends together, over pipes, in paused time.
 
 mod admin;
+mod beacon;
 mod filters;
 mod held;
 mod interop;

@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use daemon::Clock;
-use futures::{StreamExt as _, future::BoxFuture};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use resource::{
@@ -69,6 +69,21 @@ impl Plane {
         let (store, writer) = open(Memory::new(epoch), kinds(peer), clock()).unwrap();
         tasks.spawn(async { writer.run().await.unwrap() });
         Self { store, kinds: Arc::new(kinds(peer)), zone: zone.map(crate::testkinds::zone) }
+    }
+
+    /// The same, whose writer is stuck while what is returned says so.
+    pub(super) fn gated(
+        tasks: &mut JoinSet<()>,
+        zone: Option<&str>,
+        epoch: u64,
+    ) -> (Self, watch::Sender<bool>) {
+        let peer = if zone.is_some() { Peer::Global } else { Peer::Zone };
+        let (store, writer) = open(Memory::new(epoch), kinds(peer), clock()).unwrap();
+        let (stuck, gate) = watch::channel(false);
+        tasks.spawn(while_open(writer.run().map(Result::unwrap), gate));
+        let plane =
+            Self { store, kinds: Arc::new(kinds(peer)), zone: zone.map(crate::testkinds::zone) };
+        (plane, stuck)
     }
 
     pub(super) fn id(&self, kind: Kind) -> KindId {
@@ -149,6 +164,23 @@ impl Plane {
         };
         let waited = timeout(PATIENCE, wait).await;
         assert!(waited.is_ok(), "{:?} are still {:#?}", kind, self.all(kind));
+    }
+}
+
+/// Runs a task, but not while it is stuck.
+async fn while_open(task: impl Future<Output = ()>, mut stuck: watch::Receiver<bool>) {
+    let mut task = std::pin::pin!(task);
+    loop {
+        if stuck.wait_for(|stuck| !*stuck).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            changed = stuck.changed() => if changed.is_err() {
+                return task.await;
+            },
+            () = &mut task => return,
+        }
     }
 }
 

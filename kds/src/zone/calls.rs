@@ -8,7 +8,7 @@ use crate::{
     fetch::Asking,
     limit,
     memory::{Facts, Identity, Memory},
-    metadata::{dialect, hold, of_zone, presented},
+    metadata::{dialect, hold, of_zone, presented, shines},
     observe::{Call, Event, Observer, Report, StreamId},
     serve::Offering,
     transit::Hop,
@@ -25,7 +25,7 @@ use proto::{
         ZoneHealthCheckResponse,
     },
 };
-use resource::ZoneName;
+use resource::{Feature, ZoneName};
 use std::{
     sync::{
         Arc,
@@ -34,7 +34,11 @@ use std::{
     time::Duration,
 };
 use store::{Backend, Kinds};
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, IntoRequest, Request, Status,
@@ -112,6 +116,7 @@ impl<B: Backend + 'static> Connection<B> {
         calls.spawn(self.clone().questions::<StatsResponse>(STATS, metadata.clone()));
         calls.spawn(self.clone().questions::<ClustersResponse>(CLUSTERS, metadata.clone()));
         calls.spawn(self.clone().look_until_end(metadata.clone()));
+        calls.spawn(self.clone().doubt(metadata.clone()));
         calls.spawn(self.health(metadata));
         while let Some(over) = calls.join_next().await {
             match over {
@@ -160,6 +165,11 @@ impl<B: Backend + 'static> Connection<B> {
             // What it remembers is of no use with this global.
             self.forget().await;
             return Over::All(forgotten.to_string());
+        }
+        for request in asking.further_requests(&self.settings.introduction) {
+            if requests.try_send(request).is_err() {
+                return Over::All("more kinds than requests".into());
+            }
         }
         self.watcher.connected(dialect);
         if dialect == Dialect::Plain {
@@ -267,6 +277,64 @@ impl<B: Backend + 'static> Connection<B> {
         }
     }
 
+    /// Asks whether global is there.
+    async fn ask_health(
+        &self,
+        metadata: MetadataMap,
+    ) -> Result<tonic::Response<ZoneHealthCheckResponse>, Over> {
+        let codec = ProstCodec::<ZoneHealthCheckRequest, ZoneHealthCheckResponse>::default();
+        let mut request = Request::new(ZoneHealthCheckRequest {});
+        *request.metadata_mut() = metadata;
+        let asked = async {
+            let mut grpc = grpc(&self.channel);
+            grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
+            grpc.unary(request, http::uri::PathAndQuery::from_static(HEALTH), codec).await
+        };
+        match timeout(limit::HEALTH, asked).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(status)) if status.code() == Code::Unimplemented => Err(Over::This),
+            Ok(Err(status)) => Err(Over::All(describe("HealthCheck", &status))),
+            Err(_) => Err(Over::All("HealthCheck: no answer in time".into())),
+        }
+    }
+
+    /// Ends a connection of which a stream is open but stuck: when no beacon comes, or an answer is
+    /// owed, global is asked which beacon it has, and if that is a newer one it goes on elsewhere.
+    async fn doubt(self, metadata: MetadataMap) -> Over {
+        let mut state = self.watcher.state.subscribe();
+        loop {
+            let due = {
+                let state = state.borrow_and_update();
+                let has = state.dialect.is_some_and(|dialect| dialect.has(Feature::Beacon));
+                state.doubtful().filter(|_| has && state.connected_since.is_some())
+            };
+            if let Some(due) = due.filter(|due| *due <= Instant::now()) {
+                tracing::debug!(zone = %self.settings.zone, ?due, "asking global for its beacon");
+                let asked = timeout(limit::DOUBT, self.ask_health(metadata.clone())).await;
+                let silent = |_| Err(Over::All("global does not answer".into()));
+                match asked.unwrap_or_else(silent) {
+                    Ok(response) => {
+                        let beacon = shines(response.metadata());
+                        let stuck = beacon.and_then(|beacon| state.borrow().stuck(beacon));
+                        if let Some(why) = stuck {
+                            return Over::All(why.into());
+                        }
+                    }
+                    Err(over) => return over,
+                }
+                sleep_until(Instant::now() + limit::DOUBT).await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                changed = state.changed() => if changed.is_err() {
+                    return Over::This;
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+        }
+    }
+
     /// Asks again and again whether global is there, and says by it whether anything of it is
     /// applied: at once when that changes.
     async fn health(self, metadata: MetadataMap) -> Over {
@@ -279,25 +347,14 @@ impl<B: Backend + 'static> Connection<B> {
             if let Some(held) = &held {
                 hold(&mut metadata, &held.to_string());
             }
-            let codec = ProstCodec::<ZoneHealthCheckRequest, ZoneHealthCheckResponse>::default();
-            let mut request = Request::new(ZoneHealthCheckRequest {});
-            *request.metadata_mut() = metadata;
-            let asked = async {
-                let mut grpc = grpc(&self.channel);
-                grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
-                grpc.unary(request, http::uri::PathAndQuery::from_static(HEALTH), codec).await
+            let response = match self.ask_health(metadata).await {
+                Ok(response) => response,
+                Err(over) => return over,
             };
-            match timeout(limit::HEALTH, asked).await {
-                Ok(Ok(response)) => {
-                    let said = response.into_inner().interval;
-                    let said = said.and_then(|said| Duration::try_from(said).ok());
-                    let said = said.filter(|said| !said.is_zero());
-                    interval = said.map_or(interval, |said| said.max(limit::HEALTH_LEAST));
-                }
-                Ok(Err(status)) if status.code() == Code::Unimplemented => return Over::This,
-                Ok(Err(status)) => return Over::All(describe("HealthCheck", &status)),
-                Err(_) => return Over::All("HealthCheck: no answer in time".into()),
-            }
+            let said = response.into_inner().interval;
+            let said = said.and_then(|said| Duration::try_from(said).ok());
+            let said = said.filter(|said| !said.is_zero());
+            interval = said.map_or(interval, |said| said.max(limit::HEALTH_LEAST));
             report.tell(Event::HealthChecked { held: None });
             // A pause: nothing else ends it but the end of the connection.
             timeout(interval, state.wait_for(|state| state.held != held)).await.ok();

@@ -6,7 +6,7 @@ mod state;
 
 pub use self::{
     look::{Difference, Step, Unseen},
-    state::State,
+    state::{Owed, State},
 };
 
 #[cfg(test)]
@@ -24,7 +24,7 @@ use daemon::{Backoff, Clock};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use resource::ZoneName;
+use resource::{Flow, ZoneName};
 use std::{
     collections::BTreeSet,
     fmt, io,
@@ -185,7 +185,9 @@ impl<B: Backend + 'static> Client<B> {
         let memory = facts.memory(&store.reader());
         let complete_once = memory.is_some_and(|memory| memory.has_all(asked.iter().copied()));
         let state = watch::Sender::new(State { complete_once, ..State::default() });
-        let watcher = Watcher { state, clock, kinds: asked };
+        let beacons = kinds.iter().filter(|(_, kind)| kind.flow == Flow::BeaconToZones);
+        let beacons = beacons.map(|(_, kind)| kind.name).collect();
+        let watcher = Watcher { state, clock, kinds: asked, beacons };
         let (confirmed, again, looks) = Default::default();
         let handle = Handle { watcher, confirmed, again, looks };
         let (store, dial) = (Arc::new(store), Arc::new(dial));

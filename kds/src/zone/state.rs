@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use resource::ZoneName;
 use std::collections::{BTreeMap, BTreeSet};
 use store::view::Revision;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// What a zone knows of its connection with global.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,9 +35,72 @@ pub struct State {
     pub refused_by_global: BTreeMap<&'static str, BTreeMap<String, String>>,
     /// Until which revision of the zone's store global has everything, by kind.
     pub known_to_global: BTreeMap<&'static str, Revision>,
+    /// Where the newest beacon that came on this connection stands in the history of global.
+    pub beacon: Option<Revision>,
+    /// When something of global was applied last on this connection, or the connection began.
+    pub heard: Option<Instant>,
+    /// What global owes an answer about, if anything.
+    pub owed: Option<Owed>,
     /// Set while nothing of global is applied: why. Ended by [`super::Handle::adopt`], or by a global
     /// that is taken again.
     pub held: Option<Held>,
+}
+
+/// Answers that global owes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// About responses of these kinds.
+    pub kinds: BTreeSet<&'static str>,
+    /// It was asked, or answered another, then.
+    pub since: Instant,
+    /// The newest beacon at that time.
+    pub beacon: Option<Revision>,
+}
+
+impl Owed {
+    fn new(kinds: BTreeSet<&'static str>, beacon: Option<Revision>) -> Option<Self> {
+        let since = Instant::now();
+        (!kinds.is_empty()).then_some(Self { kinds, since, beacon })
+    }
+}
+
+impl State {
+    /// When it is to be doubted that the streams go on: nothing came for so long, or is answered.
+    pub(super) fn doubtful(&self) -> Option<Instant> {
+        if self.held.is_some() {
+            return None;
+        }
+        let down = self.heard.map(|heard| heard + limit::STALE);
+        let up = self.owed.as_ref().map(|owed| owed.since + limit::BEACON);
+        down.into_iter().chain(up).min()
+    }
+
+    /// Which stream is stuck, if global is at `beacon`: it goes on then, and the stream does not. A
+    /// global that writes nothing itself would do so on another stream too.
+    pub(super) fn stuck(&self, beacon: Revision) -> Option<&'static str> {
+        let now = Instant::now();
+        let is_after = |before: Option<Revision>| beacon > before.unwrap_or_default();
+        if self.heard.is_some_and(|heard| heard + limit::STALE <= now) && is_after(self.beacon) {
+            return Some("GlobalToZoneSync is stuck: global has a newer beacon than came");
+        }
+        let late = self.owed.as_ref().filter(|owed| owed.since + limit::BEACON <= now);
+        let stuck = late.is_some_and(|owed| is_after(owed.beacon));
+        stuck.then_some("ZoneToGlobalSync is stuck: global goes on, and does not answer")
+    }
+
+    fn owes(&mut self, kind: &'static str) {
+        match &mut self.owed {
+            Some(owed) => drop(owed.kinds.insert(kind)),
+            None => self.owed = Owed::new([kind].into(), self.beacon),
+        }
+    }
+
+    fn answered(&mut self, kind: &str) {
+        if let Some(Owed { mut kinds, .. }) = self.owed.take() {
+            kinds.remove(kind);
+            self.owed = Owed::new(kinds, self.beacon);
+        }
+    }
 }
 
 /// Keeps a state up to date.
@@ -45,8 +108,10 @@ pub struct State {
 pub(super) struct Watcher {
     pub(super) state: watch::Sender<State>,
     pub(super) clock: Clock,
-    /// All that the zone asks for.
+    /// All that the zone asks every global for.
     pub(super) kinds: BTreeSet<&'static str>,
+    /// Those by which it sees how fresh its global is.
+    pub(super) beacons: BTreeSet<&'static str>,
 }
 
 impl Watcher {
@@ -60,7 +125,10 @@ impl Watcher {
 
     /// A connection begins.
     pub(super) fn begin(&self) {
-        self.state.send_modify(|state| state.complete.clear());
+        self.state.send_modify(|state| {
+            state.complete.clear();
+            (state.beacon, state.heard, state.owed) = (None, None, None);
+        });
     }
 
     /// Both streams of resources are open.
@@ -69,6 +137,7 @@ impl Watcher {
         self.heard(|state| {
             state.connected_since = Some(now);
             state.dialect = Some(dialect);
+            state.heard = Some(Instant::now());
         });
     }
 
@@ -91,7 +160,6 @@ impl Observer for Watcher {
         match event {
             Event::Opened { .. }
             | Event::Introduced(_)
-            | Event::Sent { .. }
             | Event::Begins { .. }
             | Event::Stands { .. }
             | Event::Remembered
@@ -101,8 +169,10 @@ impl Observer for Watcher {
             Event::TooLarge { kind, bytes } => {
                 tracing::error!(%zone, kind, bytes, "a state is too large to be sent");
             }
+            Event::Sent { kind, .. } => self.state.send_modify(|state| state.owes(kind)),
             Event::HealthChecked { .. } => self.heard(|_| {}),
             Event::Acked { kind, until } => self.heard(|state| {
+                state.answered(kind);
                 state.refused_by_global.remove(kind);
                 if let Some(until) = until {
                     state.known_to_global.insert(kind, until);
@@ -116,9 +186,12 @@ impl Observer for Watcher {
                 if list.is_empty() {
                     list.insert(String::new(), refusals.text.clone());
                 }
-                self.heard(|state| drop(state.refused_by_global.insert(kind, list)));
+                self.heard(|state| {
+                    state.answered(kind);
+                    state.refused_by_global.insert(kind, list);
+                });
             }
-            Event::Applied { kind, complete, refused, .. } => {
+            Event::Applied { kind, complete, until, refused, .. } => {
                 for refusal in refused.iter().take(limit::REASONS) {
                     tracing::warn!(%zone, kind, name = ?refusal.name, reason = ?refusal.reason,
                         "resource of global refused");
@@ -128,7 +201,11 @@ impl Observer for Watcher {
                 }
                 self.heard(|state| {
                     state.held = None;
-                    if complete {
+                    state.heard = Some(Instant::now());
+                    if self.beacons.contains(kind) {
+                        state.beacon = until.or(state.beacon);
+                    }
+                    if complete && self.kinds.contains(kind) {
                         state.complete.insert(kind);
                     }
                     state.complete_once |= state.complete.is_superset(&self.kinds);

@@ -269,7 +269,7 @@ impl Machine {
         let client = Client::new(stored, settings, dial, Arc::new(NoProxies), self.clock.clone())?;
         let (handle, stop) = (client.handle(), stop.clone());
         tasks.spawn(async move { client.run(stop).await });
-        Ok((parts.api(About::default(), Some(handle.clone()), None)?, handle))
+        Ok((parts.api(About::default(), Some(handle.clone()), zone_cp::Told::default())?, handle))
     }
 
     /// The machine loses power. Of what was being written to the disk, anything may be there.

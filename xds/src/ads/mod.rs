@@ -77,12 +77,21 @@ pub async fn serve(
     };
     loop {
         session.mark(changes.take());
+        if let Some(beacon) = changes.take_beacon() {
+            session.beacon(beacon);
+        }
         while let Some((frame, event)) = session.next(source, &changes) {
             report(&mut retries, event);
+            if let Some(passed) = session.passed() {
+                report(&mut retries, passed);
+            }
             if responses.send(frame).await.is_err() {
                 return Ok(());
             }
             session.mark(changes.take());
+        }
+        if changes.settle(|kind| session.has_settled(kind), session.is_synced()) {
+            report(&mut retries, Event::Settled);
         }
         tokio::select! {
             biased;
@@ -92,6 +101,9 @@ pub async fn serve(
                     let request = request.map_err(Ended::Broken)?;
                     if let Some(event) = session.request(request, source)? {
                         report(&mut retries, event);
+                    }
+                    if let Some(passed) = session.passed() {
+                        report(&mut retries, passed);
                     }
                 }
             },

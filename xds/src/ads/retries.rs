@@ -35,7 +35,12 @@ impl Retries {
             Event::Refused { kind: Type::Listener, update, refusal } => {
                 self.refused(update, refusal, now, random);
             }
-            Event::Sent { .. } | Event::Acked { .. } | Event::Refused { .. } => {}
+            Event::Sent { .. }
+            | Event::Acked { .. }
+            | Event::Refused { .. }
+            | Event::Beacon(_)
+            | Event::Answered(_)
+            | Event::Settled => {}
         }
     }
 

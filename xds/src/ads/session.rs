@@ -81,6 +81,12 @@ pub enum Event {
         /// What Envoy says about it.
         refusal: Refusal,
     },
+    /// The response that carries this beacon was sent.
+    Beacon(u64),
+    /// Envoy answered it.
+    Answered(u64),
+    /// Of what was marked less is open than before.
+    Settled,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +107,37 @@ impl Subscribed {
 pub struct Session {
     types: [Subscribed; Type::ALL.len()],
     nonces: Nonces,
+    beacon: Beacon,
+}
+
+/// The type that carries beacons: Envoy takes all listeners from its first request on, answers at
+/// once, and an empty response changes nothing and is not logged.
+const CARRIER: Type = Type::Listener;
+
+/// A beacon on its way through a stream.
+#[derive(Debug, Default)]
+struct Beacon {
+    /// Waits to be sent.
+    due: Option<u64>,
+    /// Waits for this to be answered.
+    sent: Option<(Nonce, u64)>,
+    /// What happened last, until somebody was told.
+    passed: Option<Event>,
+}
+
+impl Beacon {
+    fn sent(&mut self, nonce: Nonce) {
+        if let Some(number) = self.due.take() {
+            (self.sent, self.passed) = (Some((nonce, number)), Some(Event::Beacon(number)));
+        }
+    }
+
+    /// Whatever the answer is, it is one.
+    fn answered(&mut self, nonce: Nonce) {
+        if let Some((_, number)) = self.sent.take_if(|(sent, _)| *sent == nonce) {
+            self.passed = Some(Event::Answered(number));
+        }
+    }
 }
 
 impl Session {
@@ -128,6 +165,9 @@ impl Session {
         }
         let nonce = request.response_nonce.parse().map(Nonce);
         let nonce = nonce.map_err(|_| Rejected::Nonce(cut(request.response_nonce.clone())))?;
+        if kind == CARRIER {
+            self.beacon.answered(nonce);
+        }
         let named = self.named_mut(kind);
         let Some(status) = &request.error_detail else {
             let update = named.answered(nonce, &Answer::Ack);
@@ -191,6 +231,21 @@ impl Session {
         Ok(())
     }
 
+    /// The next response carries this beacon; it is empty if nothing else is due.
+    pub const fn beacon(&mut self, number: u64) {
+        self.beacon.due = Some(number);
+    }
+
+    /// Whether Envoy has all that it asks for, and has asked for what it always does.
+    pub(super) fn is_synced(&self) -> bool {
+        Type::ALL.into_iter().all(|kind| self.has_settled(kind))
+    }
+
+    /// What happened to a beacon just now.
+    pub const fn passed(&mut self) -> Option<Event> {
+        self.beacon.passed.take()
+    }
+
     /// Takes what changed.
     pub fn mark(&mut self, marks: Marks) {
         for (kind, names) in marks {
@@ -202,10 +257,16 @@ impl Session {
     /// The next response. `changes` is the mailbox of which [`mark`](Self::mark) was given all:
     /// what arrived in it since then may be seen in the source already and must not be overtaken.
     pub fn next(&mut self, source: &dyn Source, changes: &Changes) -> Option<(Frame, Event)> {
+        if self.beacon.due.is_some() {
+            self.named_mut(CARRIER).owe();
+        }
         ORDER.into_iter().find_map(|kind| {
             let draft = self.draft(kind, source, changes)?;
             let subscribed = self.types.get_mut(kind.index())?;
             let update = subscribed.named.send(draft, &mut self.nonces)?;
+            if kind == CARRIER {
+                self.beacon.sent(update.nonce);
+            }
             self.sent(kind, &update.upserts, source);
             Some((frame(kind, &update), Event::Sent { kind, update }))
         })
@@ -252,7 +313,7 @@ impl Session {
 
     /// Whether the peer has all there is to say about a type. On a stream that was opened again it
     /// has not before it asked: what it holds may refer to what is gone.
-    fn has_settled(&self, kind: Type) -> bool {
+    pub(super) fn has_settled(&self, kind: Type) -> bool {
         let subscribed = self.types.get(kind.index());
         subscribed.is_some_and(|it| it.is_idle() && (it.started || !kind.is_wildcard()))
     }

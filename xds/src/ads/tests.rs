@@ -199,6 +199,30 @@ fn the_first_answer_is_complete_even_if_empty_and_later_ones_are_deltas() {
 }
 
 #[test]
+fn a_beacon_goes_with_listeners_or_alone_and_any_answer_to_that_counts() {
+    let mut stream = Stream::of(&[(Listener, "a")]);
+    stream.session.beacon(1);
+    assert_eq!((stream.next(), stream.session.passed()), (None, None), "nobody is there to answer");
+    stream.asks(Listener, &[]);
+    assert_eq!(stream.next(), Some(sent(Listener, &["a"])));
+    assert_eq!(stream.session.passed(), Some(Event::Beacon(1)));
+    stream.session.beacon(2);
+    assert_eq!((stream.next(), stream.session.passed()), (None, None), "one at a time");
+    stream.acks(Listener);
+    assert_eq!(stream.session.passed(), Some(Event::Answered(1)));
+
+    assert_eq!(stream.next(), Some(sent(Listener, &[])));
+    assert_eq!(stream.session.passed(), Some(Event::Beacon(2)));
+    let update = stream.in_flight.remove(&Listener).unwrap();
+    let stale = answer(Listener, Nonce(update.nonce.0 + 100), None);
+    stream.requests(stale);
+    assert_eq!(stream.session.passed(), None, "that is no answer to it");
+    stream.requests(answer(Listener, update.nonce, Some("no")));
+    assert_eq!(stream.session.passed(), Some(Event::Answered(2)));
+    assert_eq!((stream.next(), stream.session.passed()), (None, None));
+}
+
+#[test]
 fn listeners_and_routes_wait_for_the_answer_to_clusters_but_endpoints_and_secrets_do_not() {
     let mut stream = settled();
     stream.asks(Secret, &["s"]);

@@ -8,15 +8,20 @@ use super::{
 };
 use crate::reconcile::{NotServed, Traits};
 use futures::{StreamExt, TryStreamExt, stream};
+use kds::limit::STALE;
 use prost_types::{Struct, Value, value::Kind};
 use proto::{
     envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
     frame::Frame,
 };
 use std::sync::Arc;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
+use xds::ads::Event;
 
 /// Serves one stream until it ends.
 pub(super) async fn serve(
@@ -57,13 +62,40 @@ pub(super) async fn serve(
     let rest = requests.map(move |request| same_node(request?, &id));
     let requests = stream::once(std::future::ready(Ok(first))).chain(rest);
     let requests = requests.inspect_ok(|request| taken.holds(request));
-    let report = |event| taken.report(event);
+    let (owed, owes) = watch::channel(None);
+    let report = |event| match event {
+        Event::Beacon(_) => drop(owed.send_replace(Some(Instant::now()))),
+        Event::Answered(number) => {
+            owed.send_replace(None);
+            desk.meshes.beacons().answered(key, number);
+        }
+        Event::Settled => desk.meshes.moved(),
+        Event::Sent { .. } | Event::Acked { .. } | Event::Refused { .. } => taken.report(event),
+    };
     let served = xds::ads::serve(&*source, changes, requests, responses, report);
     tokio::select! {
         biased;
         () = desk.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
         error = desk.tokens.end_of(&bearer) => Err(error.status()),
+        () = overdue(owes) => {
+            warn!(dataplane = %key, "Envoy does not answer");
+            Err(Status::deadline_exceeded("Envoy does not answer"))
+        }
         ended = served => Ok(ended?),
+    }
+}
+
+/// Comes when Envoy has owed the answer to a beacon for too long: its stream is opened anew then.
+async fn overdue(mut owes: watch::Receiver<Option<Instant>>) {
+    loop {
+        let since = *owes.borrow_and_update();
+        tokio::select! {
+            biased;
+            changed = owes.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            },
+            () = sleep_until(since.unwrap_or_else(Instant::now) + STALE), if since.is_some() => return,
+        }
     }
 }
 
@@ -141,5 +173,36 @@ fn text(value: Option<&Value>) -> &str {
     match value.and_then(|value| value.kind.as_ref()) {
         Some(Kind::StringValue(text)) => text,
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_envoy_that_answers_beacons_is_kept_and_one_that_owes_an_answer_is_not() {
+        let (owed, owes) = watch::channel(None);
+        let overdue = overdue(owes);
+        tokio::pin!(overdue);
+        for _ in 0..100 {
+            owed.send_replace(Some(Instant::now()));
+            assert!(timeout(STALE / 2, &mut overdue).await.is_err(), "it has its time");
+            owed.send_replace(None);
+            assert!(timeout(STALE * 2, &mut overdue).await.is_err(), "it answered");
+        }
+        let since = Instant::now();
+        owed.send_replace(Some(since));
+        timeout(STALE * 2, &mut overdue).await.unwrap();
+        assert_eq!(since.elapsed(), STALE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_ends_is_not_overdue() {
+        let (owed, owes) = watch::channel(Some(Instant::now()));
+        drop(owed);
+        let waited = timeout(Duration::from_secs(3600), overdue(owes)).await;
+        assert!(waited.is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{limits, proxy::Question, registry::Registry};
 use bytes::Bytes;
+use delta::Name;
 use futures::future::BoxFuture;
 use kds::admin::{Answerer, Question as Asked};
 use kinds::dataplane;
@@ -10,15 +11,24 @@ use resource::{
     MeshName, ResourceKey,
     inspect::{Format, What},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::{
     sync::{mpsc::error::TrySendError, oneshot},
     time::timeout,
 };
+use xds::Type;
 
 /// Answers what global, or the API, asks about proxies.
 #[derive(Clone, Debug)]
 pub struct Questions(pub(super) Arc<Registry>);
+
+impl Questions {
+    /// What the Envoy of a Dataplane refused and has not taken since, and what it said.
+    #[must_use]
+    pub fn refused(&self, dataplane: &ResourceKey) -> BTreeMap<(Type, Name), String> {
+        self.0.refused(dataplane)
+    }
+}
 
 impl Answerer for Questions {
     fn answer(&self, question: Asked) -> BoxFuture<'static, Result<Bytes, String>> {

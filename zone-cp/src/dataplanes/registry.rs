@@ -167,6 +167,13 @@ impl Registry {
         Ok(Ends { id, pings: pinged, questions: asked, problems: told, replaced, written })
     }
 
+    /// What the Envoy of a proxy refused and has not taken since.
+    pub(super) fn refused(&self, key: &ResourceKey) -> BTreeMap<(Type, Name), String> {
+        let inner = self.state.lock();
+        let streams = inner.proxies.get(key).into_iter().flat_map(|proxy| proxy.streams.values());
+        streams.flat_map(|taken| taken.lock().refused.clone()).collect()
+    }
+
     /// What the proxy says now.
     pub(super) fn set_state(&self, key: &ResourceKey, id: ConnectionId, state: State) {
         let mut inner = self.state.lock();
@@ -404,6 +411,8 @@ impl Stream {
                 (kind, update, Refusal::default())
             }
             Event::Refused { kind, update, refusal } => (kind, update, refusal),
+            // Beacons change nothing.
+            Event::Beacon(_) | Event::Answered(_) | Event::Settled => return,
         };
         let note = || {
             let news = self.taken.lock().heard(kind, &update, &refusal);

@@ -99,7 +99,10 @@ impl Mesh {
             }
         };
         match unwritten {
-            Some(record) => drop(self.unwritten.insert(name, record)),
+            Some(record) => {
+                self.unwritten_now.insert(name.clone());
+                self.unwritten.insert(name, record);
+            }
             None => drop(self.unwritten.remove(&name)),
         }
         if was_ingress != proxy.is_ingress() {
@@ -156,5 +159,6 @@ impl Mesh {
             self.marks.mark(id, Type::Runtime, &names::RUNTIME.into());
         }
         self.open(id);
+        self.attribute_written(name);
     }
 }

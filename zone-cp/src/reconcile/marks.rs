@@ -8,20 +8,39 @@ use xds::Type;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ProxyId(pub(super) u64);
 
+/// Names by proxy.
+pub(super) type Marked = BTreeMap<ProxyId, BTreeSet<(Type, Name)>>;
+
 /// Names that changed, by proxy, gathered until the change is complete.
 #[derive(Debug, Default)]
-pub(super) struct Marks(BTreeMap<ProxyId, BTreeSet<(Type, Name)>>);
+pub(super) struct Marks {
+    /// By what is looked at now.
+    last: Marked,
+    /// By what was looked at before.
+    before: Marked,
+}
 
 impl Marks {
     pub(super) fn mark(&mut self, proxy: ProxyId, kind: Type, name: &Name) {
-        self.0.entry(proxy).or_default().insert((kind, name.clone()));
+        self.last.entry(proxy).or_default().insert((kind, name.clone()));
     }
 
     pub(super) fn forget(&mut self, proxy: ProxyId) {
-        self.0.remove(&proxy);
+        self.last.remove(&proxy);
+        self.before.remove(&proxy);
     }
 
-    pub(super) fn take(&mut self) -> BTreeMap<ProxyId, BTreeSet<(Type, Name)>> {
-        std::mem::take(&mut self.0)
+    /// What was marked since the last call. It stays marked.
+    pub(super) fn last(&mut self) -> Marked {
+        let last = std::mem::take(&mut self.last);
+        for (proxy, names) in &last {
+            self.before.entry(*proxy).or_default().extend(names.iter().cloned());
+        }
+        last
+    }
+
+    pub(super) fn take(&mut self) -> Marked {
+        self.last();
+        std::mem::take(&mut self.before)
     }
 }

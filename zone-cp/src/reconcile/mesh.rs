@@ -2,9 +2,10 @@
 
 use super::{
     calls::Calls,
+    change::{Concerned, Input},
+    effects::{Cause, Concern, Effects},
     groups::{Groups, PolicyId, Replaced},
     marks::{Marks, ProxyId},
-    meshes::Input,
     proxies::Connected,
     replicas::{self, Replica, Replicas},
     results::Results,
@@ -57,6 +58,9 @@ pub(super) struct Mesh {
     pub(super) groups: Groups,
     pub(super) results: Results,
     pub(super) marks: Marks,
+    effects: Effects,
+    /// Dataplanes of which something was found that is to be written down, by what is looked at now.
+    pub(super) unwritten_now: BTreeSet<Name>,
     /// Whose certificates are to be asked for.
     pub(super) unidentified: BTreeSet<ProxyId>,
     /// What is to be written down, by Dataplane.
@@ -88,6 +92,8 @@ impl Mesh {
             groups: Groups::default(),
             results: Results::default(),
             marks: Marks::default(),
+            effects: Effects::default(),
+            unwritten_now: BTreeSet::new(),
             unidentified: BTreeSet::new(),
             unwritten: BTreeMap::new(),
             problems: Problems::new(),
@@ -96,8 +102,11 @@ impl Mesh {
     }
 
     /// Before anything is changed.
-    pub(super) const fn begin(&mut self, moment: Moment) {
+    pub(super) fn begin(&mut self, moment: Moment) {
         self.moment = moment;
+        // What is marked already is because of something else.
+        self.marks.last();
+        self.unwritten_now.clear();
     }
 
     /// Tells the streams what changed. Still under the lock of the mesh: a stream that sees
@@ -107,6 +116,60 @@ impl Mesh {
             if let Some(proxy) = self.proxies.get(&id) {
                 proxy.marker.mark_all(marks);
             }
+        }
+    }
+
+    /// Everything that was marked since the last call is because `cause` changed.
+    pub(super) fn attribute(&mut self, cause: Cause) {
+        let mut concerns = BTreeMap::new();
+        for (stream, names) in self.marks.last() {
+            if let Some(proxy) = self.proxies.get(&stream) {
+                let concern = Concern { stream, names, unwritten: false };
+                concerns.insert(proxy.name.clone(), concern);
+            }
+        }
+        for name in std::mem::take(&mut self.unwritten_now) {
+            let Some(stream) = self.by_name.get(&name).copied() else { continue };
+            let none = || Concern { stream, names: BTreeSet::new(), unwritten: false };
+            concerns.entry(name).or_insert_with(none).unwritten = true;
+        }
+        self.effects.set(cause, concerns);
+    }
+
+    /// What was found to be written down for a proxy holds now.
+    pub(super) fn attribute_written(&mut self, proxy: &Name) {
+        let again = std::mem::take(&mut self.unwritten_now).contains(proxy);
+        let marked = self.marks.last();
+        self.effects.written(proxy, &marked, again);
+    }
+
+    /// The proxies that the last change of a resource concerned and that are still there, and what
+    /// of it is open; `None` if that is not known any more.
+    pub(super) fn concerned(&self, cause: &Cause) -> Option<Vec<Concerned>> {
+        let concerns = self.effects.of(cause)?.iter();
+        let there = concerns.filter_map(|(name, concern)| {
+            let stream = self.by_name.get(name)?;
+            let marker = &self.proxies.get(stream)?.marker;
+            let open = || concern.names.iter().any(|(kind, name)| marker.is_open(*kind, name));
+            // One that came back gets everything anew.
+            let pending = match *stream == concern.stream {
+                true => concern.unwritten || open(),
+                false => !marker.is_synced(),
+            };
+            Some(Concerned { proxy: name.clone(), pending, names: concern.names.clone() })
+        });
+        Some(there.collect())
+    }
+
+    /// The proxy that is connected for the longest time.
+    pub(super) fn eldest(&self) -> Option<(ProxyId, Name)> {
+        self.proxies.iter().next().map(|(id, proxy)| (*id, proxy.name.clone()))
+    }
+
+    /// Sends a beacon to a proxy, if it is still there.
+    pub(super) fn pass(&self, id: ProxyId, beacon: u64) {
+        if let Some(proxy) = self.proxies.get(&id) {
+            proxy.marker.beacon(beacon);
         }
     }
 
@@ -290,7 +353,7 @@ impl Mesh {
     /// What of a kind is in the tables.
     pub(super) fn known(&self, input: Input) -> Vec<Name> {
         match input {
-            Input::Mesh => Vec::new(),
+            Input::Mesh | Input::Beacon => Vec::new(),
             Input::Policy(kind) => {
                 let of_kind = self.policies.keys().filter(|(name, _)| *name == kind.kind.name);
                 of_kind.map(|(_, name)| name.clone()).collect()

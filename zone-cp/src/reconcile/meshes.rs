@@ -1,6 +1,7 @@
 //! The handle to all meshes of a zone.
 
 use super::{
+    change::{Change, Concerned, Input, reaching},
     marks::ProxyId,
     mesh::Mesh,
     proxies::Traits,
@@ -8,14 +9,16 @@ use super::{
     written,
 };
 use crate::{
+    beacons::Beacons,
     generate::Trust,
     identities::{Issued, Issuer, NoSvid},
 };
 use daemon::Clock;
 use delta::{Item, Name};
 use jiff::Timestamp;
+use kinds::beacon::Beacon;
 use parking_lot::{Mutex, RwLock};
-use resource::{Labels, MeshName, Resource, ResourceKey, ZoneName};
+use resource::{Labels, MeshName, ResourceKey, ZoneName};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -26,7 +29,7 @@ use std::{
 };
 use store::view::{KindId, Reader, Revision};
 use tokio::sync::{Notify, watch};
-use xds::{Changes, Source, Type, policy::PolicyKind};
+use xds::{Changes, Source, Type};
 
 /// Who proxies are and whom they trust.
 pub trait Certificates: Send + Sync {
@@ -84,24 +87,6 @@ pub enum NotServed {
     NoDataplane(ProxyKey),
 }
 
-/// What a change is about.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Input {
-    Mesh,
-    Policy(&'static PolicyKind),
-    ZoneAddress,
-    Dataplane,
-    Service,
-}
-
-/// A resource that appeared, changed or is gone.
-#[derive(Debug)]
-pub(super) struct Change {
-    pub(super) input: Input,
-    pub(super) key: ResourceKey,
-    pub(super) now: Option<Arc<Resource>>,
-}
-
 /// The meshes of a zone. Cloning shares them.
 #[derive(Clone)]
 pub struct Meshes(Arc<Shared>);
@@ -119,6 +104,8 @@ struct Shared {
     last: AtomicU64,
     progress: watch::Sender<Progress>,
     wake: Notify,
+    beacons: Beacons,
+    moved: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,6 +143,8 @@ impl Meshes {
             last: AtomicU64::default(),
             progress: watch::Sender::default(),
             wake: Notify::new(),
+            beacons: Beacons::default(),
+            moved: watch::Sender::new(0),
         }))
     }
 
@@ -163,6 +152,34 @@ impl Meshes {
     pub fn open(&self) {
         self.0.progress.send_modify(|progress| progress.open = true);
         self.0.wake.notify_one();
+    }
+
+    /// The proxies that the last change of a resource concerned, so far as they are still there;
+    /// `None` if that is not known: it is of no mesh or of a kind that does not reach proxies, or too
+    /// much changed since.
+    #[must_use]
+    pub fn concerned(&self, kind: &str, key: &ResourceKey) -> Option<Vec<Concerned>> {
+        let kind = reaching().find(|name| *name == kind)?;
+        let mesh = self.0.meshes.read().get(key.mesh.as_ref()?).cloned()?;
+        let mesh = mesh.lock();
+        mesh.concerned(&(kind, key.name.clone()))
+    }
+
+    /// Changes whenever [`concerned`](Self::concerned) may say something else.
+    #[must_use]
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.0.moved.subscribe()
+    }
+
+    /// Proxies took or refused something.
+    pub fn moved(&self) {
+        self.0.moved.send_modify(|moved| *moved += 1);
+    }
+
+    /// How far beacons come.
+    #[must_use]
+    pub fn beacons(&self) -> &Beacons {
+        &self.0.beacons
     }
 
     /// Whether proxies are served.
@@ -232,7 +249,8 @@ impl Meshes {
         }
         self.0.wake.notify_one();
         let certificates = self.0.certificates.clone();
-        Ok((Arc::new(Proxy { mesh, id, key: key.clone(), certificates }), changes))
+        let (key, moved) = (key.clone(), self.0.moved.clone());
+        Ok((Arc::new(Proxy { mesh, id, key, certificates, moved }), changes))
     }
 
     /// What is wrong in a mesh, by the name or KRI of what it is wrong with.
@@ -289,11 +307,16 @@ impl Meshes {
     /// Puts changes into the tables: those of a mesh are seen together.
     pub(super) fn apply(&self, changes: Vec<Change>) {
         let mut by_mesh: BTreeMap<MeshName, Vec<Change>> = BTreeMap::new();
+        let mut beacon = None;
         for change in changes {
             let mesh = match change.input {
                 Input::Mesh => MeshName::new(&change.key.name).ok(),
                 Input::Policy(_) | Input::ZoneAddress | Input::Dataplane | Input::Service => {
                     change.key.mesh.clone()
+                }
+                Input::Beacon => {
+                    beacon = change.now.as_ref().and_then(|row| kinds::read::<Beacon>(row).ok());
+                    None
                 }
             };
             if let Some(mesh) = mesh {
@@ -312,9 +335,30 @@ impl Meshes {
                     Input::ZoneAddress => mesh.set_zone_address(&key.name, row),
                     Input::Dataplane => mesh.set_dataplane(&key.name, row),
                     Input::Service => mesh.set_service(&key.name, row),
+                    Input::Beacon => {}
                 }
+                mesh.attribute((input.kind(), key.name.clone()));
             }
             mesh.tell();
+        }
+        self.moved();
+        if let Some(beacon) = beacon {
+            self.pass(beacon.number);
+        }
+    }
+
+    /// Sends a beacon to one proxy: of those connected that which is for the longest time. One
+    /// suffices to see whether the line goes on, and to ask all would cost what exists.
+    fn pass(&self, beacon: u64) {
+        let eldest = |(name, mesh): (MeshName, Arc<Mutex<Mesh>>)| {
+            let (id, proxy) = mesh.lock().eldest()?;
+            Some((id, ProxyKey { mesh: name, name: proxy }, mesh))
+        };
+        let eldest = self.all().into_iter().filter_map(eldest).min_by_key(|(id, ..)| *id);
+        let asked = eldest.as_ref().map(|(_, key, _)| key.resource());
+        self.0.beacons.reconciled(beacon, asked);
+        if let Some((id, _, mesh)) = eldest {
+            mesh.lock().pass(id, beacon);
         }
     }
 
@@ -325,7 +369,7 @@ impl Meshes {
             let mesh = mesh.lock();
             match input {
                 Input::Mesh if mesh.exists => known.push(ResourceKey::global(name.as_str())),
-                Input::Mesh => {}
+                Input::Mesh | Input::Beacon => {}
                 other @ (Input::Policy(_)
                 | Input::ZoneAddress
                 | Input::Dataplane
@@ -397,6 +441,7 @@ impl Meshes {
             mesh.written(&key.name, record);
             mesh.tell();
         }
+        self.moved();
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -418,6 +463,7 @@ struct Proxy {
     id: ProxyId,
     key: ProxyKey,
     certificates: Arc<dyn Certificates>,
+    moved: watch::Sender<u64>,
 }
 
 impl Source for Proxy {
@@ -439,5 +485,6 @@ impl Drop for Proxy {
         if self.mesh.lock().disconnect(self.id) {
             self.certificates.forget(&self.key.resource());
         }
+        self.moved.send_modify(|moved| *moved += 1);
     }
 }

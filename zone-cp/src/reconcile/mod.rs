@@ -9,7 +9,9 @@
 //! taken for gone.
 
 mod calls;
+mod change;
 mod connections;
+mod effects;
 mod groups;
 mod marks;
 mod mesh;
@@ -25,7 +27,9 @@ mod tcp;
 mod tests;
 mod written;
 
+pub(crate) use self::change::reaching;
 pub use self::{
+    change::Concerned,
     meshes::{Certificates, Meshes, NotServed, ProxyKey},
     proxies::Traits,
     run::Failed,

@@ -1,7 +1,8 @@
 //! The task that feeds the tables.
 
 use super::{
-    meshes::{Change, Input, Meshes, ProxyKey},
+    change::{Change, Input},
+    meshes::{Meshes, ProxyKey},
     tcp::Record,
     written,
 };
@@ -42,6 +43,8 @@ pub(super) fn inputs(kinds: &Kinds) -> Result<Vec<(KindId, Input)>, Failed> {
         (kinds::mesh_zone_address::KIND.name, Input::ZoneAddress),
         (kinds::dataplane::KIND.name, Input::Dataplane),
         (kinds::mesh_service::KIND.name, Input::Service),
+        // Last: what was written before it is in the tables then.
+        (kinds::beacon::KIND.name, Input::Beacon),
     ]);
     inputs
         .map(|(name, input)| Ok((kinds.id_of(name).ok_or(Failed::NoKind(name))?, input)))

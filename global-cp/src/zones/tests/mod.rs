@@ -1,3 +1,4 @@
+mod freshness;
 mod propagation;
 
 use super::*;

@@ -11,7 +11,7 @@ use kds::{
 };
 use kinds::mesh_timeout;
 use resource::{Audience, Labels, MeshName, Resource};
-use store::view::Revision;
+use store::view::{KindId, Revision};
 
 const KIND: &str = "MeshTimeout";
 
@@ -70,9 +70,13 @@ impl Known {
 
     fn zone(&self, name: &str) -> Zone {
         let id = self.global.author.kinds.id_of(KIND).unwrap();
-        let zones = self.propagation.of(id, &key(name)).unwrap();
+        let zones = self.propagation.of(id, &key(name), None).unwrap();
         let [zone] = &zones[..] else { panic!("one zone") };
         zone.clone()
+    }
+
+    fn id(&self) -> KindId {
+        self.global.author.kinds.id_of(KIND).unwrap()
     }
 
     /// State and reason.
@@ -99,7 +103,7 @@ async fn a_zone_has_a_resource_when_it_answered_and_also_while_it_is_away() {
     assert_eq!(known.state("a"), (State::Pending, "the zone never was connected".into()));
     let stream = known.open(None);
     assert_eq!(known.state("a"), (State::Pending, "it is about to be sent".into()));
-    let mut moved = known.propagation.changes();
+    let mut moved = known.propagation.changes(known.id());
     known.tell(stream, Event::Sent { kind: KIND, resources: 1 });
     let sent = "the zone has not answered what was sent at 2026-11-24T12:00:00Z";
     assert_eq!(known.state("a"), (State::Pending, sent.into()));
@@ -159,5 +163,5 @@ async fn what_a_zone_refuses_is_told_with_its_reason_and_what_is_not_for_it_too(
     known.put("hers", Some("east")).await;
     assert_eq!(known.state("hers"), (State::NotForThisZone, "the zone wrote it".into()));
     let dataplanes = known.global.author.kinds.id_of("Dataplane").unwrap();
-    assert_eq!(known.propagation.of(dataplanes, &key("a")), None, "they go up");
+    assert_eq!(known.propagation.of(dataplanes, &key("a"), None), None, "they go up");
 }

@@ -252,6 +252,7 @@ impl World {
         let here = "127.0.0.1:5681".parse().unwrap();
         let router = api::router(ApiState {
             propagation: None,
+            freshness: None,
             envoys: None,
             backend: self.store.clone(),
             kinds: Arc::new(kinds()),

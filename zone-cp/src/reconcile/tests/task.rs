@@ -6,7 +6,7 @@ use crate::{
     reconcile::{Meshes, NotServed, ProxyKey, Traits},
 };
 use daemon::{Clock, Ready};
-use kinds::{config, mesh, zone_insight};
+use kinds::{beacon, config, mesh, zone_insight};
 use resource::ZoneName;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -18,18 +18,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use xds::Type;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Program {
+pub(super) struct Program {
     store: Local,
-    meshes: Meshes,
-    certified: Arc<Certified>,
+    pub(super) meshes: Meshes,
+    pub(super) certified: Arc<Certified>,
     ready: Ready,
-    tasks: JoinSet<()>,
+    pub(super) tasks: JoinSet<()>,
 }
 
 impl Program {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let clock = Clock::since(start());
         let (store, writer) = open(Memory::new(1), kinds(), clock.clone()).unwrap();
         let mut tasks = JoinSet::new();
@@ -48,18 +48,18 @@ impl Program {
         Self { store, meshes, certified, ready, tasks }
     }
 
-    async fn put(&self, row: &Row) -> Revision {
+    pub(super) async fn put(&self, row: &Row) -> Revision {
         let kind = kinds().id_of(row.kind.name).unwrap();
         let edit = Edit::Put(Arc::new(row.resource()));
         let item = Item { kind, expected: Expected::Anything, edit };
         self.store.commit(vec![item]).await.unwrap().revision
     }
 
-    async fn reached(&self, revision: Revision) {
+    pub(super) async fn reached(&self, revision: Revision) {
         tokio::time::timeout(PATIENCE, self.meshes.wait_for(revision)).await.unwrap();
     }
 
-    fn connect(&self, name: &str) -> Result<Stream, NotServed> {
+    pub(super) fn connect(&self, name: &str) -> Result<Stream, NotServed> {
         let key = ProxyKey { mesh: shop(), name: name.into() };
         let (source, changes) = self.meshes.connect(&key, Traits { binds_vips: true })?;
         Ok(Stream { source, changes })
@@ -113,5 +113,33 @@ async fn permissions_of_tcp_are_in_the_store_before_they_hold() {
     let (_, rows) = program.store.reader().rows(kind);
     let names: Vec<&str> = rows.iter().map(|row| &*row.head.key.name).collect();
     assert!(matches!(names[..], [name] if name.starts_with("tcp-permissions-")), "{names:?}");
+    drop(program.tasks);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beacon_goes_to_one_proxy_after_what_was_written_before_it() {
+    let program = Program::start();
+    program.put(&row(mesh::KIND, "shop", json!({}))).await;
+    for name in ["cart-1", "pay-2"] {
+        program.certified.issued.lock().insert(name.into(), issued(name, 1));
+    }
+    program.put(&sidecar("pay", 2, json!([http(8080)]))).await;
+    let revision = program.put(&sidecar("cart", 1, json!([http(8080)]))).await;
+    program.meshes.open();
+    program.reached(revision).await;
+    let shine = |number: u64| row(beacon::KIND, beacon::NAME, json!({ "number": number }));
+    program.reached(program.put(&shine(1)).await).await;
+    let mut elder = program.connect("pay-2").unwrap();
+    let mut younger = program.connect("cart-1").unwrap();
+    (elder.marks(), younger.marks());
+
+    let revision = program.put(&remote("east", "book")).await;
+    program.reached(revision).await;
+    program.reached(program.put(&shine(2)).await).await;
+    assert_eq!((elder.changes.take_beacon(), younger.changes.take_beacon()), (Some(2), None));
+    assert!(!elder.marks().is_empty(), "the service came before it");
+    drop(elder);
+    program.reached(program.put(&shine(3)).await).await;
+    assert_eq!(younger.changes.take_beacon(), Some(3));
     drop(program.tasks);
 }
