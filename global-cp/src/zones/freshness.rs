@@ -227,7 +227,9 @@ impl Freshness {
             | Event::Applied { .. }
             | Event::Remembered
             | Event::Held(_)
-            | Event::HealthChecked { .. } => {}
+            | Event::HealthChecked { .. }
+            | Event::Declined { .. }
+            | Event::Ended(_) => {}
         }
     }
 
@@ -270,6 +272,8 @@ const fn kind(event: &Event<'_>) -> Option<&'static str> {
         | Event::Remembered
         | Event::Held(_)
         | Event::HealthChecked { .. }
+        | Event::Declined { .. }
+        | Event::Ended(_)
         | Event::Closed => None,
     }
 }
@@ -284,6 +288,10 @@ impl Observer for Freshness {
         if kind != Some(beacon::KIND.name) && kind != Some(beacon_echo::KIND.name) {
             self.next.observe(stream, zone, event);
         }
+    }
+
+    fn turned_away(&self, reason: &'static str) {
+        self.next.turned_away(reason);
     }
 }
 
