@@ -2,6 +2,7 @@
 
 use super::{
     plain::{PlainGlobal, Resources, first_request, resource, with_headers, wrapped},
+    plain_global::{self, id, mesh, web},
     world::{Global, MESH, PATIENCE, TIMEOUT, Zone, pipe, timeout_of},
 };
 use hyper_util::rt::TokioIo;
@@ -120,15 +121,19 @@ fn tapped(
 #[tokio::test(start_paused = true)]
 async fn a_zone_of_ours_pings_no_more_often_than_a_plain_global_allows() {
     let mut tasks = JoinSet::new();
-    let global = Global::start(&mut tasks).await;
-    let (connect, pings) = tapped(&mut tasks, global.connect.clone());
+    let offers = |idle: &str| {
+        let kinds = [("Mesh", mesh()), ("Config", id("c1")), ("MeshTimeout", web(idle))];
+        plain_global::all(kinds)
+    };
+    let (global, connect) = plain_global::start(&mut tasks, offers("0s"));
+    let (connect, pings) = tapped(&mut tasks, connect);
     let zone = Zone::start(&mut tasks, "east", &connect);
-    zone.until_complete().await;
     // Traffic is no reason for pings either.
     for number in 1..100 {
-        global.plane.put(TIMEOUT, "web", &[], timeout_of(&format!("{number}s"))).await;
+        global.offers.send_replace(offers(&format!("{number}s")));
         pause(Duration::from_secs(1)).await;
     }
+    assert_eq!(zone.plane.names(TIMEOUT).len(), 1);
     pause(HOUR).await;
     let pings = pings.lock().clone();
     let closest = pings.windows(2).map(|two| two[1] - two[0]).min();

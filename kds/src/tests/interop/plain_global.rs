@@ -22,22 +22,22 @@ fn takes_all(_kind: &str, _resource: &KumaResource) -> Result<(), String> {
     Ok(())
 }
 
-fn mesh() -> KumaResource {
+pub(super) fn mesh() -> KumaResource {
     resource("default", "", &[OF_GLOBAL], ("kuma.mesh.v1alpha1.Mesh", b""))
 }
 
-fn id(id: &str) -> KumaResource {
+pub(super) fn id(id: &str) -> KumaResource {
     let config = Config { config: id.into() }.encode_to_vec();
     resource("kuma-cluster-id", "", &[OF_GLOBAL], ("kuma.system.v1alpha1.Config", &config))
 }
 
-fn web(idle: &str) -> KumaResource {
+pub(super) fn web(idle: &str) -> KumaResource {
     let labels = [("kuma.io/display-name", "web"), OF_GLOBAL];
     let spec = timeout_of(idle).to_string();
     resource(&hashed("web", None), "default", &labels, ("", spec.as_bytes()))
 }
 
-fn all(resources: impl IntoIterator<Item = (&'static str, KumaResource)>) -> Resources {
+pub(super) fn all(resources: impl IntoIterator<Item = (&'static str, KumaResource)>) -> Resources {
     let mut all = Resources::new();
     for (kind, resource) in resources {
         all.entry(kind.into()).or_default().insert(name_of(&resource), resource);
@@ -46,7 +46,7 @@ fn all(resources: impl IntoIterator<Item = (&'static str, KumaResource)>) -> Res
 }
 
 /// A running plain global and where it is found.
-fn start(
+pub(super) fn start(
     tasks: &mut JoinSet<()>,
     resources: Resources,
 ) -> (PlainGlobal, mpsc::Sender<DuplexStream>) {
