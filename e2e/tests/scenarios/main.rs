@@ -6,6 +6,7 @@ mod calls;
 mod certificates;
 mod changes;
 mod command_line;
+mod fresh;
 mod hostile;
 mod identities;
 mod ingresses;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         hostile::ALL,
         outages::ALL,
         identities::ALL,
+        fresh::ALL,
         refused::ALL,
         secrets::ALL,
         names::ALL,
