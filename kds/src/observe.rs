@@ -166,6 +166,30 @@ pub enum Event<'a> {
     Closed,
 }
 
+impl Event<'_> {
+    /// The kind of resources that it is about, if it is about one.
+    #[must_use]
+    pub const fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Sent { kind, .. }
+            | Self::Acked { kind, .. }
+            | Self::Refused { kind, .. }
+            | Self::Begins { kind, .. }
+            | Self::Stands { kind, .. }
+            | Self::TooLarge { kind, .. }
+            | Self::Applied { kind, .. } => Some(kind),
+            Self::Opened { .. }
+            | Self::Introduced(_)
+            | Self::Declined { .. }
+            | Self::Remembered
+            | Self::Held(_)
+            | Self::HealthChecked { .. }
+            | Self::Ended(_)
+            | Self::Closed => None,
+        }
+    }
+}
+
 /// Tells an observer what happens on one stream.
 #[derive(Clone)]
 pub struct Report {

@@ -211,25 +211,13 @@ impl Freshness {
         if known.stream != Some(stream) {
             return;
         }
-        match event {
-            Event::Sent { .. } => {
-                let (revision, _) = self.reader.rows(self.author.id(beacon::KIND));
-                known.sent = known.sent.max(Some(revision));
-            }
-            Event::Stands { until, .. } => known.taken = known.taken.max(*until),
-            Event::Closed => known.stream = None,
-            Event::Opened { .. }
-            | Event::Introduced(_)
-            | Event::Acked { .. }
-            | Event::Refused { .. }
-            | Event::Begins { .. }
-            | Event::TooLarge { .. }
-            | Event::Applied { .. }
-            | Event::Remembered
-            | Event::Held(_)
-            | Event::HealthChecked { .. }
-            | Event::Declined { .. }
-            | Event::Ended(_) => {}
+        if matches!(event, Event::Sent { .. }) {
+            let (revision, _) = self.reader.rows(self.author.id(beacon::KIND));
+            known.sent = known.sent.max(Some(revision));
+        } else if let Event::Stands { until, .. } = event {
+            known.taken = known.taken.max(*until);
+        } else if matches!(event, Event::Closed) {
+            known.stream = None;
         }
     }
 
@@ -257,30 +245,9 @@ fn echo(update: &Update) -> Option<(ZoneName, BeaconEcho)> {
     Some((zone, BeaconEcho::clone(&echo)))
 }
 
-/// The kind that an event is about.
-const fn kind(event: &Event<'_>) -> Option<&'static str> {
-    match event {
-        Event::Sent { kind, .. }
-        | Event::Acked { kind, .. }
-        | Event::Refused { kind, .. }
-        | Event::Begins { kind, .. }
-        | Event::Stands { kind, .. }
-        | Event::TooLarge { kind, .. }
-        | Event::Applied { kind, .. } => Some(kind),
-        Event::Opened { .. }
-        | Event::Introduced(_)
-        | Event::Remembered
-        | Event::Held(_)
-        | Event::HealthChecked { .. }
-        | Event::Declined { .. }
-        | Event::Ended(_)
-        | Event::Closed => None,
-    }
-}
-
 impl Observer for Freshness {
     fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>) {
-        let kind = kind(&event);
+        let kind = event.kind();
         if kind == Some(beacon::KIND.name) || matches!(event, Event::Closed) {
             self.note(stream, zone, &event);
         }
