@@ -54,10 +54,14 @@ pub fn dialect(metadata: &MetadataMap) -> Dialect {
     Dialect::Ours(known.fold(Features::default(), |all, (feature, _)| all.with(*feature)))
 }
 
-/// Announces the features of ours.
-pub fn announce(metadata: &mut MetadataMap) {
-    let names: Vec<&str> = NAMED.iter().map(|(_, name)| *name).collect();
-    insert(metadata, OURS, &names.join(","));
+/// Announces those `features` that are ours. Who announces none is taken for a plain peer.
+pub fn announce(metadata: &mut MetadataMap, features: Features) {
+    let named = NAMED.iter().filter(|(feature, _)| features.has(*feature));
+    let names: Vec<&str> = named.map(|(_, name)| *name).collect();
+    metadata.remove(OURS);
+    if !names.is_empty() {
+        insert(metadata, OURS, &names.join(","));
+    }
 }
 
 /// Says which global this is.
@@ -113,7 +117,7 @@ pub fn is_look(metadata: &MetadataMap) -> bool {
     metadata.contains_key(LOOK)
 }
 
-/// What a zone says with each call.
+/// What a zone says with each call if it announces all features of ours.
 #[must_use]
 pub fn of_zone(zone: &ZoneName, version: &str, token: Option<&str>) -> MetadataMap {
     let mut metadata = MetadataMap::new();
@@ -127,7 +131,7 @@ pub fn of_zone(zone: &ZoneName, version: &str, token: Option<&str>) -> MetadataM
     if let Some(token) = token {
         insert(&mut metadata, AUTHORIZATION, &format!("Bearer {token}"));
     }
-    announce(&mut metadata);
+    announce(&mut metadata, own_features());
     metadata
 }
 

@@ -37,6 +37,12 @@ impl Features {
         self.0 & (1 << feature as u8) != 0
     }
 
+    /// What both sets have.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The set as a number.
     #[must_use]
     pub const fn bits(self) -> u8 {

@@ -12,6 +12,7 @@ mod identities;
 mod ingresses;
 mod inspect;
 mod killed;
+mod killed_proxies;
 mod names;
 mod outages;
 mod permissions;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         ingresses::ALL,
         inspect::ALL,
         hostile::ALL,
+        killed_proxies::ALL,
         outages::ALL,
         identities::ALL,
         fresh::ALL,

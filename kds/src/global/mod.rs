@@ -24,7 +24,9 @@ use crate::{
     ended::StreamEnded,
     limit,
     memory::{self, Facts, Identity},
-    metadata::{AUTHORIZATION, HASH_SUFFIX, ZONE_PING_HEALTH, announce, has, is_look, present},
+    metadata::{
+        self, AUTHORIZATION, HASH_SUFFIX, ZONE_PING_HEALTH, announce, has, is_look, present,
+    },
     observe::{Call, Event, Observer, Report, Unobserved},
     quota::Quotas,
 };
@@ -220,7 +222,7 @@ impl<B: Backend + 'static> Shared<B> {
         let id = id.ok_or_else(|| Status::unavailable("global is not set up yet"))?;
         let mut metadata = MetadataMap::new();
         if dialect != Dialect::Plain {
-            announce(&mut metadata);
+            announce(&mut metadata, metadata::own_features());
             let identity = Identity { id, epoch: Some(self.store.epoch()) };
             let revision = reader.revision().0;
             present(&mut metadata, &memory::Presented { identity, revision });

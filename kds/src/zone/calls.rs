@@ -8,7 +8,7 @@ use crate::{
     fetch::Asking,
     limit,
     memory::{Facts, Identity, Memory},
-    metadata::{dialect, hold, of_zone, presented, shines},
+    metadata::{announce, hold, of_zone, presented, shines},
     observe::{Call, Event, Observer, Report, StreamId},
     serve::Offering,
     transit::Hop,
@@ -103,11 +103,12 @@ enum Over {
 impl<B: Backend + 'static> Connection<B> {
     /// Opens all calls and returns why the connection is over.
     pub(super) async fn run(self) -> String {
-        let metadata = of_zone(
+        let mut metadata = of_zone(
             &self.settings.zone,
             &self.settings.introduction.version.version,
             (self.settings.token)().as_deref(),
         );
+        announce(&mut metadata, self.settings.features);
         let mut calls = JoinSet::new();
         // All at once: a call is open when its headers have come, which may be never.
         calls.spawn(self.clone().global_to_zone(metadata.clone()));
@@ -160,7 +161,7 @@ impl<B: Backend + 'static> Connection<B> {
             Ok(response) => response.into_parts(),
             Err(status) => return Over::All(describe("GlobalToZoneSync", &status)),
         };
-        let dialect = dialect(&headers);
+        let dialect = self.settings.dialect(&headers);
         if let Err(forgotten) = asking.met(dialect, presented(&headers)) {
             // What it remembers is of no use with this global.
             self.forget().await;
@@ -212,7 +213,7 @@ impl<B: Backend + 'static> Connection<B> {
             Ok(response) => response.into_parts(),
             Err(status) => return Over::All(describe("ZoneToGlobalSync", &status)),
         };
-        let dialect = dialect(&headers);
+        let dialect = self.settings.dialect(&headers);
         let limit = match dialect {
             Dialect::Plain => limit::PLAIN_MESSAGE,
             Dialect::Ours(_) => limit::OWN_MESSAGE,

@@ -11,7 +11,7 @@ use crate::{
     incoming::Incoming,
     limit,
     memory::{Identity, Presented},
-    metadata::{dialect, looks, presented},
+    metadata::{looks, presented},
     observe::{Report, Unobserved},
 };
 use delta::Extent;
@@ -127,7 +127,7 @@ impl<B: Backend + 'static> Connection<B> {
         let opened = open(&self.channel, GLOBAL_TO_ZONE, metadata, outgoing, codec).await;
         let (headers, mut responses, _) =
             opened.map_err(|status| failed(status.message().to_owned()))?.into_parts();
-        let dialect = dialect(&headers);
+        let dialect = self.settings.dialect(&headers);
         asking.met(dialect, None).map_err(|forgotten| failed(forgotten.to_string()))?;
         let report = Report::new(Arc::new(Unobserved), self.settings.zone.clone());
         let mut seen =

@@ -15,16 +15,17 @@ pub(crate) use self::calls::GLOBAL_TO_ZONE;
 use self::{calls::Connection, look::Looks, state::Watcher};
 use crate::{
     admin::Answerer,
-    dialect::Introduction,
+    dialect::{Dialect, Introduction},
     global::NoFacts,
     limit,
     memory::{Facts, Identity},
+    metadata::{self, own_features},
 };
 use daemon::{Backoff, Clock};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use resource::{Flow, ZoneName};
+use resource::{Features, Flow, ZoneName};
 use std::{
     collections::BTreeSet,
     fmt, io,
@@ -41,7 +42,10 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
 
 /// A connection with global.
 pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -90,6 +94,8 @@ pub struct Settings {
     pub token: Token,
     /// What it says about itself.
     pub introduction: Introduction,
+    /// Which features of ours it has: all, unless another is played. Without one it is a plain zone.
+    pub features: Features,
     /// How long it waits before it tries again.
     pub backoff: Backoff,
     /// Uniform in `0.0..1.0`, so that zones do not all come back at once.
@@ -107,7 +113,16 @@ impl Settings {
     #[must_use]
     pub fn new(zone: ZoneName, token: Token, introduction: Introduction) -> Self {
         let backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
-        Self { zone, token, introduction, backoff, random: fastrand::f64 }
+        let features = own_features();
+        Self { zone, token, introduction, features, backoff, random: fastrand::f64 }
+    }
+
+    /// How it speaks with the global that sent `headers`.
+    fn dialect(&self, headers: &MetadataMap) -> Dialect {
+        match metadata::dialect(headers) {
+            Dialect::Plain => Dialect::Plain,
+            Dialect::Ours(theirs) => Dialect::Ours(theirs.common(self.features)),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) enum Fault {
     GlobalCrash,
     DiskFull,
     Restart,
+    Upgrade,
     Disabled,
     Deleted,
     Bad,
@@ -42,6 +43,7 @@ impl Fault {
         Self::GlobalCrash,
         Self::DiskFull,
         Self::Restart,
+        Self::Upgrade,
         Self::Disabled,
         Self::Deleted,
         Self::Bad,
@@ -64,6 +66,7 @@ impl Fault {
             Self::GlobalCrash => "crashes of global",
             Self::DiskFull => "full disks",
             Self::Restart => "restarts",
+            Self::Upgrade => "other versions",
             Self::Disabled => "disabled zones",
             Self::Deleted => "deleted zones",
             Self::Bad => "bad resources",
@@ -122,6 +125,14 @@ pub(crate) async fn begin(world: &mut World, fault: Fault) -> Result<()> {
                 machine.stop().await;
             }
             world.later(a_while / 8, Due::Start(node));
+        }
+        Fault::Upgrade => {
+            let World { machines, random, .. } = world;
+            if let Some(machine) = machines.get_mut(zone) {
+                machine.stop().await;
+                machine.install(random);
+            }
+            world.later(a_while / 8, Due::Start(zone));
         }
         Fault::Disabled => {
             operations::enable(world, zone, false).await?;

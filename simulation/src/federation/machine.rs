@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use kds::{
     admin::NoProxies,
     dialect::{Introduction, own_features},
+    metadata,
     zone::{Client, Handle, Pipe, Settings},
 };
 use kinds::{
@@ -29,7 +30,7 @@ use kinds::{
     mesh,
 };
 use parking_lot::Mutex;
-use resource::{Kind, Peer, ResourceKey, Scope, ZoneName};
+use resource::{Feature, Features, Kind, Peer, ResourceKey, Scope, ZoneName};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -56,6 +57,8 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) disk: Disk,
     pub(crate) kinds: Arc<Kinds>,
+    /// What of ours its program has, if it is a zone: without any it is a plain one.
+    pub(crate) features: Features,
     /// How far its clock is ahead, in milliseconds.
     pub(crate) skew: Arc<AtomicI64>,
     clock: Clock,
@@ -96,7 +99,8 @@ impl Machine {
             start + began.elapsed() + ahead
         });
         let (disk, life, name) = (Disk::default(), None, name.to_owned());
-        Self { node, name, disk, kinds, skew, clock, truth, network, life }
+        let features = metadata::own_features();
+        Self { node, name, disk, kinds, features, skew, clock, truth, network, life }
     }
 
     pub(crate) fn road(&self) -> Option<usize> {
@@ -143,7 +147,7 @@ impl Machine {
                 (router, Some(handle))
             }
         };
-        self.truth.lock().note(format_args!("{} starts", self.name));
+        self.truth.lock().note(format_args!("{} starts, {:?}", self.name, self.features));
         self.life = Some(Life { store, handle, router, stop, tasks });
         Ok(())
     }
@@ -259,7 +263,8 @@ impl Machine {
         parts.defaults().await?;
         self.run(tasks, "services", Box::pin(parts.services(Metrics::default())));
         let introduction = Introduction { features: own_features(), ..Introduction::default() };
-        let settings = Settings::new(self.zone(), Arc::new(|| None), introduction);
+        let mut settings = Settings::new(self.zone(), Arc::new(|| None), introduction);
+        settings.features = self.features;
         let network = self.network.clone();
         let dial = move || -> BoxFuture<'static, io::Result<Box<dyn Pipe>>> {
             let dialled = network.clone().dial(road);
@@ -346,6 +351,20 @@ impl Machine {
         let status = response.status();
         let text = response.into_body().collect().await.map(http_body_util::Collected::to_bytes);
         Some((status, String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()))
+    }
+
+    /// Another version of its program is installed, which its next start takes: any of ours, or one
+    /// that has nothing of ours.
+    pub(crate) fn install(&mut self, random: &mut Rng) {
+        let ours = [Feature::Resume, Feature::Split, Feature::Beacon];
+        self.features = match random.u32(..4) {
+            0 => Features::default(),
+            1 => {
+                let some = ours.into_iter().filter(|_| random.bool());
+                some.fold(Features::default(), Features::with)
+            }
+            _ => metadata::own_features(),
+        };
     }
 
     /// Its store, or why there is none.

@@ -158,7 +158,8 @@ impl World {
         let machine = |(node, name): (usize, &String)| {
             Machine::new(node, name, truth.clone(), network.clone())
         };
-        let machines = names.iter().enumerate().map(machine).collect();
+        let mut machines: Vec<Machine> = names.iter().enumerate().map(machine).collect();
+        machines.iter_mut().skip(1).for_each(|zone| zone.install(&mut random));
         let (disabled, deleted, due, operations, faults) = Default::default();
         let (planned, longest) = (0, Duration::ZERO);
         Self {
