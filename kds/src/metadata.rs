@@ -179,6 +179,16 @@ mod tests {
     }
 
     #[test]
+    fn who_announces_no_feature_of_ours_is_a_plain_peer() {
+        let mut metadata = of_zone(&ZoneName::new("east").unwrap(), "1.2.3", None);
+        let some = Features::default().with(Feature::Split).with(Feature::HashSuffix);
+        announce(&mut metadata, some);
+        assert_eq!(dialect(&metadata), Dialect::Ours(Features::default().with(Feature::Split)));
+        announce(&mut metadata, Features::default());
+        assert_eq!(dialect(&metadata), Dialect::Plain);
+    }
+
+    #[test]
     fn a_zone_says_why_it_takes_nothing() {
         let mut metadata = MetadataMap::new();
         assert_eq!(held(&metadata), None);
