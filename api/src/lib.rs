@@ -17,6 +17,7 @@ mod insight;
 pub mod inspect;
 pub mod keys;
 mod labels;
+pub mod limited;
 pub mod limits;
 pub mod mesh_defaults;
 pub mod mesh_insights;

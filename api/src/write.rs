@@ -7,7 +7,7 @@
 use super::{
     Problem,
     asked::{Asked, Served, is_mesh},
-    body, limits,
+    body, limited, limits,
     precondition::Precondition,
     read::{etag, unreadable, within},
     render::{self, Form},
@@ -249,7 +249,8 @@ fn resource<B: Backend>(
     let status = before.map(|row| row.status.clone()).unwrap_or_default();
     let encoded = kept(kind, wanted, before)?;
     let row = kind.resource(key.clone(), labels, encoded, status, given.kinds.peer);
-    row.map_err(|error| Problem::rejected(PUT, &error))
+    let row = row.map_err(|error| Problem::rejected(PUT, &error))?;
+    Ok(limited::limited(row, &given.kinds, &served.api.reader))
 }
 
 /// The wanted spec; what a zone keeps in that of a service stays until the zone says otherwise, since

@@ -3,7 +3,7 @@
 
 use crate::dataplane::Dataplane;
 use proto::kuma::mesh::v1alpha1::dataplane::networking::listener;
-use resource::{AnySpec, Kind, Labels, NameRule, ResourceKey, Violations, ZoneName, label};
+use resource::{AnySpec, Kind, Labels, NameRule, ResourceKey, Violations, ZoneName, label, limit};
 use std::collections::BTreeMap;
 
 /// Where a resource is written.
@@ -175,6 +175,7 @@ fn check_reserved(request: &Request<'_>, place: &Place, violations: &mut Violati
                 Some(format!("must be '{}' or '{}'", label::ENABLED, label::DISABLED))
             }
             (label::WORKLOAD, ..) => wrong_workload(request, place, value),
+            (key, ..) if key.starts_with(limit::PREFIX) => wrong_limit(request.kind, place),
             (key, ..) if LOOPS.contains(&key) && existing != Some(value) => {
                 Some("is set by control planes only".to_owned())
             }
@@ -188,6 +189,17 @@ fn check_reserved(request: &Request<'_>, place: &Place, violations: &mut Violati
 
 const fn is_kubernetes(place: &Place) -> bool {
     matches!(place, Place::Zone { env: Env::Kubernetes, .. })
+}
+
+/// A limit is for what goes from global to every zone, and is said there.
+fn wrong_limit(kind: Kind, place: &Place) -> Option<String> {
+    match place {
+        Place::Zone { .. } => Some("limits resources to zones; it is set on global only".into()),
+        Place::Global if kind.can_be_limited() => None,
+        Place::Global => {
+            Some(format!("limits resources to zones; a {} cannot be limited", kind.name))
+        }
+    }
 }
 
 /// The workload of a proxy becomes the name of a service, where nobody else names it.
@@ -394,6 +406,28 @@ mod tests {
         let system = ("kuma.io/policy-role", "system");
         let labels = written(mesh_timeout::KIND.kind, &east(), &[system], None).unwrap();
         assert!(labels.contains(&pairs(&[system])[0]));
+    }
+
+    #[test]
+    fn only_what_goes_from_global_to_zones_is_limited_to_some() {
+        let canary = ("zones.atoll.io/stage", "canary");
+        let limited = |kind, place: &Place| written(kind, place, &[canary], None);
+        let labels = limited(mesh_timeout::KIND.kind, &Place::Global).unwrap();
+        assert!(labels.contains(&pairs(&[canary])[0]));
+        let wrong = |reason: &str| {
+            Err(format!(r#"labels["zones.atoll.io/stage"]: limits resources to zones; {reason}"#))
+        };
+        assert_eq!(limited(mesh_timeout::KIND.kind, &east()), wrong("it is set on global only"));
+        for kind in [mesh::KIND, crate::zone::KIND, crate::config::KIND, crate::global_secret::KIND]
+        {
+            assert_eq!(
+                limited(kind, &Place::Global),
+                wrong(&format!("a {} cannot be limited", kind.name))
+            );
+        }
+        let bad =
+            written(mesh_timeout::KIND.kind, &Place::Global, &[("zones.atoll.io/", "x")], None);
+        assert!(bad.unwrap_err().starts_with(r#"labels["zones.atoll.io/"]: name part must"#));
     }
 
     #[test]

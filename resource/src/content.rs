@@ -1,6 +1,6 @@
 //! A stored resource: what it is called, what it says, who may see it.
 
-use super::{Features, Memo, ResourceKey, ZoneName};
+use super::{Features, Memo, ResourceKey, ZoneName, limit::Zones};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -115,6 +115,8 @@ pub struct Audience {
     pub needs: Features,
     /// Hidden from every peer, e.g. because its zone is disabled.
     pub hidden: bool,
+    /// The zones that it is limited to; `None` if it is for all.
+    pub only: Option<Zones>,
 }
 
 /// What is known about the form in which a resource leaves, also after it is gone.

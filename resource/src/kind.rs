@@ -3,7 +3,9 @@
 use super::{
     Access, Audience, Encoding, Export, Feature, Features, Flow, Head, Kri, Labels, NameRule, Peer,
     RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName, Violations,
-    ZoneName, label, schema,
+    ZoneName, label,
+    limit::{Zones, is_limited},
+    schema,
 };
 use bytes::Bytes;
 use serde_json::Value;
@@ -180,7 +182,7 @@ impl Kind {
             Peer::Global => {
                 let ours = origin.is_none_or(|origin| origin == label::ORIGIN_ZONE);
                 let hidden = !(leaves && ours && self.flow.goes_up());
-                Audience { owner: None, needs: Features::default(), hidden }
+                Audience { hidden, ..Audience::default() }
             }
             Peer::Zone => {
                 let of_zone = origin == Some(label::ORIGIN_ZONE);
@@ -198,8 +200,25 @@ impl Kind {
                     | Flow::BeaconToZones => (!of_zone, needs),
                     Flow::Local | Flow::ZoneToGlobal | Flow::BeaconToGlobal => (false, needs),
                 };
-                Audience { owner, needs, hidden: !(leaves && reaches) }
+                // For nobody, until those who know the zones have said for whom.
+                let limited = !of_zone && is_limited(labels);
+                let only = limited.then(|| Zones::from([]));
+                Audience { owner, needs, hidden: !(leaves && reaches), only }
             }
+        }
+    }
+
+    /// Whether a resource of global can be limited to some zones. What every zone needs cannot.
+    #[must_use]
+    pub fn can_be_limited(&self) -> bool {
+        match self.flow {
+            Flow::BothWays | Flow::Everywhere => true,
+            Flow::GlobalToZones | Flow::GlobalToZonesOrLocal => self.scope == Scope::Mesh,
+            Flow::Local
+            | Flow::ZoneToGlobal
+            | Flow::ZoneToZones
+            | Flow::BeaconToZones
+            | Flow::BeaconToGlobal => false,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod inspect;
 mod kind;
 mod kri;
 pub mod label;
+pub mod limit;
 mod memo;
 mod name;
 mod schema;

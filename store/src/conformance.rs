@@ -197,11 +197,17 @@ pub async fn check_restarts<J: Journal>(mut journal: impl FnMut() -> J) {
     while_running(writer, async {
         let hidden = Audience { hidden: true, ..Audience::default() };
         let owned = Audience { owner: ZoneName::new("east").ok(), ..Audience::default() };
+        let zones = ["east", "west"].map(|name| ZoneName::new(name).ok());
+        let only = |zones: &[Option<ZoneName>]| Some(zones.iter().flatten().cloned().collect());
+        let limited = Audience { only: only(&zones), ..Audience::default() };
+        let for_nobody = Audience { only: only(&[]), ..owned.clone() };
         let batch = [
             put("a", "1s"),
             item(with_status("b", "2s", r#"{"seen":true}"#)),
             item(resource("c", "3s").shown_to(hidden).into()),
             item(resource("d", "4s").shown_to(owned).into()),
+            item(resource("e", "4s").shown_to(limited).into()),
+            item(resource("f", "4s").shown_to(for_nobody).into()),
             put("gone", "5s"),
         ];
         store.commit(batch.map(|item| moved(item, samples)).into()).await.unwrap();

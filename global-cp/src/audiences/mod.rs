@@ -1,8 +1,8 @@
 //! Who sees what zones wrote, as far as that depends on other resources.
 //!
-//! The store holds with each row who may see it, and `kds` only compares. Two things decide besides
-//! what the row says itself: whether its zone is enabled, and whether a zone's MeshTrust may be
-//! believed by the others. When one of these changes, the rows concerned are written again for
+//! The store holds with each row who may see it, and `kds` only compares. Three things decide besides
+//! what the row says itself: whether its zone is enabled, whether a zone's MeshTrust may be believed
+//! by the others, and the labels of the Zones that a row of global is limited to. When one of these changes, the rows concerned are written again for
 //! another audience; nothing else of them changes. What has not been judged is hidden.
 
 mod judge;
@@ -14,7 +14,7 @@ pub use self::judge::AllowedTrust;
 use self::judge::{Claim, Identity, Mesh, Verdict};
 use crate::zones;
 use anyhow::Result;
-use api::author::Author;
+use api::{author::Author, limited};
 use kinds::{
     Condition,
     labels::Place,
@@ -22,7 +22,7 @@ use kinds::{
     mesh_trust::MeshTrust,
     zone::{self, Zone},
 };
-use resource::{Audience, Flow, Kind, MeshName, Resource, ResourceKey, ZoneName, label};
+use resource::{Audience, Flow, Kind, Labels, MeshName, Resource, ResourceKey, ZoneName, label};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -45,6 +45,13 @@ pub(crate) struct Audiences {
     ids: Ids,
     disabled: BTreeSet<ZoneName>,
     meshes: BTreeMap<MeshName, Mesh>,
+    /// What the Zones are labelled with.
+    labels: BTreeMap<ZoneName, Labels>,
+    /// The rows that are limited to some zones, with their labels.
+    limited: BTreeMap<(KindId, ResourceKey), Labels>,
+    /// How many rows were looked at so far.
+    #[cfg(test)]
+    looks: std::cell::Cell<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +71,26 @@ impl Audiences {
             identities: author.id(mesh_identity::KIND),
             trusts: author.id(mesh_trust::KIND),
         };
-        // What a zone writes reaches the others only in these kinds.
-        let reaching = author.kinds.iter().filter(|(_, kind)| reaches_zones(kind));
+        // What a zone writes reaches the others only in these kinds, or it is limited in them.
+        let reaching =
+            author.kinds.iter().filter(|(_, kind)| reaches_zones(kind) || kind.can_be_limited());
         let kinds = reaching.map(|(id, _)| id).chain([ids.zones, ids.identities, ids.trusts]);
         let feed = Feed::of(&reader, KindSet::from_iter(kinds));
         let (disabled, meshes) = Default::default();
-        Self { author, reader, feed, allowed, ids, disabled, meshes }
+        let (labels, limited) = Default::default();
+        Self {
+            author,
+            reader,
+            feed,
+            allowed,
+            ids,
+            disabled,
+            meshes,
+            labels,
+            limited,
+            #[cfg(test)]
+            looks: Default::default(),
+        }
     }
 
     /// Judges what changed; at the first call everything, which must be done before zones are
@@ -106,6 +127,7 @@ impl Audiences {
             self.take_identity(update, &mut due);
         }
         for update in updates {
+            self.take_limit(update, &mut due);
             if update.kind == ids.trusts {
                 self.take_trust(update, &mut due);
             } else if ![ids.zones, ids.identities].contains(&update.kind) {
@@ -124,6 +146,36 @@ impl Audiences {
         if changed {
             let rows = zones::written_by(&self.author.kinds, &self.reader, name.as_str());
             due.extend(rows.map(|(id, row)| (id, row.head.key.clone())));
+        }
+        self.take_labels(&name, update.now.as_ref().map(|row| &row.head.labels), due);
+    }
+
+    /// Of a Zone that is labelled otherwise, only what is limited is looked at, and of that only
+    /// what it sees now and did not, or the other way round.
+    fn take_labels(&mut self, zone: &ZoneName, now: Option<&Labels>, due: &mut Due) {
+        let before = match now {
+            Some(now) => self.labels.insert(zone.clone(), now.clone()),
+            None => self.labels.remove(zone),
+        };
+        if before.as_ref() == now {
+            return;
+        }
+        let sees = |zone: Option<&Labels>, row: &Labels| {
+            zone.is_some_and(|zone| limited::is_among(zone, row))
+        };
+        let others = self.limited.iter();
+        let others = others.filter(|(_, row)| sees(before.as_ref(), row) != sees(now, row));
+        due.extend(others.map(|(row, _)| row.clone()));
+    }
+
+    fn take_limit(&mut self, update: &Update, due: &mut Due) {
+        let row = (update.kind, update.key.clone());
+        match &update.now {
+            Some(now) if now.head.audience.only.is_some() => {
+                due.insert(row.clone());
+                self.limited.insert(row, now.head.labels.clone());
+            }
+            _ => drop(self.limited.remove(&row)),
         }
     }
 
@@ -169,20 +221,12 @@ impl Audiences {
 
     /// The step that corrects the audience of a row, if it is wrong.
     fn correct(&self, id: KindId, key: &ResourceKey) -> Option<Item> {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + 1);
         let row = self.reader.get(id, key)?;
-        let zone = owner(&row)?;
-        let disabled = self.disabled.contains(&zone);
-        let right = if id == self.ids.trusts {
-            self.trust_as_judged(&row, zone, disabled)?
-        } else {
-            match (disabled, row.head.audience.hidden) {
-                (true, _) => {
-                    let audience = row.head.audience.clone();
-                    row.shown_to(Audience { hidden: true, ..audience })
-                }
-                (false, true) => row.shown_to(self.as_written(id, &row)?),
-                (false, false) => return None,
-            }
+        let right = match owner(&row) {
+            Some(zone) => self.of_zone(id, &row, zone)?,
+            None => self.of_global(&row)?,
         };
         let same = |a: &Resource, b: &Resource| {
             (a.head.version, &a.head.audience) == (b.head.version, &b.head.audience)
@@ -192,6 +236,29 @@ impl Audiences {
         }
         let expected = Expected::Version(row.head.version);
         Some(Item { kind: id, expected, edit: Edit::Put(Arc::new(right)) })
+    }
+
+    fn of_global(&self, row: &Resource) -> Option<Resource> {
+        let audience = row.head.audience.clone();
+        audience.only.as_ref()?;
+        let only = limited::zones(&row.head.labels, &self.author.kinds, &self.reader);
+        Some(row.shown_to(Audience { only, ..audience }))
+    }
+
+    fn of_zone(&self, id: KindId, row: &Resource, zone: ZoneName) -> Option<Resource> {
+        let disabled = self.disabled.contains(&zone);
+        Some(if id == self.ids.trusts {
+            self.trust_as_judged(row, zone, disabled)?
+        } else {
+            match (disabled, row.head.audience.hidden) {
+                (true, _) => {
+                    let audience = row.head.audience.clone();
+                    row.shown_to(Audience { hidden: true, ..audience })
+                }
+                (false, true) => row.shown_to(self.as_written(id, row)?),
+                (false, false) => return None,
+            }
+        })
     }
 
     /// Who may see a row by what it says itself.

@@ -1,7 +1,7 @@
 use super::*;
 use daemon::Clock;
 use jiff::Timestamp;
-use kinds::mesh_service;
+use kinds::{mesh_service, mesh_timeout};
 use resource::{Labels, Peer};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -44,6 +44,17 @@ impl Global {
     }
 
     async fn write(&mut self, kind: Kind, key: ResourceKey, zone: Option<&str>, spec: Value) {
+        self.label(kind, key, zone, &[], spec).await;
+    }
+
+    async fn label(
+        &mut self,
+        kind: Kind,
+        key: ResourceKey,
+        zone: Option<&str>,
+        more: &[(&str, &str)],
+        spec: Value,
+    ) {
         let spec = kind.encode(&kind.from_json(spec).unwrap()).unwrap();
         let labels: Labels = match zone {
             None => [(label::ORIGIN, label::ORIGIN_GLOBAL)].into_iter().collect(),
@@ -51,6 +62,7 @@ impl Global {
                 [(label::ORIGIN, label::ORIGIN_ZONE), (label::ZONE, zone)].into_iter().collect()
             }
         };
+        let labels = labels.iter().chain(more.iter().copied()).collect();
         let row = kind.resource(key, labels, spec, "".into(), Peer::Zone).unwrap();
         let edit = Edit::Put(Arc::new(row));
         let item = Item { kind: self.author.id(kind), expected: Expected::Anything, edit };
@@ -230,4 +242,85 @@ async fn a_zone_that_changes_its_ca_is_not_taken_from_the_others_meanwhile() {
     };
     assert_eq!(sent("shop.east.mesh.local"), stored.head.audience);
     assert!(sent("shop.west.mesh.local").hidden, "another trust domain is judged first");
+}
+
+impl Global {
+    async fn labelled(&mut self, zone: &str, labels: &[(&str, &str)]) {
+        let spec = json!({"enabled": true});
+        self.label(zone::KIND, ResourceKey::global(zone), None, labels, spec).await;
+    }
+
+    async fn policy(&mut self, name: &str, labels: &[(&str, &str)]) {
+        let spec = json!({"targetRef": {"kind": "Mesh"}, "to": [{"targetRef": {"kind": "Mesh"},
+            "default": {"connectionTimeout": "1s"}}]});
+        self.label(mesh_timeout::KIND.kind, in_shop(name), None, labels, spec).await;
+    }
+
+    /// The zones that a policy is for; `None` if it is for all.
+    fn only(&self, name: &str) -> Option<Vec<String>> {
+        let row = self.row(mesh_timeout::KIND.kind, name);
+        row.head.audience.only.as_ref().map(|zones| zones.iter().map(ToString::to_string).collect())
+    }
+}
+
+fn zones(names: &[&str]) -> Option<Vec<String>> {
+    Some(names.iter().map(|name| (*name).to_owned()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_limited_is_for_the_zones_that_have_all_of_its_labels() {
+    let mut global = Global::new(&[]).await;
+    global.labelled("east", &[("stage", "canary"), ("region", "eu")]).await;
+    global.labelled("west", &[("stage", "canary")]).await;
+    global.labelled("north", &[("stage", "late")]).await;
+    let (canary, eu) = (("zones.atoll.io/stage", "canary"), ("zones.atoll.io/region", "eu"));
+    global.policy("all", &[("stage", "canary")]).await;
+    global.policy("canary", &[canary]).await;
+    global.policy("both", &[canary, eu]).await;
+    global.policy("none", &[("zones.atoll.io/stage", "x")]).await;
+    assert_eq!(
+        ["all", "canary", "both", "none"].map(|name| global.only(name)),
+        [None, zones(&["east", "west"]), zones(&["east"]), zones(&[])]
+    );
+    // What a zone writes is not limited by what it says.
+    let spec = json!({"selector": {}, "ports": [{"port": 80}]});
+    global.label(mesh_service::KIND, in_shop("cart"), Some("east"), &[canary], spec).await;
+    assert!(global.is_shown(mesh_service::KIND, "cart"));
+    assert_eq!(global.row(mesh_service::KIND, "cart").head.audience.only, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_is_labelled_otherwise_changes_what_is_limited_and_looks_at_nothing_else() {
+    let mut global = Global::new(&[]).await;
+    global.labelled("east", &[("stage", "canary")]).await;
+    global.labelled("west", &[]).await;
+    for i in 0..100 {
+        global.policy(&format!("all-{i}"), &[]).await;
+        global.service("east", &format!("service-{i}")).await;
+    }
+    global.policy("canary", &[("zones.atoll.io/stage", "canary")]).await;
+    global.policy("late", &[("zones.atoll.io/stage", "late")]).await;
+    let late = global.row(mesh_timeout::KIND.kind, "late");
+    let revision = global.store.reader().revision();
+    global.audiences.looks.set(0);
+
+    global.labelled("west", &[("stage", "canary")]).await;
+    assert_eq!(global.only("canary"), zones(&["east", "west"]));
+    assert_eq!(global.store.reader().revision().0, revision.0 + 2, "the Zone, and one row");
+    // The row comes again because it was written.
+    assert_eq!(global.audiences.looks.get(), 2);
+    assert!(Arc::ptr_eq(&late, &global.row(mesh_timeout::KIND.kind, "late")));
+
+    global.labelled("east", &[("stage", "late")]).await;
+    assert_eq!((global.only("canary"), global.only("late")), (zones(&["west"]), zones(&["east"])));
+    let delete = global.author.delete(zone::KIND, ResourceKey::global("west"));
+    global.store.commit(vec![delete]).await.unwrap();
+    global.settle().await;
+    assert_eq!(global.only("canary"), zones(&[]));
+    // What is not limited any more is for all at once.
+    global.policy("canary", &[]).await;
+    assert_eq!(global.only("canary"), None);
+    global.audiences.looks.set(0);
+    global.labelled("east", &[("stage", "canary")]).await;
+    assert_eq!(global.audiences.looks.get(), 2, "late, before and after");
 }

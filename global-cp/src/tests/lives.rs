@@ -2,7 +2,7 @@
 
 use super::{Global, PATIENCE, config};
 use http::Method;
-use kinds::mesh_service;
+use kinds::{mesh_service, mesh_timeout};
 use resource::Kind;
 use serde_json::{Value, json};
 use store::{
@@ -31,7 +31,11 @@ impl Neighbour {
 
     /// Waits until these are the services of other zones that it has.
     async fn until(&self, global: &Global, expected: &[&str]) {
-        let kind = global.kinds.id_of(mesh_service::KIND.name).unwrap();
+        self.until_of(mesh_service::KIND, global, expected).await;
+    }
+
+    async fn until_of(&self, kind: Kind, global: &Global, expected: &[&str]) {
+        let kind = global.kinds.id_of(kind.name).unwrap();
         let mut watch = self.reader.watch(KindSet::from_iter([kind]));
         let waited = timeout(PATIENCE, async {
             while foreign(&self.reader.rows(kind).1) != expected {
@@ -106,5 +110,56 @@ async fn what_a_deleted_zone_wrote_goes_everywhere() {
     assert_eq!(global.admin(Method::DELETE, "/zones/east", None).await.0, 200);
     west.until(&global, &[]).await;
     assert_eq!(global.names("/meshes/default/meshservices").await.len(), 1);
+    global.stop().await;
+}
+
+async fn labelled(global: &Global, zone: &str, stage: &str) {
+    let body = json!({"type": "Zone", "name": zone, "labels": {"stage": stage}});
+    let path = format!("/zones/{zone}");
+    assert_eq!(global.admin(Method::PUT, &path, Some(body)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_policy_goes_to_the_zones_that_are_labelled_for_it_and_to_no_others() {
+    let (_folder, global) = started().await;
+    let kind = mesh_timeout::KIND.kind;
+    let [east, west] = [("east", "canary"), ("west", "late")].map(async |(zone, stage)| {
+        let neighbour = Neighbour::join(&global, zone, &[]).await;
+        labelled(&global, zone, stage).await;
+        neighbour
+    });
+    let (east, west) = (east.await, west.await);
+    let put = async |name: &str, seconds: u8, labels: Value| {
+        let to = json!([{"targetRef": {"kind": "Mesh"},
+            "default": {"connectionTimeout": format!("{seconds}s")}}]);
+        let body = json!({"type": "MeshTimeout", "mesh": "default", "name": name,
+            "labels": labels, "spec": {"targetRef": {"kind": "Mesh"}, "to": to}});
+        let path = format!("/meshes/default/meshtimeouts/{name}");
+        let (status, text) = global.admin(Method::PUT, &path, Some(body)).await;
+        assert!(status < 300, "{text}");
+    };
+    let path = "/meshes/default/meshtimeouts?size=1000";
+    for name in global.names(path).await {
+        global.admin(Method::DELETE, &format!("/meshes/default/meshtimeouts/{name}"), None).await;
+    }
+    let canary = json!({"zones.atoll.io/stage": "canary"});
+    put("tight", 1, canary.clone()).await;
+    put("mark", 1, json!({})).await;
+    east.until_of(kind, &global, &["mark", "tight"]).await;
+    west.until_of(kind, &global, &["mark"]).await;
+    let said = global.get("/meshes/default/meshtimeouts/tight/_propagation").await;
+    let of = |name: &str| {
+        let zones = said["zones"].as_array().unwrap().iter();
+        zones.clone().find(|zone| zone["zone"] == name).unwrap().clone()
+    };
+    assert_eq!(of("west")["state"], "NotForThisZone");
+    assert_eq!(of("west")["reason"], "it is for zones with the labels stage: canary");
+
+    labelled(&global, "west", "canary").await;
+    west.until_of(kind, &global, &["mark", "tight"]).await;
+    labelled(&global, "east", "late").await;
+    east.until_of(kind, &global, &["mark"]).await;
+    put("tight", 1, json!({})).await;
+    east.until_of(kind, &global, &["mark", "tight"]).await;
     global.stop().await;
 }

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use resource::{
-    Audience, Features, Kind, Labels, MeshName, Peer as Side, Resource, ResourceKey, Scope, label,
+    Audience, Kind, Labels, MeshName, Peer as Side, Resource, ResourceKey, Scope, label,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -196,7 +196,7 @@ impl World {
 
     fn audience(&self, owner: usize) -> Audience {
         let hidden = self.hidden.contains(&owner);
-        Audience { owner: ZONES[owner].map(zone), needs: Features::default(), hidden }
+        Audience { owner: ZONES[owner].map(zone), hidden, ..Audience::default() }
     }
 
     pub(super) fn put(&self, number: u8, content: u8, owner: usize) {

@@ -160,15 +160,28 @@ fn encode_labels(labels: &Labels) -> String {
 }
 
 /// What cannot be derived from the resource alone, because other resources decided about it: `-`
-/// if it is hidden, `+` if not, and its owner.
-fn encode_audience(Audience { owner, needs: _, hidden }: &Audience) -> String {
+/// if it is hidden, `+` if not, its owner, and after `;` the zones that it is limited to.
+fn encode_audience(Audience { owner, needs: _, hidden, only }: &Audience) -> String {
     let owner = owner.as_ref().map_or("", ZoneName::as_str);
-    format!("{}{owner}", if *hidden { '-' } else { '+' })
+    let mut text = format!("{}{owner}", if *hidden { '-' } else { '+' });
+    if let Some(zones) = only {
+        let zones: Vec<&str> = zones.iter().map(ZoneName::as_str).collect();
+        text.push(';');
+        text.push_str(&zones.join(","));
+    }
+    text
 }
 
 fn decode_audience(text: &str, derived: Audience) -> Audience {
-    let owner = ZoneName::new(text.get(1..).unwrap_or_default()).ok();
-    Audience { owner, needs: derived.needs, hidden: !text.starts_with('+') }
+    let (owner, zones) = match text.split_once(';') {
+        Some((owner, zones)) => (owner, Some(zones)),
+        None => (text, None),
+    };
+    let named =
+        |zones: &str| zones.split(',').filter_map(|name| ZoneName::new(name).ok()).collect();
+    let only = zones.map(named).or(derived.only);
+    let owner = ZoneName::new(owner.get(1..).unwrap_or_default()).ok();
+    Audience { owner, needs: derived.needs, hidden: !text.starts_with('+'), only }
 }
 
 /// What this version of the program cannot read stays as it is and whose it is, so that its owner
