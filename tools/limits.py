@@ -19,7 +19,7 @@ SOURCES = [
     ("ADS", "xds/src/ads/session.rs", ["NAMES", "TEXT"]),
     ("What is kept of changes, in each mesh of a zone", "zone-cp/src/reconcile/effects.rs", []),
     ("TLS", "identity/src/tls/accept.rs", ["HANDSHAKE", "HANDSHAKES", "CONNECTIONS"]),
-    ("Credentials of zones, at global", "global-cp/src/admission/guests.rs", ["CREDENTIALS"]),
+    ("Credentials of zones, at global", "global-cp/src/admission/guests.rs", ["CREDENTIALS", "INVENTED"]),
     ("Tokens", "identity/src/token/mod.rs", ["MAX_LENGTH"]),
     ("DNS", "dns/src/server.rs", ["CONNECTIONS", "IDLE"]),
     ("DNS of other names", "dns/src/forward.rs", ["WAITING"]),

@@ -4,7 +4,7 @@ use kinds::{
     config,
     labels::{self, Place},
 };
-use resource::{AnySpec, Kind, RejectedSpec, Resource, ResourceKey};
+use resource::{AnySpec, Kind, Labels, RejectedSpec, Resource, ResourceKey};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use store::{
@@ -31,6 +31,22 @@ impl Author {
     /// The step that creates a resource, unless it is there.
     pub fn create(&self, kind: Kind, key: ResourceKey, spec: Value) -> Result<Item, RejectedSpec> {
         self.write(kind, key, &kind.from_json(spec)?, Expected::Nothing)
+    }
+
+    /// The step that creates a resource with more labels than it has anyway, unless it is there.
+    pub fn create_with(
+        &self,
+        kind: Kind,
+        key: ResourceKey,
+        more: &Labels,
+        spec: Value,
+    ) -> Result<Item, RejectedSpec> {
+        let own = labels::own(kind, &key, &self.place);
+        let labels = more.iter().chain(own.iter()).collect();
+        let spec = kind.encode(&kind.from_json(spec)?)?;
+        let row = kind.resource(key, labels, spec, "".into(), self.kinds.peer)?;
+        let edit = Edit::Put(Arc::new(row));
+        Ok(Item { kind: self.id(kind), expected: Expected::Nothing, edit })
     }
 
     /// The step that writes a resource.

@@ -152,7 +152,7 @@ impl TokenKeys {
 }
 
 /// What a secret holds, if it is text.
-fn text(kind: &Kind, row: &Resource) -> Option<String> {
+pub(crate) fn text(kind: &Kind, row: &Resource) -> Option<String> {
     let spec = kind.to_json(&row.spec).ok()?;
     let data = STANDARD.decode(spec.get("data")?.as_str()?).ok()?;
     String::from_utf8(data).ok()

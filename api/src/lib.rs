@@ -10,6 +10,7 @@ pub mod author;
 mod body;
 mod catalog;
 pub mod config;
+pub mod expiry;
 pub mod following;
 pub mod freshness;
 mod health;
@@ -84,6 +85,7 @@ fn fixed<B: Backend + 'static>(api: Arc<Api<B>>) -> Router {
         .route("/policies", get(catalog::policies))
         .route("/_kri/{kri}", get(read::by_kri))
         .route("/_freshness", get(freshness::of))
+        .route("/_expiry", get(expiry::of))
         .route("/_global", get(following::state))
         .route("/_global/difference", get(following::difference))
         .route("/_global/adopt", post(following::adopt))

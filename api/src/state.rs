@@ -1,8 +1,8 @@
 //! What the API works on.
 
 use super::{
-    Problem, following::Follow, freshness::Freshness, insight::Insight, inspect::Envoys,
-    keys::Keys, propagation::Propagate,
+    Problem, expiry::Expiry, following::Follow, freshness::Freshness, insight::Insight,
+    inspect::Envoys, keys::Keys, propagation::Propagate,
 };
 use daemon::Clock;
 use resource::{Kind, MeshName, Resource, ResourceKey};
@@ -133,6 +133,8 @@ pub struct ApiState<B> {
     pub propagation: Option<Arc<dyn Propagate>>,
     /// Knows how fresh zones are.
     pub freshness: Option<Arc<dyn Freshness>>,
+    /// Knows what expires.
+    pub expiry: Option<Arc<Expiry>>,
     /// Asks the Envoys of proxies.
     pub envoys: Option<Arc<dyn Envoys>>,
     /// Ends the watches.

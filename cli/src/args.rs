@@ -4,6 +4,7 @@ use crate::{
     apply::{Apply, Delete},
     connection::{Connection, ContextCommand},
     demo::Demo,
+    expiry::Expiry,
     inspect::Inspect,
     lists::Get,
     status::{Status, Wait},
@@ -42,6 +43,10 @@ pub(crate) enum Command {
     /// 3 if the time is over.
     #[command(after_help = "Example: atoll wait meshtimeout/slow --zones all --timeout 30s")]
     Wait(Wait),
+    /// List what expires, when, and who renews it. Ends with 1 if something ended, or ends soon and
+    /// nobody renews it by itself.
+    #[command(after_help = "Example: atoll expiry --within 30d")]
+    Expiry(Expiry),
     /// Make a token: for a zone that joins, a proxy, or a person.
     #[command(after_help = "Example: atoll token zone east > east.token")]
     Token {

@@ -6,6 +6,7 @@ mod client;
 mod connection;
 mod demo;
 mod documents;
+mod expiry;
 mod inspect;
 mod kind;
 mod lists;
@@ -56,6 +57,7 @@ async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<Exi
     let Args { connection, command } = args;
     let done = match command {
         Command::Wait(wait) => return wait.run(&Client::new(&connection)?, &mut out).await,
+        Command::Expiry(expiry) => return expiry.run(&Client::new(&connection)?, &mut out).await,
         Command::Status(status) => status.run(&Client::new(&connection)?, &mut out).await,
         Command::Completion { shell } => {
             let mut text = Vec::new();

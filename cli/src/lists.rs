@@ -211,7 +211,7 @@ fn age(time: &str, now: Timestamp) -> String {
 }
 
 /// The time between two moments in its two largest units.
-fn span(from: Timestamp, to: Timestamp) -> String {
+pub(crate) fn span(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs();
     let (unit, least) = match seconds.abs() {
         0..3600 => (Unit::Minute, Unit::Second),

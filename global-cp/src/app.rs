@@ -7,7 +7,7 @@ use crate::{
     ports::{self, Ports},
 };
 use anyhow::{Context as _, Result};
-use api::{About, serve};
+use api::{About, expiry::TokenFile, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data, ready::Guard};
 use futures::FutureExt as _;
 use identity::tls::{Alpn, ServerTls, TlsListener};
@@ -71,6 +71,7 @@ impl Bound {
             store: self.store,
             clock: self.clock,
             about: About::of_this_process(),
+            expiring: vec![self.tls.clone(), TokenFile::admin(&self.config.data_dir)],
             metrics: Metrics::default(),
             stop: shutdown.clone(),
         };

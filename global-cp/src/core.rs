@@ -12,7 +12,10 @@ use crate::{
 };
 use anyhow::Result;
 use api::{
-    About, ApiState, Place, author::Author, mesh_defaults::MeshDefaults,
+    About, ApiState, Place,
+    author::Author,
+    expiry::{Expiry, Holder},
+    mesh_defaults::MeshDefaults,
     mesh_insights::MeshInsights,
 };
 use axum::Router;
@@ -24,7 +27,7 @@ use store::{Backend as _, Kinds, Local};
 use tokio_util::sync::CancellationToken;
 
 /// What all of it shares.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Parts {
     /// What was set.
     pub config: Config,
@@ -36,10 +39,18 @@ pub struct Parts {
     pub clock: Clock,
     /// This process.
     pub about: About,
+    /// What of it expires and is not stored.
+    pub expiring: Vec<Arc<dyn Holder>>,
     /// What it counts.
     pub metrics: Metrics,
     /// Ends everything.
     pub stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 /// A task and its name.
@@ -99,6 +110,10 @@ impl Parts {
             self.stop.clone(),
         )?;
         let (reader, connected) = (store.reader(), zones.admin());
+        let expiring = self.expiring.iter().cloned().chain([gate.clone() as Arc<dyn Holder>]);
+        let (kinds, place) = (&*self.kinds, &Place::global().here);
+        let expiry = Expiry::new((kinds, place), reader.clone(), clock.clone(), expiring.collect());
+        expiry.publish(&self.metrics);
         let envoys = OfZones { author: self.author(), reader, zones: connected };
         let stop = || self.stop.clone();
         let meshes = MeshInsights::new(self.author(), store.reader());
@@ -114,6 +129,7 @@ impl Parts {
         let router = api::router(ApiState {
             propagation: Some(propagation),
             freshness: Some(freshness),
+            expiry: Some(expiry),
             envoys: Some(Arc::new(envoys)),
             ..self.api()?
         });
@@ -133,6 +149,7 @@ impl Parts {
             global: None,
             propagation: None,
             freshness: None,
+            expiry: None,
             envoys: None,
             shutdown: self.stop,
         })

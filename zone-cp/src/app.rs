@@ -12,7 +12,7 @@ use crate::{
     propagation,
 };
 use anyhow::{Context, Result};
-use api::{About, serve};
+use api::{About, expiry::Holder, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
 use dns::Records;
 use identity::tls::ServerTls;
@@ -28,6 +28,7 @@ pub struct Bound {
     config: Config,
     zone: ZoneName,
     ports: Ports,
+    tls: Arc<ServerTls>,
     kinds: Arc<Kinds>,
     store: Local,
     writer: Writing,
@@ -52,20 +53,21 @@ pub async fn bind(config: &Config) -> Result<Bound> {
     // A certificate that is not readable is found before anything is made.
     let given = if config.tls.cert_file.is_empty() { None } else { Some(open_tls()?) };
     data::prepare("dataDir", &config.data_dir)?;
-    let ports = sockets.with(Arc::new(given.map_or_else(open_tls, Ok)?));
+    let tls = Arc::new(given.map_or_else(open_tls, Ok)?);
+    let ports = sockets.with(tls.clone());
     let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
     let opened = config.store.open(&config.data_dir, &kinds, &clock).await;
     let (store, writer) = opened.context("store")?;
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
-    Ok(Bound { addresses, config, zone, ports, kinds, store, writer, records, clock })
+    Ok(Bound { addresses, config, zone, ports, tls, kinds, store, writer, records, clock })
 }
 
 impl Bound {
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(zone = %self.zone, addresses = ?self.addresses, "listening");
-        let Self { config, zone, ports, kinds, store, writer, records, clock, .. } = self;
+        let Self { config, zone, ports, tls, kinds, store, writer, records, clock, .. } = self;
         let about = About::of_this_process();
         let parts = Parts {
             place: defaults::place(zone.clone()),
@@ -94,6 +96,8 @@ impl Bound {
         let envoys = dataplanes.questions();
         let known = parts.join(&mut tasks, envoys.clone(), kds_guard)?;
 
+        let held = vec![tls as Arc<dyn Holder>, Arc::new(issuer.clone()), dataplanes.expiring()];
+        let expiry = parts.expiry(held, &metrics)?;
         let beacons = meshes.beacons().clone();
         let fresh = Own { zone: parts.zone.clone(), beacons, global: known.clone() };
         metrics.collect(fresh.clone());
@@ -117,6 +121,7 @@ impl Bound {
         let told = Told {
             propagation: Some(Arc::new(propagation)),
             freshness: Some(Arc::new(fresh)),
+            expiry: Some(expiry),
             envoys: Some(Arc::new(envoys)),
         };
         let router = parts.api(about, known.clone(), told)?;

@@ -2,6 +2,7 @@
 
 use crate::{Config, config::Global};
 use anyhow::{Context, Result};
+use api::expiry::{Holder, TokenFile};
 use daemon::{Clock, ready::Guard};
 use identity::tls::{Alpn, ClientFiles, ClientTls};
 use kds::{
@@ -33,6 +34,19 @@ fn credentials(global: &Global) -> Result<ClientTls> {
         read.with_context(|| format!("global.tokenFile: cannot read {file}"))?;
     }
     Ok(tls)
+}
+
+/// What of that expires.
+pub(crate) fn expiring(config: &Config) -> Result<Vec<Arc<dyn Holder>>> {
+    let global = &config.global;
+    if global.address.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut holders: Vec<Arc<dyn Holder>> = vec![Arc::new(credentials(global)?)];
+    if !global.token_file.is_empty() {
+        holders.push(TokenFile::own("global.tokenFile", &global.token_file, &config.zone.name));
+    }
+    Ok(holders)
 }
 
 /// The client that keeps `store` in step with global; `None` if the zone stands alone.

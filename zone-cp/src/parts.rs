@@ -14,9 +14,15 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use api::{
-    About, ApiState, Hooks, NoHooks, admin_token, author::Author, following::Follow,
-    freshness::Freshness, inspect::Envoys, mesh_defaults::MeshDefaults,
-    mesh_insights::MeshInsights, propagation::Propagate,
+    About, ApiState, Hooks, NoHooks, admin_token,
+    author::Author,
+    expiry::{Expiry, Holder, TokenFile},
+    following::Follow,
+    freshness::Freshness,
+    inspect::Envoys,
+    mesh_defaults::MeshDefaults,
+    mesh_insights::MeshInsights,
+    propagation::Propagate,
 };
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
@@ -63,6 +69,8 @@ pub struct Told {
     pub envoys: Option<Arc<dyn Envoys>>,
     /// How fresh the zone is.
     pub freshness: Option<Arc<dyn Freshness>>,
+    /// What expires.
+    pub expiry: Option<Arc<Expiry>>,
     /// What became of resources in proxies.
     pub propagation: Option<Arc<dyn Propagate>>,
 }
@@ -201,6 +209,20 @@ impl Parts {
         Ok(Dataplanes::new(parts, self.stop.clone())?)
     }
 
+    /// What expires: `held` besides what is stored and in files.
+    pub(crate) fn expiry(
+        &self,
+        held: Vec<Arc<dyn Holder>>,
+        metrics: &Metrics,
+    ) -> Result<Arc<Expiry>> {
+        let files = join::expiring(&self.config)?.into_iter();
+        let holders = files.chain(held).chain([TokenFile::admin(&self.config.data_dir)]).collect();
+        let (shared, reader) = ((&*self.kinds, &self.place), self.store.reader());
+        let expiry = Expiry::new(shared, reader, self.clock.clone(), holders);
+        expiry.publish(metrics);
+        Ok(expiry)
+    }
+
     /// Tells global how far its beacons come.
     pub(crate) fn echo(
         &self,
@@ -235,7 +257,7 @@ impl Parts {
 
     /// The REST API.
     pub fn api(&self, about: About, global: Option<Handle>, told: Told) -> Result<Router> {
-        let Told { envoys, freshness, propagation } = told;
+        let Told { envoys, freshness, expiry, propagation } = told;
         Ok(api::router(ApiState {
             backend: self.store.clone(),
             kinds: self.kinds.clone(),
@@ -248,6 +270,7 @@ impl Parts {
             global: global.map(|handle| Arc::new(Global(handle)) as Arc<dyn Follow>),
             propagation,
             freshness,
+            expiry,
             envoys,
             shutdown: self.stop.clone(),
         }))

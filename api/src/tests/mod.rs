@@ -1,4 +1,5 @@
 mod envoys;
+mod expiry;
 mod mesh_insights;
 mod overview;
 mod propagation;
@@ -102,6 +103,9 @@ impl Cp {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async { writer.run().await.unwrap() });
         let (kinds, shutdown) = (Arc::new(kinds), CancellationToken::new());
+        let (shared, reader) = ((&*kinds, &place.here), store.reader());
+        let expiry =
+            crate::expiry::Expiry::new(shared, reader, clock.clone(), vec![Arc::new(expiry::Held)]);
         let router = router(ApiState {
             backend: store.clone(),
             kinds: kinds.clone(),
@@ -114,6 +118,7 @@ impl Cp {
             global,
             propagation,
             freshness: None,
+            expiry: Some(expiry),
             envoys,
             shutdown: shutdown.clone(),
         });

@@ -57,6 +57,7 @@ fn global(runtime: &Runtime) -> Result<(Plane, Router)> {
         store: plane.store.clone(),
         clock: clock()?,
         about: About::default(),
+        expiring: Vec::new(),
         metrics: Metrics::default(),
         stop: CancellationToken::new(),
     };

@@ -11,6 +11,10 @@ use tokio_util::sync::CancellationToken;
 /// ends what it opened.
 pub(super) const CREDENTIALS: usize = 64;
 
+/// So many Zones are made for zones that only `*` in `kds.plainZones` lets in, which may be names
+/// that somebody made up. A Zone that a user wrote does not count.
+pub(super) const INVENTED: usize = 1024;
+
 /// By what a zone was admitted. It is not to be printed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Credential {
@@ -77,6 +81,22 @@ impl Guests {
     /// When the first of them expires.
     pub(super) fn soonest(&self) -> Option<Timestamp> {
         self.all.lock().soonest
+    }
+
+    /// What each zone showed last, and when that ends.
+    pub(super) fn endings(&self) -> Vec<(ZoneName, Credential, Timestamp)> {
+        let all = self.all.lock();
+        let last = |(zone, of_zone): (&ZoneName, &BTreeMap<Credential, Guest>)| {
+            let (credential, guest) = of_zone.iter().max_by_key(|(_, guest)| guest.shown)?;
+            Some((zone.clone(), credential.clone(), guest.until?))
+        };
+        all.zones.iter().filter_map(last).collect()
+    }
+
+    /// Of how many zones something is known.
+    #[cfg(test)]
+    pub(super) fn zones(&self) -> usize {
+        self.all.lock().zones.len()
     }
 
     /// Waits until one that expires sooner was admitted. Cancel safe.

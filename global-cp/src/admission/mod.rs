@@ -12,10 +12,11 @@ mod guests;
 #[cfg(test)]
 mod tests;
 
-use self::guests::{Credential, Guests};
+use self::guests::{Credential, Guests, INVENTED};
 use crate::zones;
 use api::{
     author::Author,
+    expiry::{Entry, Holder, Renewal, Sort},
     keys::{TokenKeys, ZONE_KEYS},
 };
 use daemon::Clock;
@@ -27,18 +28,22 @@ use kds::{
     metadata::AUTHORIZATION,
 };
 use kinds::zone::{self, Zone};
-use resource::{ResourceKey, ZoneName};
+use resource::{Labels, ResourceKey, ZoneName};
 use serde_json::json;
 use std::sync::Arc;
 use store::{
     Backend,
-    view::{Closed, Feed, KindSet},
+    view::{Closed, Feed, KindSet, Reader},
 };
+use tokio::sync::Mutex;
 
 /// The secret that lists the IDs of zone tokens that are not accepted any more.
 const REVOCATIONS: &str = "zone-token-revocations";
 /// What a token must allow.
 const SCOPE: &str = "cp";
+/// The label of a Zone of which nothing is known but the name that it said. Who writes the Zone
+/// takes it away.
+const NAMED_ITSELF: &str = "atoll.io/named-itself";
 
 /// Decides who may speak.
 pub(crate) struct Gatekeeper<B> {
@@ -48,6 +53,17 @@ pub(crate) struct Gatekeeper<B> {
     clock: Clock,
     plain: Vec<String>,
     guests: Guests,
+    /// Held while a Zone is made for a name that may be made up: they are counted before.
+    inventing: Mutex<()>,
+}
+
+/// How it is known that there is a zone of a name.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// A credential or a setting says so.
+    Known,
+    /// Nobody but itself says so.
+    NamedItself,
 }
 
 /// What a zone proved to be.
@@ -61,7 +77,8 @@ struct Proof {
 impl<B: Backend> Gatekeeper<B> {
     pub(crate) fn new(backend: B, author: Author, plain: Vec<String>, clock: Clock) -> Self {
         let keys = TokenKeys::global(&author.kinds, ZONE_KEYS, REVOCATIONS);
-        Self { backend, author, keys, clock, plain, guests: Guests::default() }
+        let (guests, inventing) = (Guests::default(), Mutex::default());
+        Self { backend, author, keys, clock, plain, guests, inventing }
     }
 
     /// The zone that `presented` proves to be.
@@ -129,12 +146,26 @@ impl<B: Backend> Gatekeeper<B> {
             withdrawn.cancel();
             return Err(refused);
         }
-        self.enter(&zone).await?;
+        let invented = credential == Credential::Setting
+            && !self.plain.iter().any(|plain| plain == zone.as_str());
+        let entered = if invented {
+            let _one = self.inventing.lock().await;
+            self.enter(&zone, Origin::NamedItself).await
+        } else {
+            self.enter(&zone, Origin::Known).await
+        };
+        if let Err(refused) = entered {
+            // Nothing is open, and made up names are not remembered.
+            if matches!(refused, Refused::Denied(_)) {
+                self.guests.dismiss(&zone);
+            }
+            return Err(refused);
+        }
         Ok(Admitted { zone, withdrawn })
     }
 
     /// Makes the Zone when it comes for the first time.
-    async fn enter(&self, zone: &ZoneName) -> Result<(), Refused> {
+    async fn enter(&self, zone: &ZoneName, origin: Origin) -> Result<(), Refused> {
         let reader = self.backend.reader();
         let key = ResourceKey::global(zone.as_str());
         if self.author.remembered(&reader, &zones::removed_row(zone.as_str())).is_some() {
@@ -149,11 +180,30 @@ impl<B: Backend> Gatekeeper<B> {
             tracing::error!(%zone, %error, "the Zone of a new zone cannot be stored");
             Refused::Unavailable("the store is not available".into())
         };
-        let item = self.author.create(zone::KIND, key, json!({"enabled": true}));
+        let labels = match origin {
+            Origin::Known => Labels::default(),
+            Origin::NamedItself => {
+                self.check_room(&reader)?;
+                Labels::from_iter([(NAMED_ITSELF, "true")])
+            }
+        };
+        let item = self.author.create_with(zone::KIND, key, &labels, json!({"enabled": true}));
         let item = item.map_err(|error| unavailable(&error))?;
         let committed =
             self.backend.commit(vec![item]).await.map_err(|error| unavailable(&error))?;
         self.backend.wait_for(committed.revision).await.map_err(|error| unavailable(&error))
+    }
+
+    fn check_room(&self, reader: &Reader) -> Result<(), Refused> {
+        let (_, rows) = reader.rows(self.author.id(zone::KIND));
+        let invented = rows.iter().filter(|row| row.head.labels.get(NAMED_ITSELF).is_some());
+        if invented.take(INVENTED).count() < INVENTED {
+            return Ok(());
+        }
+        Err(Refused::Denied(format!(
+            "{INVENTED} zones came that only '*' in kds.plainZones lets in; name this one there, \
+             or write its Zone"
+        )))
     }
 
     /// Follows what decides about admissions, from now on: to be called before the first one.
@@ -198,6 +248,21 @@ impl<B: Backend> Gatekeeper<B> {
                 self.guests.keep(|credential| self.recheck(credential).is_ok());
             }
         }
+    }
+}
+
+impl<B: Backend> Holder for Gatekeeper<B> {
+    fn entries(&self, _soon: Timestamp) -> Vec<Entry> {
+        let entry = |(zone, credential, ends): (ZoneName, Credential, Timestamp)| {
+            let (sort, by) = match credential {
+                Credential::Token(_) => (Sort::ZoneToken, format!("atoll token zone {zone}")),
+                Credential::Certificate(_) | Credential::Setting => {
+                    (Sort::ZoneCertificate, "whoever gave it to the zone".into())
+                }
+            };
+            Entry::one(sort, zone.as_str(), ends, Renewal::by(by)).of_zone(zone.as_str())
+        };
+        self.guests.endings().into_iter().map(entry).collect()
     }
 }
 

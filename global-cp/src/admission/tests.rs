@@ -163,6 +163,55 @@ async fn plain_zones_are_those_that_a_setting_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn names_that_zones_make_up_fill_nothing_and_keep_nobody_out_who_is_known() {
+    let gate = Gate::new(&["*", "north"]).await;
+    let admit = async |zone: &str| name(gate.admit(zone, None, None).await);
+    for i in 0..INVENTED {
+        assert!(admit(&format!("zone-{i}")).await.is_ok());
+    }
+    let full = "1024 zones came that only '*' in kds.plainZones lets in; name this one there, or \
+                write its Zone";
+    assert_eq!(admit("one-more").await, Err(Refused::Denied(full.into())));
+    let zones = || gate.gate.backend.reader().rows(gate.author.id(zone::KIND)).1.len();
+    assert_eq!((zones(), gate.gate.guests.zones()), (INVENTED, INVENTED), "nothing is kept of it");
+    assert_eq!(admit("zone-7").await, Ok("zone-7".into()), "who is there may come back");
+    assert_eq!(admit("north").await, Ok("north".into()), "a setting names it");
+    let token = format!("Bearer {}", gate.token("east", "cp"));
+    let east = gate.admit("east", Some(&token), None).await;
+    assert_eq!(name(east), Ok("east".into()), "a token names it");
+    // A Zone that a user writes is none that was made up.
+    let spec: AnySpec = zone::KIND.from_json(json!({"enabled": true})).unwrap();
+    let key = ResourceKey::global("zone-7");
+    let item = gate.author.write(zone::KIND, key, &spec, Expected::Anything).unwrap();
+    gate.gate.backend.commit(vec![item]).await.unwrap();
+    assert_eq!(admit("one-more").await, Ok("one-more".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_zone_showed_last_is_listed_with_its_end() {
+    use api::expiry::{Holder as _, Sort};
+    let gate = Gate::new(&["plain"]).await;
+    gate.admit("plain", None, None).await.unwrap();
+    for seconds in [60, 7200] {
+        let token = format!("Bearer {}", gate.valid_for("east", seconds));
+        gate.admit("east", Some(&token), None).await.unwrap();
+    }
+    let expires = NOW.parse::<Timestamp>().ok().map(|now| now + Duration::from_secs(300));
+    let west = Peer { expires, ..peer(None, Some("west")) };
+    gate.admit("west", None, Some(&west)).await.unwrap();
+    let entries = gate.gate.entries(Timestamp::MAX);
+    let entries: Vec<_> =
+        entries.iter().map(|it| (it.sort, &*it.name, it.not_after.to_string())).collect();
+    assert_eq!(
+        entries,
+        [
+            (Sort::ZoneToken, "east", "2026-11-24T14:00:00Z".to_owned()),
+            (Sort::ZoneCertificate, "west", "2026-11-24T12:05:00Z".to_owned()),
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_certificate_is_bound_to_one_zone() {
     let gate = Gate::new(&["*"]).await;
     let admit = async |peer: &Peer| name(gate.admit("east", None, Some(peer)).await);

@@ -1,7 +1,7 @@
 //! TLS of clients.
 
 use super::{
-    Alpn, TlsError, VERSIONS,
+    Alpn, Ending, Role, TlsError, VERSIONS,
     files::{Named, load},
     provider,
     reload::Reloaded,
@@ -88,6 +88,13 @@ impl ClientTls {
             from_files(&ca, identity.as_ref(), alpn)
         })?;
         Ok(Self { ca, identity, alpn, config: Mutex::new(config) })
+    }
+
+    /// When the certificates in its files end.
+    #[must_use]
+    pub fn endings(&self) -> Vec<Ending> {
+        let own = self.identity.iter().flat_map(|(chain, _)| chain.endings(Role::Own, false));
+        own.chain(self.ca.endings(Role::Authority, false)).collect()
     }
 
     /// What the next connection is made with. Files that changed are loaded; if they cannot be,

@@ -1,9 +1,9 @@
 //! The files of a server's certificate: given ones, and those that we make.
 
-use super::TlsError;
+use super::{Ending, Role, TlsError};
 use crate::{
     Authority,
-    authority::{certificates, renewal},
+    authority::{certificates, not_after, renewal},
 };
 use jiff::Timestamp;
 use rcgen::SanType;
@@ -57,6 +57,13 @@ impl Named {
                 Err(TlsError::NoCertificate { setting, path })
             }
         }
+    }
+
+    /// When each of its certificates ends. What cannot be read was said when it was loaded.
+    pub(super) fn endings(&self, role: Role, renewed: bool) -> Vec<Ending> {
+        let ending = |not_after| Ending { setting: self.setting.clone(), role, not_after, renewed };
+        let chain = self.certificates().unwrap_or_default();
+        chain.iter().filter_map(not_after).map(ending).collect()
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {

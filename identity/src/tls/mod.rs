@@ -16,6 +16,30 @@ pub use self::{
 
 use std::{io, path::PathBuf, sync::Arc};
 
+/// A certificate in a file, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The setting that names the file.
+    pub setting: String,
+    /// What the certificate is for.
+    pub role: Role,
+    /// When it ends.
+    pub not_after: jiff::Timestamp,
+    /// Whether we made it, and make the next one before that.
+    pub renewed: bool,
+}
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is shown to others.
+    Own,
+    /// The authority of what is shown, which we made.
+    OwnAuthority,
+    /// An authority of others.
+    Authority,
+}
+
 /// What is spoken inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alpn {

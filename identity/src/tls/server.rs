@@ -1,7 +1,7 @@
 //! TLS of servers: certificates from files, loaded again when they change, or made by ourselves.
 
 use super::{
-    Alpn, TlsError, VERSIONS,
+    Alpn, Ending, Role, TlsError, VERSIONS,
     files::{Named, SelfMade, load, san},
     provider,
     reload::Reloaded,
@@ -118,6 +118,20 @@ impl ServerTls {
     /// What clients shall trust, as PEM, if we made it.
     pub fn ca_pem(&self) -> Result<Option<String>, TlsError> {
         self.self_made.as_ref().map(|made| made.authority.read()).transpose()
+    }
+
+    /// When the certificates in its files end.
+    #[must_use]
+    pub fn endings(&self) -> Vec<Ending> {
+        let made = self.self_made.as_ref();
+        let own = self.certificate.endings(Role::Own, made.is_some());
+        // Of a chain that we make, the authority is in a file of its own.
+        let ours = made.map(|made| made.authority.endings(Role::OwnAuthority, false));
+        let clients = self.client_ca.as_ref().map(|file| file.endings(Role::Authority, false));
+        own.into_iter()
+            .chain(ours.into_iter().flatten())
+            .chain(clients.into_iter().flatten())
+            .collect()
     }
 
     /// What the next connection gets. Files that changed are loaded; if they cannot be, what was

@@ -215,6 +215,7 @@ impl Machine {
             store: store.clone(),
             clock: self.clock.clone(),
             about,
+            expiring: Vec::new(),
             metrics: Metrics::default(),
             stop: stop.clone(),
         };

@@ -1,6 +1,9 @@
 //! Who a proxy is: by its token, never by what it says.
 
-use api::keys::TokenKeys;
+use api::{
+    expiry::{Entry, Holder, Renewal, Sort, by_mesh},
+    keys::TokenKeys,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use daemon::Clock;
 use identity::token::{DataplaneClaims, DataplaneFacts, Refused};
@@ -94,12 +97,41 @@ pub(super) struct Tokens {
     keys: Mutex<BTreeMap<MeshName, Arc<TokenKeys>>>,
     /// Keys or lists of revoked tokens are others now.
     changed: watch::Sender<()>,
+    /// The tokens of what is open: whose, until when, and how many streams each opened.
+    open: Mutex<BTreeMap<(MeshName, Arc<str>, Timestamp), usize>>,
+}
+
+/// A stream that a token opened.
+struct Open<'a> {
+    tokens: &'a Tokens,
+    token: (MeshName, Arc<str>, Timestamp),
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let mut open = self.tokens.open.lock();
+        if let Some(streams) = open.get_mut(&self.token) {
+            *streams = streams.saturating_sub(1);
+            if *streams == 0 {
+                open.remove(&self.token);
+            }
+        }
+    }
+}
+
+impl Holder for Tokens {
+    fn entries(&self, soon: Timestamp) -> Vec<Entry> {
+        let open = self.open.lock();
+        let ends = open.keys().map(|(mesh, whose, ends)| (mesh, &**whose, *ends));
+        let renewal = Renewal::by("whoever made them: atoll token dataplane");
+        by_mesh(Sort::ProxyTokens, &renewal, soon, ends)
+    }
 }
 
 impl Tokens {
     pub(super) fn new(kinds: Arc<Kinds>, reader: Reader, clock: Clock) -> Self {
         let (keys, changed) = (Mutex::default(), watch::Sender::new(()));
-        Self { kinds, reader, clock, keys, changed }
+        Self { kinds, reader, clock, keys, changed, open: Mutex::default() }
     }
 
     /// Every token that is in use is looked at again.
@@ -110,6 +142,7 @@ impl Tokens {
     /// Waits until the token of `bearer` is good no more, and says why. Cancel safe.
     pub(super) async fn end_of(&self, bearer: &Bearer) -> Unauthenticated {
         let mut changed = self.changed.subscribe();
+        let _open = self.opened(bearer);
         loop {
             if let Err(error) = self.accept(bearer.token.as_bytes()) {
                 return error;
@@ -120,6 +153,15 @@ impl Tokens {
                 changed = changed.changed() => changed.expect("the sender is held here"),
             }
         }
+    }
+
+    fn opened(&self, bearer: &Bearer) -> Open<'_> {
+        let claims = &bearer.claims;
+        let whose = [&claims.name, &claims.workload].into_iter().find(|name| !name.is_empty());
+        let whose = whose.map_or("any proxy", |name| name.as_str()).into();
+        let token = (bearer.mesh.clone(), whose, bearer.expires);
+        *self.open.lock().entry(token.clone()).or_default() += 1;
+        Open { tokens: self, token }
     }
 
     /// Accepts what stands in `authorization`: a token, with `Bearer` before it or without.

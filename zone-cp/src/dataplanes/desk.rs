@@ -11,6 +11,8 @@ use crate::{
     names::Names,
     reconcile::{Meshes, ProxyKey},
 };
+use api::expiry::{Entry, Holder};
+use jiff::Timestamp;
 use kinds::{
     dataplane::{self, Dataplane},
     labels::{self, Request},
@@ -30,6 +32,12 @@ pub(super) struct Desk {
     pub(super) issuer: Issuer,
     pub(super) names: Arc<Names>,
     pub(super) stop: CancellationToken,
+}
+
+impl Holder for Desk {
+    fn entries(&self, soon: Timestamp) -> Vec<Entry> {
+        self.tokens.entries(soon)
+    }
 }
 
 /// A proxy that may be what it wants to be.

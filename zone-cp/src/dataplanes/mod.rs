@@ -33,6 +33,7 @@ use self::{
     registry::Registry,
 };
 use crate::{identities::Issuer, names::Names, reconcile::Meshes};
+use api::expiry::Holder;
 use daemon::{Clock, Metrics};
 use identity::tls::TlsListener;
 use kinds::labels::Place;
@@ -87,6 +88,12 @@ impl<B: Backend + Clone + 'static> Dataplanes<B> {
     #[must_use]
     pub fn questions(&self) -> Questions {
         Questions(self.desk.registry.clone())
+    }
+
+    /// Which of their tokens expire.
+    #[must_use]
+    pub fn expiring(&self) -> Arc<dyn Holder> {
+        self.desk.clone()
     }
 
     /// Serves them on `listener`, until the stop.

@@ -2,6 +2,7 @@
 
 use super::plan::Member;
 use crate::generate::Trust;
+use api::expiry::{Entry, Holder, Renewal, Sort, by_mesh};
 use daemon::Clock;
 use identity::{Authority, SpiffeId, Svid};
 use jiff::Timestamp;
@@ -207,6 +208,29 @@ impl Issuer {
         state.dirty.proxies.remove(proxy);
     }
 
+    /// The authorities of each mesh: the MeshIdentity, and when its authority ends.
+    fn authorities(&self) -> Vec<(MeshName, Arc<str>, Timestamp)> {
+        let state = self.0.state.lock();
+        let of_mesh = |(mesh, known): (&MeshName, &Mesh)| {
+            let ends = |member: &Member| {
+                let ends = member.authority.as_ref()?.not_after();
+                Some((mesh.clone(), member.name.clone(), ends))
+            };
+            known.members.iter().filter_map(ends).collect::<Vec<_>>()
+        };
+        state.meshes.iter().flat_map(of_mesh).collect()
+    }
+
+    fn certificates(&self, soon: Timestamp) -> Vec<Entry> {
+        let state = self.0.state.lock();
+        let ends = state.proxies.iter().filter_map(|(key, held)| {
+            let ends = held.as_ref().ok()?.issued.svid.not_after;
+            Some((key.mesh.as_ref()?, &*key.name, ends))
+        });
+        let renewal = Renewal::automatic("the zone, after four fifths of its life");
+        by_mesh(Sort::ProxyCertificates, &renewal, soon, ends)
+    }
+
     /// Whose certificates count in a mesh.
     #[must_use]
     pub fn trust(&self, mesh: &MeshName) -> Arc<Trust> {
@@ -273,6 +297,19 @@ async fn sleep_until(clock: &Clock, at: Option<Timestamp>) {
     match at {
         Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+const AUTHORITY: &str = "nobody: delete both Secrets of the authority, and the zone makes the next \
+                         one, or write another into both or into its files";
+
+impl Holder for Issuer {
+    fn entries(&self, soon: Timestamp) -> Vec<Entry> {
+        let entry = |(mesh, name, ends): (MeshName, Arc<str>, Timestamp)| {
+            Entry::one(Sort::Authority, &*name, ends, Renewal::by(AUTHORITY)).of_mesh(&mesh)
+        };
+        let authorities = self.authorities().into_iter().map(entry);
+        authorities.chain(self.certificates(soon)).collect()
     }
 }
 

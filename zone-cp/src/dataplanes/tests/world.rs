@@ -253,6 +253,7 @@ impl World {
         let router = api::router(ApiState {
             propagation: None,
             freshness: None,
+            expiry: None,
             envoys: None,
             backend: self.store.clone(),
             kinds: Arc::new(kinds()),
