@@ -212,9 +212,19 @@ impl Filter {
         self.name.is_none() && self.labels.is_empty() && self.proxies.is_empty()
     }
 
+    /// The part that names must have.
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it looks at nothing but names.
+    pub(crate) const fn is_by_name(&self) -> bool {
+        self.labels.is_empty() && self.proxies.is_empty()
+    }
+
     pub(crate) fn selects(&self, row: &Resource) -> bool {
         let labels: &Labels = &row.head.labels;
-        self.name.as_ref().is_none_or(|part| row.head.key.name.contains(&**part))
+        row.head.key.name.contains(self.name())
             && labels.contain(self.labels.iter().map(|(key, value)| (&**key, &**value)))
             && self.proxies.select(row)
     }

@@ -106,7 +106,10 @@ fn page<B: Backend>(
         slice(&rows, mesh, page)
     } else {
         let readable = |row: &Resource| all || asked.user.reads(&served.kind, &row.head.key);
-        matching(&rows, mesh, page, |row| filter.selects(row) && readable(row))
+        // Not looked at where it need not: what costs most of a search is to touch the rows.
+        let by_name = all && filter.is_by_name();
+        let matches = |row: &Resource| by_name || (filter.selects(row) && readable(row));
+        matching(&rows, mesh, (page, filter.name()), matches)
     };
     let items: Result<Vec<Value>, RejectedSpec> = rows.iter().map(|row| show(row)).collect();
     let more = page.offset.saturating_add(page.size) < total;
@@ -128,14 +131,16 @@ pub(crate) fn within<'a>(
     rows.after(first.as_ref()).take_while(move |row| mesh.is_none() || row.head.key.mesh == mesh)
 }
 
+/// Above every name there can be.
+const ABOVE: &str = "\u{10ffff}";
+
 /// How many there are, and those of the page. Skips leaves of the table, not rows.
 fn slice(rows: &Rows, mesh: Option<&MeshName>, page: Page) -> (usize, Vec<Arc<Resource>>) {
     let total = match mesh {
         None => rows.len(),
         Some(mesh) => {
             let edge = |name: &str| rows.after(Some(&ResourceKey::in_mesh(mesh, name))).count();
-            // Above every name there can be.
-            edge("") - edge("\u{10ffff}")
+            edge("") - edge(ABOVE)
         }
     };
     let first = mesh.map(|mesh| ResourceKey::in_mesh(mesh, ""));
@@ -143,15 +148,17 @@ fn slice(rows: &Rows, mesh: Option<&MeshName>, page: Page) -> (usize, Vec<Arc<Re
     (total, rows.after(first.as_ref()).skip(page.offset).take(wanted).cloned().collect())
 }
 
-/// The same for those that match, which must all be looked at.
+/// The same for those that match and whose names have a part.
 fn matching(
     rows: &Rows,
     mesh: Option<&MeshName>,
-    page: Page,
+    (page, part): (Page, &str),
     matches: impl Fn(&Resource) -> bool,
 ) -> (usize, Vec<Arc<Resource>>) {
     let (mut total, mut found) = (0, Vec::new());
-    for row in within(rows, mesh).filter(|row| matches(row)) {
+    let edge = |name: &str| mesh.map(|mesh| ResourceKey::in_mesh(mesh, name));
+    let (first, last) = (edge(""), edge(ABOVE));
+    for row in rows.named(first.as_ref(), last.as_ref(), part).filter(|row| matches(row)) {
         if total >= page.offset && found.len() < page.size {
             found.push(row.clone());
         }

@@ -5,8 +5,8 @@ mod report;
 use report::{cpu_micros, middle, report, resident};
 use resource::{Audience, Labels, MeshName, Resource, ResourceKey, ZoneName};
 use serde_json::json;
-use std::sync::Arc;
-use store::view::{Edit, KindId, Loaded, view};
+use std::{hint::black_box, sync::Arc};
+use store::view::{Edit, KindId, Loaded, Rows, view};
 
 const COUNT: usize = 1_000_000;
 const CHANGES: u32 = 1_000;
@@ -38,6 +38,21 @@ fn dataplane(mesh: &Option<MeshName>, at: usize, content: usize) -> Arc<Resource
     Arc::new(Resource::new(key, labels, spec.into(), "".into(), audience))
 }
 
+/// How long it takes to count the rows whose names have a part: none, few, and all.
+fn search(rows: &Rows) {
+    for part in ["absent", "service-77-", "service"] {
+        let each = |count: &dyn Fn() -> usize| {
+            middle(&cpu_micros(ROUNDS, 1, |_| drop(black_box(count()))))
+        };
+        let walked = each(&|| rows.iter().filter(|row| row.head.key.name.contains(part)).count());
+        let first = cpu_micros(1, 1, |_| drop(black_box(rows.named(None, None, part).count())));
+        let found = each(&|| rows.named(None, None, part).count());
+        let figures =
+            json!({ "part": part, "us-walked": walked, "us-first": middle(&first), "us": found });
+        report("dataplanes", "search", figures);
+    }
+}
+
 fn main() {
     let (writer, reader) = view([Loaded::default()], 4096);
     let mesh = MeshName::new("default").ok();
@@ -52,6 +67,9 @@ fn main() {
     });
     report("dataplanes", "put", json!({ "n": COUNT, "us": middle(&figures) }));
     report("dataplanes", "held", json!({ "n": COUNT, "mb": megabytes() }));
+
+    search(&reader.rows(KindId::FIRST).1);
+    report("dataplanes", "held-with-names", json!({ "n": COUNT, "mb": megabytes() }));
 
     let held = reader.snapshot();
     let figures = cpu_micros(ROUNDS, CHANGES, |round| {

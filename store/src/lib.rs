@@ -9,6 +9,7 @@ pub mod conformance;
 mod embedded;
 mod local;
 mod memory;
+mod names;
 pub mod table;
 pub mod view;
 

@@ -378,3 +378,33 @@ fn a_configuration_names_its_mistakes() {
         ]
     );
 }
+
+#[tokio::test]
+async fn certificates_in_files_say_when_they_end_and_who_renews_them() {
+    let (data, authority) = (folder(), authority());
+    let facts = |endings: Vec<Ending>| {
+        let fact = |it: &Ending| (it.setting.clone(), it.role, it.renewed);
+        (endings.iter().map(fact).collect::<Vec<_>>(), endings)
+    };
+    let (made, _) = facts(open(&TlsConfig::default(), data.path()).unwrap().endings());
+    assert_eq!(
+        made.iter().map(|(_, role, renewed)| (*role, *renewed)).collect::<Vec<_>>(),
+        [(Role::Own, true), (Role::OwnAuthority, false)]
+    );
+    let ca = data.path().join("clients.pem");
+    fs::write(&ca, authority.certificate_pem()).unwrap();
+    let config =
+        TlsConfig { client_ca_file: ca.to_str().unwrap().into(), ..given(data.path(), &authority) };
+    let (given, endings) = facts(open(&config, data.path()).unwrap().endings());
+    let own = ("kds.tls.certFile".to_owned(), Role::Own, false);
+    assert_eq!(given, [own, ("kds.tls.clientCaFile".into(), Role::Authority, false)]);
+    assert_eq!(endings[1].not_after, authority.not_after());
+    assert!(endings[0].not_after < Timestamp::now() + DAY);
+
+    let path = |name: &str| data.path().join(name);
+    let identity = Some((path("cert.pem"), path("key.pem")));
+    let client = ClientTls::open("global", &ClientFiles { ca, identity }, Alpn::Grpc).unwrap();
+    let (given, _) = facts(client.endings());
+    let own = ("global.certFile".to_owned(), Role::Own, false);
+    assert_eq!(given, [own, ("global.caFile".into(), Role::Authority, false)]);
+}

@@ -33,6 +33,10 @@ use tokio::sync::watch;
 pub struct Revision(pub u64);
 
 impl Keyed for Resource {
+    fn name(&self) -> &str {
+        &self.head.key.name
+    }
+
     type Key = ResourceKey;
 
     fn key(&self) -> &ResourceKey {

@@ -1,6 +1,8 @@
 //! What an operator sees of a proxy.
 
 use super::world::*;
+use api::expiry::{Holder as _, Several, Sort};
+use jiff::Timestamp;
 use kinds::{dataplane, dataplane_insight};
 use resource::ResourceKey;
 use serde_json::{Value, json};
@@ -56,4 +58,30 @@ async fn a_dataplane_that_nobody_runs_is_offline() {
     world.put(kind, row).await;
     let never = json!({ "state": "Offline", "reasons": ["no proxy ever was connected"] });
     assert_eq!(status(&world, "web-2").await, never);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tokens_of_proxies_are_listed_while_these_are_connected() {
+    let world = World::new().await;
+    let expiring = world.dataplanes.expiring();
+    assert_eq!(expiring.entries(Timestamp::MAX), []);
+    let token = token(&claims());
+    let one = world.session(&token, hello(&web("web-1"))).await.unwrap();
+    let two = world.session(&token, hello(&web("web-2"))).await.unwrap();
+    let entries = expiring.entries(Timestamp::MAX);
+    let [entry] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!(
+        (entry.sort, entry.several),
+        (Sort::ProxyTokens, Some(Several { count: 1, soon: 1 }))
+    );
+    assert_eq!(entry.mesh, "shop".parse().ok());
+    assert_eq!(Some(entry.not_after), identity::token::ending(&token));
+    assert!(!entry.renewal.automatic);
+    for (session, left) in [(one, 1), (two, 0)] {
+        let name = if left == 1 { "web-1" } else { "web-2" };
+        let before = world.spec(dataplane_insight::KIND, name);
+        drop(session);
+        world.until(|world| world.spec(dataplane_insight::KIND, name) != before).await;
+        assert_eq!(expiring.entries(Timestamp::MAX).len(), left);
+    }
 }

@@ -637,6 +637,33 @@ async fn a_certificate_is_replaced_before_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn authorities_and_certificates_are_listed_with_their_ends() {
+    use api::expiry::{Holder as _, Several, Sort};
+    let mut east = East::new().await;
+    east.identity(BUNDLED).await;
+    east.ready().await;
+    let first = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let second = east.issuer.svid(&proxy("cart-2"), &workload("cart")).unwrap();
+    assert!(first.svid.not_after < second.svid.not_after);
+    let [authority, certificates] =
+        <[_; 2]>::try_from(east.issuer.entries(first.svid.not_after)).unwrap();
+    assert_eq!((authority.sort, &*authority.name), (Sort::Authority, "identity"));
+    assert!(!authority.renewal.automatic && first.svid.not_after < authority.not_after);
+    assert_eq!(
+        (certificates.sort, &*certificates.name, certificates.not_after, certificates.several),
+        (
+            Sort::ProxyCertificates,
+            "cart-1",
+            first.svid.not_after,
+            Some(Several { count: 2, soon: 1 })
+        )
+    );
+    assert!(certificates.renewal.automatic);
+    assert_eq!(authority.mesh, certificates.mesh);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_closest_identity_is_taken() {
     let mut east = East::new().await;
     east.identity(BUNDLED).await;
