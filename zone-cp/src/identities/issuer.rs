@@ -209,12 +209,12 @@ impl Issuer {
     }
 
     /// The authorities of each mesh: the MeshIdentity, and when its authority ends.
-    fn authorities(&self) -> Vec<(MeshName, Arc<str>, Timestamp)> {
+    fn authorities(&self) -> Vec<(MeshName, Arc<Kri>, Timestamp)> {
         let state = self.0.state.lock();
         let of_mesh = |(mesh, known): (&MeshName, &Mesh)| {
             let ends = |member: &Member| {
                 let ends = member.authority.as_ref()?.not_after();
-                Some((mesh.clone(), member.name.clone(), ends))
+                Some((mesh.clone(), member.kri.clone(), ends))
             };
             known.members.iter().filter_map(ends).collect::<Vec<_>>()
         };
@@ -305,8 +305,9 @@ const AUTHORITY: &str = "nobody: delete both Secrets of the authority, and the z
 
 impl Holder for Issuer {
     fn entries(&self, soon: Timestamp) -> Vec<Entry> {
-        let entry = |(mesh, name, ends): (MeshName, Arc<str>, Timestamp)| {
-            Entry::one(Sort::Authority, &*name, ends, Renewal::by(AUTHORITY)).of_mesh(&mesh)
+        let entry = |(mesh, identity, ends): (MeshName, Arc<Kri>, Timestamp)| {
+            Entry::one(Sort::Authority, &*identity.name, ends, Renewal::by(AUTHORITY))
+                .of_mesh(&mesh)
         };
         let authorities = self.authorities().into_iter().map(entry);
         authorities.chain(self.certificates(soon)).collect()
