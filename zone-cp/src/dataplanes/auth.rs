@@ -98,13 +98,16 @@ pub(super) struct Tokens {
     /// Keys or lists of revoked tokens are others now.
     changed: watch::Sender<()>,
     /// The tokens of what is open: whose, until when, and how many streams each opened.
-    open: Mutex<BTreeMap<(MeshName, Arc<str>, Timestamp), usize>>,
+    open: Mutex<BTreeMap<Shown, usize>>,
 }
+
+/// Of a token: its mesh, whose it is, and when it ends.
+type Shown = (MeshName, Arc<str>, Timestamp);
 
 /// A stream that a token opened.
 struct Open<'a> {
     tokens: &'a Tokens,
-    token: (MeshName, Arc<str>, Timestamp),
+    token: Shown,
 }
 
 impl Drop for Open<'_> {

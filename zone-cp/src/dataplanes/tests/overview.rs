@@ -1,7 +1,7 @@
 //! What an operator sees of a proxy.
 
 use super::world::*;
-use api::expiry::{Holder as _, Several, Sort};
+use api::expiry::{Several, Sort};
 use jiff::Timestamp;
 use kinds::{dataplane, dataplane_insight};
 use resource::ResourceKey;

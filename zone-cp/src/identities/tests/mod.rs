@@ -639,7 +639,7 @@ async fn a_certificate_is_replaced_before_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn authorities_and_certificates_are_listed_with_their_ends() {
     use api::expiry::{Holder as _, Several, Sort};
-    let mut east = East::new().await;
+    let east = East::new().await;
     east.identity(BUNDLED).await;
     east.ready().await;
     let first = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
