@@ -64,6 +64,7 @@ async fn flood_down(make: impl Fn(u64) -> DeltaDiscoveryRequest) {
     let (sent, status) = during(&mut siege, flood(sender, responses, make)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&["GlobalToZone reason=the peer broke the protocol: Idle"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,6 +108,7 @@ async fn requests_whose_answers_nobody_reads_end() {
     let sent = during(&mut siege, attack).await;
     is_bounded(sent, &end(responses).await);
     siege.ended(&["idle"]).await;
+    siege.warned(&["GlobalToZone reason=the peer broke the protocol: Idle"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,6 +120,7 @@ async fn responses_that_say_nothing_end() {
     let (sent, status) = during(&mut siege, flood(sender, requests, nothing)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&["ZoneToGlobal reason=the peer broke the protocol: Idle"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,6 +132,10 @@ async fn responses_about_kinds_that_nobody_asked_for_end() {
     let (sent, status) = during(&mut siege, flood(sender, requests, unasked)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&[
+        "kind \\\"Mesh\\\" was not asked for",
+        "ZoneToGlobal reason=the peer broke the protocol: Idle",
+    ]);
     assert_eq!(*siege.global.wrong.declined.borrow(), limit::IDLE as usize);
 }
 
@@ -141,6 +148,10 @@ async fn the_same_nonce_again_and_again_ends() {
     let (sent, status) = during(&mut siege, flood(sender, requests, same)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&[
+        "nonce: \\\"1\\\" was used before",
+        "ZoneToGlobal reason=the peer broke the protocol: Idle",
+    ]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,4 +166,5 @@ async fn answers_to_questions_that_nobody_asked_end() {
     let (sent, status) = during(&mut siege, flood(sender, asked, answer)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&["call=Stats reason=the peer broke the protocol: Idle"]);
 }
