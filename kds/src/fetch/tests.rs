@@ -250,3 +250,22 @@ async fn who_refused_more_than_is_remembered_is_at_no_place_until_all_is_said_an
     let (_, places) = run(refused(limit::REFUSED + 1, vec![change(), all])).await;
     assert_eq!(at(&places), Some(0));
 }
+
+#[test]
+fn a_place_that_a_global_does_not_know_is_asked_of_it_no_more() {
+    use crate::memory::{Identity, Memory, Place};
+    let kinds = Arc::new(kinds(Peer::Global));
+    let cursor = Some(delta::Cursor { epoch: 1, revision: 7 });
+    let place = Place { cursor, ..Place::default() };
+    let identity = Identity { id: "c1".into(), epoch: None };
+    let places = [(TIMEOUT.name.to_owned(), place)].into();
+    let memory = Memory { identity, revision: 7, places };
+    let asking = |memory| {
+        let facts = Facts::of(&kinds).unwrap();
+        Asking::of_global(kinds.clone(), &zone("east"), (facts, memory), None)
+    };
+    let ours = Dialect::Ours(crate::metadata::own_features());
+    assert_eq!(asking(Some(memory.clone())).met(ours, None), Ok(()));
+    assert_eq!(asking(Some(memory)).met(Dialect::Plain, None), Err(Forgotten));
+    assert_eq!(asking(None).met(Dialect::Plain, None), Ok(()));
+}

@@ -83,6 +83,16 @@ async fn first_requests_for_the_same_kind_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn questions_whose_answer_is_always_nothing_end() {
+    // It acknowledges each, and asks again.
+    flood_down(|number| match number % 2 {
+        1 => answer("east", "Mesh", &number.div_ceil(2).to_string(), None),
+        _ => first_request("east", "Mesh"),
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_for_inventions_end() {
     flood_down(|number| first_request("east", &format!("Invention{number}"))).await;
 }

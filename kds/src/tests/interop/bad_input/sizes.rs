@@ -115,6 +115,12 @@ async fn nobody_names_100_000_resources() {
     sender.send(request("MeshTimeout", 0..100_000)).await.unwrap();
     let why = "initial_resource_versions: has 100000 names, and may have 50000";
     assert_eq!(end(responses).await.message(), why);
+    // So many are taken for what it holds.
+    let (sender, mut responses) = down(&siege.east).await.unwrap();
+    sender.send(request("MeshTimeout", 0..50_000)).await.unwrap();
+    let answer = next(&mut responses).await.unwrap().unwrap();
+    assert_eq!(answer.removed_resources.len(), 50_000);
+    drop((sender, responses));
     siege.serves_on().await;
     // Nor in several requests, each of which is small enough.
     let (sender, responses) = down(&siege.east).await.unwrap();
@@ -127,7 +133,7 @@ async fn nobody_names_100_000_resources() {
     let request = first_request("east", "MeshTimeout");
     sender.send(DeltaDiscoveryRequest { resource_names_subscribe, ..request }).await.unwrap();
     assert!(end(responses).await.message().starts_with("resource_names_subscribe: "));
-    siege.ended(&["too-much", "too-much", "broken"]).await;
+    siege.ended(&["too-much", "closed", "too-much", "broken"]).await;
     siege.warned(&["found: 100000, what: \"names\", most: 50000", "Names unsaid=0"]);
     siege.serves_on().await;
 }
