@@ -56,15 +56,25 @@ async fn during<T>(siege: &mut Siege, attack: impl Future<Output = T>) -> T {
     done
 }
 
-async fn flood_down(make: impl Fn(u64) -> DeltaDiscoveryRequest) {
+/// East floods global with requests; how many were taken, and the end of the stream.
+async fn flooded(make: impl Fn(u64) -> DeltaDiscoveryRequest) -> (Siege, u64, Status) {
     let mut siege = Siege::begin().await;
     let (sender, mut responses) = down(&siege.east).await.unwrap();
     sender.send(first_request("east", "Mesh")).await.unwrap();
     next(&mut responses).await.unwrap().unwrap();
     let (sent, status) = during(&mut siege, flood(sender, responses, make)).await;
-    is_bounded(sent, &status);
+    (siege, sent, status)
+}
+
+async fn ended_idle(siege: &Siege) {
     siege.ended(&["idle"]).await;
     siege.warned(&["GlobalToZone reason=the peer broke the protocol: Idle"]);
+}
+
+async fn flood_down(make: impl Fn(u64) -> DeltaDiscoveryRequest) {
+    let (siege, sent, status) = flooded(make).await;
+    is_bounded(sent, &status);
+    ended_idle(&siege).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,11 +95,13 @@ async fn first_requests_for_the_same_kind_end() {
 #[tokio::test(start_paused = true)]
 async fn questions_whose_answer_is_always_nothing_end() {
     // It acknowledges each, and asks again.
-    flood_down(|number| match number % 2 {
+    let (siege, sent, status) = flooded(|number| match number % 2 {
         1 => answer("east", "Mesh", &number.div_ceil(2).to_string(), None),
         _ => first_request("east", "Mesh"),
     })
     .await;
+    is_bounded(sent / 2, &status);
+    ended_idle(&siege).await;
 }
 
 #[tokio::test(start_paused = true)]
