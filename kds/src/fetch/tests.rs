@@ -229,6 +229,13 @@ async fn new_refusals_are_no_reason_to_end_and_the_same_ones_are() {
     assert!(matches!(ended, StreamEnded::ByPeer), "{ended:?}");
     let (ended, _) = run(bad(|_| 0)).await;
     assert!(matches!(ended, StreamEnded::Broken(Broken::Idle)), "{ended:?}");
+    // Nor is it one that nobody remembers what was refused before.
+    let many = |number| match number {
+        1 => ("complete 1/1", (0..=limit::REFUSED).map(|number| own(number, 100)).collect()),
+        _ => ("delta 1/1", vec![own(1, 100)]),
+    };
+    let (ended, _) = run(responses(MORE, many)).await;
+    assert!(matches!(ended, StreamEnded::Broken(Broken::Idle)), "{ended:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -287,3 +287,18 @@ async fn a_stream_that_ends_cleanly_is_opened_again() {
     assert!(timeout(PATIENCE, again).await.is_ok(), "a silent stream would never be noticed");
     zone.until_complete().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_got_something_on_each_connection_is_back_soon_however_many_there_were() {
+    let mut tasks = JoinSet::new();
+    let (global, connect) = start(&mut tasks, all([("Mesh", mesh()), ("Config", id("c1"))]));
+    let zone = Zone::start(&mut tasks, "east", &connect);
+    zone.until_complete().await;
+    for _ in 0..9 {
+        let begun = Instant::now();
+        global.end_streams();
+        zone.until(|state| state.connected_since.is_none()).await;
+        zone.until_complete().await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+}
