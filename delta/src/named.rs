@@ -464,4 +464,29 @@ mod tests {
         drop(stream.named.draft(|_, _| Look::There(item("a", 1))));
         assert_eq!(stream.sent(), upserts(&[item("a", 1)]));
     }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_owed_to_nobody() {
+        let mut stream = Stream::of(&[item("a", 1), item("b", 1)]);
+        stream.ask(&["a", "b"]);
+        stream.named.unsubscribe(&["a".into()].into());
+        assert_eq!(stream.sent(), upserts(&[item("b", 1)]));
+
+        let mut stream = Stream::of(&[]);
+        stream.ask_all(&[]);
+        stream.named.unsubscribe_all();
+        assert_eq!(stream.next(), None);
+    }
+
+    #[test]
+    fn only_the_response_in_flight_is_waited_for() {
+        let mut stream = Stream::of(&[item("a", 1)]);
+        stream.ask(&["a"]);
+        stream.sent();
+        stream.put("a", 2);
+        let second = stream.next().unwrap();
+        assert_eq!(stream.named.waits_for(Nonce(1)), None);
+        assert_eq!(stream.named.answered(Nonce(1), &Answer::Ack), None);
+        assert_eq!(stream.named.waits_for(second.nonce), Some(second));
+    }
 }

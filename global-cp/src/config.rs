@@ -202,7 +202,9 @@ tls: {certFile: x}
 api: {hosts: ['a b']}
 kds:
   plainZones: [east, East, '*']
-  zoneQuota: {bytes: 0, kinds: {Mesh: {bytes: 1}, Workload: {resources: 0}, Dataplane: {bytes: 9}}}
+  zoneQuota:
+    bytes: 0
+    kinds: {Mesh: {bytes: 1}, Workload: {resources: 0}, MeshService: {bytes: 0}, Dataplane: {bytes: 9}}
 allowedTrust: [{zone: West, mesh: shop, trustDomain: ''}]
 ";
         let error = load::<Config>(Some(file), []).unwrap_err().to_string();
@@ -215,11 +217,21 @@ allowedTrust: [{zone: West, mesh: shop, trustDomain: ''}]
             "kds.zoneQuota.bytes",
             "kds.zoneQuota.kinds.Mesh",
             "kds.zoneQuota.kinds.Workload.resources",
+            "kds.zoneQuota.kinds.MeshService.bytes",
             "allowedTrust[0].zone",
             "allowedTrust[0].trustDomain",
         ] {
             assert!(error.contains(&format!("{path}: ")), "{path} in {error}");
         }
         assert!(!error.contains("plainZones[2]") && !error.contains("Dataplane"), "{error}");
+    }
+
+    #[test]
+    fn a_quota_of_a_kind_bounds_what_it_names_and_nothing_else() {
+        let file = "kds: {zoneQuota: {resources: 9, bytes: 99, kinds: {Workload: {resources: 5}}}}";
+        let quotas = load::<Config>(Some(file), []).unwrap().kds.zone_quota.quotas();
+        let workloads = Quota { resources: 5, bytes: u64::MAX };
+        let kinds = [("Workload".to_owned(), workloads)].into();
+        assert_eq!(quotas, Quotas { all: Quota { resources: 9, bytes: 99 }, kinds });
     }
 }

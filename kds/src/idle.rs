@@ -8,10 +8,9 @@ use crate::{dialect::Broken, limit};
 pub(crate) struct Idle(u32);
 
 impl Idle {
-    /// A message came, and `changes` something or not. Returns whether it is the first in a row that
-    /// does not.
-    pub(crate) fn note(&mut self, changes: bool) -> Result<bool, Broken> {
+    /// A message came, and `changes` something or not.
+    pub(crate) fn note(&mut self, changes: bool) -> Result<(), Broken> {
         self.0 = if changes { 0 } else { self.0.saturating_add(1) };
-        if self.0 > limit::IDLE { Err(Broken::Idle) } else { Ok(self.0 == 1) }
+        if self.0 > limit::IDLE { Err(Broken::Idle) } else { Ok(()) }
     }
 }

@@ -126,4 +126,21 @@ mod tests {
         let whole = Refusals::of(&[refusal("", "kind Mesh was not asked for")]);
         assert_eq!(whole.names(), None);
     }
+
+    #[test]
+    fn as_many_as_are_spelled_out_are_all() {
+        let refused: Vec<_> = (0..REASONS).map(|i| refusal(&format!("{i}."), "no")).collect();
+        assert_eq!(Refusals::of(&refused).text.lines().last(), Some("31.: no"));
+    }
+
+    #[test]
+    fn nobody_reads_more_of_a_nack_than_people_do() {
+        let long = "x".repeat(NACK + 1);
+        let of = Refusals::of(&[refusal("a.", &long)]);
+        assert_eq!(of.list, [refusal("a.", &"x".repeat(REASON))]);
+        // As somebody else may write it.
+        let said = Refusals { text: long.clone(), list: vec![refusal("a.", &long)] };
+        let read = Refusals::from_status(&said.to_status());
+        assert_eq!((read.text.len(), read.list), (NACK, of.list));
+    }
 }

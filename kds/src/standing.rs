@@ -309,6 +309,13 @@ mod tests {
         let three = global.shown("c", 1);
         east.stands(Some(three), &refused, &Refusals::default(), at(3));
         assert_eq!(global.reached("b", &east), Reached::Refused(no));
+        let three = global.shown("b", 3);
+        let (name, version) = global.version("b");
+        let refused: Versions = [(name.clone(), version)].into();
+        let said = Refusals::of(&[Refusal { name, reason: "nor this".into() }]);
+        east.stands(Some(three), &refused, &said, at(3));
+        let no = Refused { version, reason: "nor this".into(), since: at(3) };
+        assert_eq!(global.reached("b", &east), Reached::Refused(no), "another content");
         let four = global.shown("b", 2);
         assert_eq!(global.reached("b", &east), Reached::Pending);
         came(&mut east, four, 4);
@@ -360,5 +367,47 @@ mod tests {
         let revision = global.writer.apply([(KindId::FIRST, edit)]);
         came(&mut east, revision, 1);
         assert_eq!(global.reached("a", &east), Reached::Unreadable);
+    }
+
+    #[test]
+    fn what_waits_for_an_answer_waits_since_the_first_of_it_was_sent() {
+        let mut east = Standing::default();
+        assert_eq!(east.unanswered(), None);
+        east.sent(at(1));
+        east.sent(at(2));
+        assert_eq!(east.unanswered(), Some(at(1)));
+        came(&mut east, Revision(1), 3);
+        assert_eq!(east.unanswered(), None);
+        east.sent(at(4));
+        assert_eq!(east.unanswered(), Some(at(4)));
+        east.ended();
+        assert_eq!(east.unanswered(), None);
+    }
+
+    #[test]
+    fn a_state_that_is_too_large_is_so_until_a_stream_begins() {
+        let mut east = Standing::default();
+        east.too_large(5);
+        came(&mut east, Revision(1), 1);
+        assert_eq!(east.oversize(), Some(5));
+        east.begins(Some(Revision(1)), &Versions::new(), at(2));
+        assert_eq!(east.oversize(), None);
+    }
+
+    #[test]
+    fn when_it_came_is_known_of_so_many_answers_and_of_none_before_a_state_that_begins_anew() {
+        let mut east = Standing::default();
+        let seconds = |east: &Standing, revision: u64| east.when(Some(Revision(revision)));
+        for second in 1..=ANSWERS {
+            came(&mut east, Revision(second as u64), second as i64);
+        }
+        assert_eq!(seconds(&east, 1), When::Before(at(1)));
+        assert_eq!(seconds(&east, 2), When::At(at(2)));
+        came(&mut east, Revision(99), 99);
+        assert_eq!(seconds(&east, 1), When::Unknown, "that is as long ago as nothing is known of");
+        assert_eq!(seconds(&east, 2), When::At(at(2)));
+        east.stands(None, &Versions::new(), &Refusals::default(), at(100));
+        came(&mut east, Revision(101), 101);
+        assert_eq!(seconds(&east, 2), When::Before(at(101)));
     }
 }

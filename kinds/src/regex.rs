@@ -137,6 +137,7 @@ mod tests {
             "[[:alpha:]_]+",
             "[[]",
             "[]a]",
+            "[a{1001}]",
             "[^]a]",
             "[a{]",
             "[a[b]",
@@ -163,6 +164,7 @@ mod tests {
             (r"(a)\1", "backreferences are not supported"),
             ("(?=a)", "look-around, including look-ahead and look-behind, is not supported"),
             (r"\p{Nothing}", "Unicode property not found"),
+            (r"[\Qa\E]", "unrecognized escape sequence"),
             (r"a\", "incomplete escape sequence, reached end of pattern prematurely"),
         ] {
             assert_eq!(reason(pattern), Some(format!("{prefix}{why}")), "{pattern}");

@@ -2,9 +2,10 @@
 
 use super::{Global, PATIENCE, config};
 use http::Method;
-use kinds::{mesh_service, mesh_timeout};
-use resource::Kind;
+use kinds::{mesh_service, mesh_timeout, zone_insight::ZoneInsight};
+use resource::{Kind, ResourceKey};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use store::{
     StoreKind,
     view::{KindSet, Reader},
@@ -161,5 +162,46 @@ async fn a_policy_goes_to_the_zones_that_are_labelled_for_it_and_to_no_others() 
     east.until_of(kind, &global, &["mark"]).await;
     put("tight", 1, json!({})).await;
     east.until_of(kind, &global, &["mark", "tight"]).await;
+    global.stop().await;
+}
+
+#[tokio::test]
+async fn what_goes_over_the_streams_of_a_zone_is_shown_with_it() {
+    let (_folder, global) = started().await;
+    let east = Neighbour::join(&global, "east", &["cart"]).await;
+    let west = Neighbour::join(&global, "west", &["web"]).await;
+    east.until(&global, &["web"]).await;
+    let id = global.kinds.id_of("ZoneInsight").unwrap();
+    let sent = |reader: &Reader| {
+        let row = reader.get(id, &ResourceKey::global("east"))?;
+        let all = kinds::read::<ZoneInsight>(&row).ok()?.0.subscriptions.clone();
+        let stats = all.first()?.status.clone()?.stat.get(mesh_service::KIND.name).copied()?;
+        Some((stats.responses_sent, stats.responses_acknowledged, stats.responses_rejected))
+    };
+    // The first response has nothing: its own service does not come back.
+    global.until("ZoneInsight", |reader| sent(reader) == Some((2, 2, 0))).await;
+    let overview = global.get("/zones/east/_overview").await;
+    let subscription = &overview["zoneInsight"]["subscriptions"][0];
+    assert_eq!(subscription["authTokenProvided"], true);
+    assert_eq!(subscription["config"], r#"{"zone":"east"}"#);
+    assert_eq!(subscription["zoneInstanceId"], "east-1");
+    assert_eq!(subscription["version"]["kumaCp"]["version"], "1.2.3");
+    assert!(subscription.get("disconnectTime").is_none(), "{subscription}");
+    let streams = overview["zoneInsight"]["kdsStreams"].as_object().unwrap();
+    let streams: BTreeSet<&str> = streams.keys().map(|call| &**call).collect();
+    let all = ["clusters", "configDump", "globalToZone", "stats", "zoneToGlobal"];
+    assert_eq!(streams, all.into());
+
+    // Each connection is a subscription of its own.
+    drop(east);
+    let online = global.is_online("east");
+    global.until("ZoneInsight", |reader| !online(reader)).await;
+    let _east = Neighbour::join(&global, "east", &["cart"]).await;
+    let overview = global.get("/zones/east/_overview").await;
+    let subscriptions = overview["zoneInsight"]["subscriptions"].as_array().unwrap();
+    let ended: Vec<bool> =
+        subscriptions.iter().map(|one| one.get("disconnectTime").is_some()).collect();
+    assert_eq!(ended, [true, false]);
+    drop(west);
     global.stop().await;
 }

@@ -15,6 +15,7 @@ use kinds::{
     labels::{Env, Place},
     zone_insight::ZoneInsight,
 };
+use proto::kuma::system::v1alpha1::KumaCpVersion;
 use resource::{Kind, Peer, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -186,7 +187,10 @@ impl Global {
         let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
         let clock = daemon::Clock::system();
         let (store, writer) = store::open(Memory::new(3), kinds.clone(), clock.clone()).unwrap();
-        let introduction = Introduction { features: own_features(), ..Introduction::default() };
+        let version = KumaCpVersion { version: "1.2.3".into(), ..KumaCpVersion::default() };
+        let config = json!({ "zone": name }).to_string();
+        let (features, instance) = (own_features(), format!("{name}-1"));
+        let introduction = Introduction { features, version, config, instance };
         let name = ZoneName::new(name).unwrap();
         let settings = Settings::new(name, Arc::new(move || token.clone()), introduction);
         let ca = fs::read_to_string(self.config.data_dir.join("tls/ca.crt")).unwrap();

@@ -296,3 +296,29 @@ fn a_state_removes_all_if_it_leaves_nothing_of_what_is_there() {
     assert!(!removes(&["a"], &[], true), "it may be there");
     assert!(!removes(&[], &[], false), "there is nothing to remove");
 }
+
+#[test]
+fn what_could_not_be_read_is_read_again_when_it_comes_again() {
+    let mut rows = at_global();
+    let good = rows.get(&key(TIMEOUT, "a")).unwrap().clone();
+    rows.insert(Arc::new(Resource::clone(&good).unreadable()));
+    let again = [Ok(received(TIMEOUT, "a", of_zone("east"), GOOD))];
+    let response = Batch { upserts: &again, ..Batch::default() };
+    let sender = east(Dialect::Plain);
+    let applied = apply((KindId::FIRST, &TIMEOUT), &sender, &rows, response);
+    let [Item { edit: Edit::Put(row), .. }] = &*applied.batch else { panic!("{applied:?}") };
+    assert!(!row.head.unreadable);
+    rows.insert(row.clone());
+    let applied = apply((KindId::FIRST, &TIMEOUT), &sender, &rows, response);
+    assert!(applied.batch.is_empty(), "once");
+}
+
+#[test]
+fn a_name_that_is_both_there_and_gone_is_there() {
+    let same = [Ok(received(TIMEOUT, "a", of_zone("east"), GOOD))];
+    let gone = [key(TIMEOUT, "a"), key(TIMEOUT, "b")];
+    let response = Batch { upserts: &same, removals: &gone, complete: None };
+    let (done, refused) = steps(TIMEOUT, &east(Dialect::Plain), &at_global(), response);
+    assert_eq!((done.len(), refused.len()), (1, 0), "{done:?}");
+    assert!(done[0].contains('b'), "{done:?}");
+}

@@ -2,8 +2,9 @@
 
 use super::{Asked, Asking};
 use crate::{
-    apply::{Applied, Batch, Named, apply},
+    apply::{Applied, Batch, Named, Who, apply},
     incoming::Incoming,
+    limit,
     quota::Fitted,
     refusal::Refusal,
 };
@@ -45,5 +46,14 @@ impl Asking {
         named.keys.extend(now.keys);
         let commits = !batch.is_empty();
         Judged { batch, commits, refused, named, fitted }
+    }
+
+    /// Logs what was refused of a zone, by its first: the zone is told all of it.
+    pub(super) fn say(&self, kind: &str, refused: &[Refusal]) {
+        let (Who::Zone { .. }, [first, ..]) = (&self.sender.who, refused) else { return };
+        let Some(unsaid) = self.repeats.say((&self.zone, kind)) else { return };
+        let (name, reason, all) =
+            (&first.name, limit::cut(&first.reason, limit::REASON), refused.len());
+        tracing::warn!(zone = %self.zone, kind, ?name, ?reason, all, unsaid, "resources of a zone refused");
     }
 }

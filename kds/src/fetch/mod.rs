@@ -24,6 +24,7 @@ use crate::{
     observe::{Event, Report},
     quota::{Quotas, Waiting},
     refusal::Refusal,
+    repeats::Repeats,
 };
 use delta::{Extent, Start};
 use futures::{Stream, StreamExt};
@@ -59,6 +60,7 @@ pub struct Asking {
     quotas: Arc<Quotas>,
     waiting: Waiting,
     idle: Idle,
+    repeats: Arc<Repeats>,
     /// Cancelled when another stream takes over.
     newer: CancellationToken,
 }
@@ -146,15 +148,21 @@ impl Asking {
         own: Option<Own>,
         kinds: Arc<Kinds>,
     ) -> Self {
-        let (waiting, idle, newer, further) = Default::default();
+        let (waiting, idle, repeats, newer, further) = Default::default();
         let quotas = Arc::new(Quotas::NONE);
-        Self { kinds, zone, sender, asked, further, own, quotas, waiting, idle, newer }
+        Self { kinds, zone, sender, asked, further, own, quotas, waiting, idle, repeats, newer }
     }
 
     /// The zone may have no more than this.
     #[must_use]
     pub fn within(self, quotas: Arc<Quotas>) -> Self {
         Self { quotas, ..self }
+    }
+
+    /// What is refused of it is logged as `repeats` allows, also over several streams.
+    #[must_use]
+    pub(crate) fn saying(self, repeats: Arc<Repeats>) -> Self {
+        Self { repeats, ..self }
     }
 
     /// Takes note of how the peer speaks, and of which global it is if that is one of ours. Both
@@ -277,12 +285,12 @@ impl Asking {
             self.show(visibility());
             match self.take(response, &store.reader())? {
                 Taken::Refused(answer) => {
-                    let first = self.idle.note(false)?;
+                    self.idle.note(false)?;
                     let reason = answer.error_detail.as_ref().map(|error| &*error.message);
                     let reason = reason.unwrap_or_default();
                     report.tell(Event::Declined { reason });
-                    if first {
-                        tracing::warn!(zone = %self.zone, ?reason, "a response was refused");
+                    if let Some(unsaid) = self.repeats.say((&self.zone, "response")) {
+                        tracing::warn!(zone = %self.zone, ?reason, unsaid, "a response was refused");
                     }
                     send(*answer)?;
                 }
@@ -451,6 +459,7 @@ impl Asking {
         }
         let resources = incoming.upserts.len();
         let until = incoming.cursor.map(|cursor| Revision(cursor.revision));
+        self.say(kind, &refused);
         report.tell(Event::Applied { kind, resources, complete, until, refused: &refused });
         answer(&self.zone, kind, &incoming.nonce, &refused)
     }

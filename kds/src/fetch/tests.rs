@@ -229,6 +229,13 @@ async fn new_refusals_are_no_reason_to_end_and_the_same_ones_are() {
     assert!(matches!(ended, StreamEnded::ByPeer), "{ended:?}");
     let (ended, _) = run(bad(|_| 0)).await;
     assert!(matches!(ended, StreamEnded::Broken(Broken::Idle)), "{ended:?}");
+    // Nor is it one that nobody remembers what was refused before.
+    let many = |number| match number {
+        1 => ("complete 1/1", (0..=limit::REFUSED).map(|number| own(number, 100)).collect()),
+        _ => ("delta 1/1", vec![own(1, 100)]),
+    };
+    let (ended, _) = run(responses(MORE, many)).await;
+    assert!(matches!(ended, StreamEnded::Broken(Broken::Idle)), "{ended:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,4 +256,23 @@ async fn who_refused_more_than_is_remembered_is_at_no_place_until_all_is_said_an
     let all = ("complete 1/3", vec![own(0, 1)]);
     let (_, places) = run(refused(limit::REFUSED + 1, vec![change(), all])).await;
     assert_eq!(at(&places), Some(0));
+}
+
+#[test]
+fn a_place_that_a_global_does_not_know_is_asked_of_it_no_more() {
+    use crate::memory::{Identity, Memory, Place};
+    let kinds = Arc::new(kinds(Peer::Global));
+    let cursor = Some(delta::Cursor { epoch: 1, revision: 7 });
+    let place = Place { cursor, ..Place::default() };
+    let identity = Identity { id: "c1".into(), epoch: None };
+    let places = [(TIMEOUT.name.to_owned(), place)].into();
+    let memory = Memory { identity, revision: 7, places };
+    let asking = |memory| {
+        let facts = Facts::of(&kinds).unwrap();
+        Asking::of_global(kinds.clone(), &zone("east"), (facts, memory), None)
+    };
+    let ours = Dialect::Ours(crate::metadata::own_features());
+    assert_eq!(asking(Some(memory.clone())).met(ours, None), Ok(()));
+    assert_eq!(asking(Some(memory)).met(Dialect::Plain, None), Err(Forgotten));
+    assert_eq!(asking(None).met(Dialect::Plain, None), Ok(()));
 }

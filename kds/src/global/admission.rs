@@ -1,11 +1,11 @@
 //! Who may speak, decided before anything of a call is parsed.
 
-use super::repeats::Repeats;
 use crate::{
     apply::Visibility,
     dialect::Dialect,
     metadata::{CLIENT_ID, dialect},
     observe::Observer,
+    repeats::Repeats,
 };
 use futures::future::BoxFuture;
 use identity::tls::Peer;

@@ -3,7 +3,6 @@
 mod admission;
 mod calls;
 mod present;
-mod repeats;
 mod sync;
 mod uploads;
 
@@ -13,7 +12,6 @@ use self::{
     admission::{Guarded, Guest},
     calls::Calls,
     present::Present,
-    repeats::Repeats,
     sync::Sync,
     uploads::Uploads,
 };
@@ -29,6 +27,7 @@ use crate::{
     },
     observe::{Call, Event, Observer, Report, Unobserved},
     quota::Quotas,
+    repeats::Repeats,
 };
 use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
@@ -250,7 +249,13 @@ impl<B: Backend + 'static> Shared<B> {
         F: Future<Output = StreamEnded> + Send + 'static,
     {
         let counted = self.present.count(&guest.admitted.zone);
-        let counted = counted.inspect_err(|_| self.observer.turned_away("too-many"))?;
+        let counted = counted.inspect_err(|status| {
+            self.observer.turned_away("too-many");
+            let (zone, reason) = (&guest.admitted.zone, status.message());
+            if let Some(unsaid) = self.repeats.say((zone, reason)) {
+                tracing::warn!(%zone, ?call, reason, unsaid, "call of a zone refused");
+            }
+        })?;
         let observer: Arc<dyn Observer> =
             if is_look(metadata) { Arc::new(Unobserved) } else { self.observer.clone() };
         let report = Report::new(observer, guest.admitted.zone.clone());

@@ -145,7 +145,8 @@ impl<B: Backend + 'static> Shared<B> {
             let known = std::mem::take(&mut *places);
             let asking = Asking::of_zone(shared.kinds.clone(), sender, &zone, &known);
             let asking = asking.until(upload.newer.clone());
-            let mut asking = asking.within(shared.settings.quotas.clone());
+            let mut asking =
+                asking.within(shared.settings.quotas.clone()).saying(shared.repeats.clone());
             for request in asking.requests(&shared.introduction()) {
                 if requests.send(request).await.is_err() {
                     return StreamEnded::ByPeer;

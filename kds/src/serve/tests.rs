@@ -297,3 +297,28 @@ async fn it_is_told_where_a_peer_is_also_when_nothing_is_sent() {
     of_store(&store, &report, Start::Resume { cursor, refused });
     assert_eq!(places.take(), [("begins", None, vec!["b.default".into()])], "of another history");
 }
+
+#[test]
+fn what_is_judged_as_a_whole_comes_as_a_whole() {
+    let kinds = Arc::new(kinds(Side::Zone));
+    let (writer, reader) = view(kinds.list.iter().map(|_| Loaded::default()), 4);
+    let report = Report::new(Arc::<Counts>::default(), zone("east"));
+    for (kind, spec, parts) in [(MESH, "{}", 1), (TIMEOUT, r#"{"seconds":1}"#, 3)] {
+        let id = kinds.id_of(kind.name).unwrap();
+        for name in ["a", "b", "c"] {
+            let mesh = (kind.name == TIMEOUT.name).then(|| "default".parse().unwrap());
+            let key = ResourceKey { mesh, name: name.into() };
+            let row = kind.resource(key, Labels::default(), spec.into(), "".into(), Side::Zone);
+            writer.apply([(id, Edit::Put(Arc::new(row.unwrap())))]);
+        }
+        let peer = (&zone("east"), Dialect::Ours(metadata::own_features()));
+        let offering =
+            Offering::new((reader.clone(), 1), kinds.clone(), Hop::Down, peer, usize::MAX);
+        let mut offering = offering.with_parts_of(1);
+        let node = Introduction::default().node(&zone("east"));
+        let request = crate::dialect::first_request(node, kind.name, &Start::Fresh);
+        offering.received(&request, &report).unwrap();
+        let frame = offering.next(id, &report).unwrap().unwrap();
+        assert_eq!(frame.resources.len(), 3 / parts, "{}", kind.name);
+    }
+}

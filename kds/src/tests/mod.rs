@@ -5,6 +5,7 @@ mod beacon;
 mod filters;
 mod held;
 mod interop;
+mod log;
 mod memory;
 mod ours;
 mod quota;

@@ -145,7 +145,8 @@ impl<B: Backend + 'static> Connection<B> {
         let confirmed = self.confirmed.lock().clone();
         let remembered = (self.facts, self.memory.clone());
         let (kinds, zone) = (self.kinds.clone(), &self.settings.zone);
-        let mut asking = Asking::of_global(kinds, zone, remembered, confirmed);
+        let mut asking = Asking::of_global(kinds, zone, remembered, confirmed)
+            .saying(self.watcher.repeats.clone());
         let (requests, outgoing) = mpsc::channel(asking.capacity());
         // Before the headers of a plain global, which come with its first response.
         for request in asking.requests(&self.settings.introduction) {

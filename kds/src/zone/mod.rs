@@ -202,7 +202,7 @@ impl<B: Backend + 'static> Client<B> {
         let state = watch::Sender::new(State { complete_once, ..State::default() });
         let beacons = kinds.iter().filter(|(_, kind)| kind.flow == Flow::BeaconToZones);
         let beacons = beacons.map(|(_, kind)| kind.name).collect();
-        let watcher = Watcher { state, clock, kinds: asked, beacons };
+        let watcher = Watcher { state, clock, kinds: asked, beacons, repeats: Arc::default() };
         let (confirmed, again, looks) = Default::default();
         let handle = Handle { watcher, confirmed, again, looks };
         let (store, dial) = (Arc::new(store), Arc::new(dial));

@@ -5,11 +5,16 @@ use crate::{
     limit,
     memory::{Held, Identity},
     observe::{Event, Observer, StreamId},
+    refusal::Refusal,
+    repeats::Repeats,
 };
 use daemon::Clock;
 use jiff::Timestamp;
 use resource::ZoneName;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use store::view::Revision;
 use tokio::{sync::watch, time::Instant};
 
@@ -112,6 +117,8 @@ pub(super) struct Watcher {
     pub(super) kinds: BTreeSet<&'static str>,
     /// Those by which it sees how fresh its global is.
     pub(super) beacons: BTreeSet<&'static str>,
+    /// A global that is refused something says it again and again.
+    pub(super) repeats: Arc<Repeats>,
 }
 
 impl Watcher {
@@ -149,6 +156,22 @@ impl Watcher {
         });
     }
 
+    /// Logs what this zone does not take.
+    fn say(&self, zone: &ZoneName, kind: &str, refused: &[Refusal]) {
+        for refusal in refused.iter().take(limit::REASONS) {
+            let (name, reason) = (&refusal.name, limit::cut(&refusal.reason, limit::REASON));
+            if let Some(unsaid) = self.repeats.say((kind, name, reason)) {
+                tracing::warn!(%zone, kind, ?name, ?reason, unsaid, "resource of global refused");
+            }
+        }
+        let all = refused.len();
+        if all > limit::REASONS
+            && let Some(unsaid) = self.repeats.say(kind)
+        {
+            tracing::warn!(%zone, kind, all, unsaid, "and more of them");
+        }
+    }
+
     /// The global that an operator may confirm.
     pub(super) fn held(&self) -> Option<Identity> {
         self.state.borrow().held.as_ref().and_then(|held| held.identity().cloned())
@@ -179,7 +202,10 @@ impl Observer for Watcher {
                 }
             }),
             Event::Refused { kind, refusals } => {
-                tracing::warn!(%zone, kind, text = ?refusals.text, "global refused resources");
+                let text = &refusals.text;
+                if let Some(unsaid) = self.repeats.say((kind, text)) {
+                    tracing::warn!(%zone, kind, ?text, unsaid, "global refused resources");
+                }
                 let list = refusals.list.iter();
                 let mut list: BTreeMap<String, String> =
                     list.map(|one| (one.name.to_string(), one.reason.clone())).collect();
@@ -192,13 +218,7 @@ impl Observer for Watcher {
                 });
             }
             Event::Applied { kind, complete, until, refused, .. } => {
-                for refusal in refused.iter().take(limit::REASONS) {
-                    tracing::warn!(%zone, kind, name = ?refusal.name, reason = ?refusal.reason,
-                        "resource of global refused");
-                }
-                if refused.len() > limit::REASONS {
-                    tracing::warn!(%zone, kind, all = refused.len(), "and more of them");
-                }
+                self.say(zone, kind, refused);
                 self.heard(|state| {
                     state.held = None;
                     state.heard = Some(Instant::now());

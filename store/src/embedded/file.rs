@@ -183,3 +183,32 @@ impl StorageBackend for StoreFile {
         self.0.file.write_all_at(data, offset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cut_off_on_trial_is_zero_when_the_file_grows_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, [1; 4 * PAGE]).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let file = StoreFile::on_trial(file).unwrap();
+        // Bytes of before and bytes of the trial, in the page where it is cut and behind it.
+        let half = PAGE as u64 / 2;
+        file.write(PAGE as u64 + half, &[2; 2 * PAGE]).unwrap();
+        let cut = PAGE as u64 + half + 10;
+        file.set_len(cut).unwrap();
+        assert!(file.read(cut, &mut [0]).is_err(), "there is nothing");
+        file.set_len(4 * PAGE as u64).unwrap();
+        let expected =
+            [vec![1; PAGE + PAGE / 2], vec![2; 10], vec![0; 2 * PAGE + PAGE / 2 - 10]].concat();
+        let mut found = vec![9; 4 * PAGE];
+        file.read(0, &mut found).unwrap();
+        assert!(found == expected, "on trial");
+        assert!(std::fs::read(&path).unwrap() == [1; 4 * PAGE], "nothing was changed");
+        file.accept().unwrap();
+        assert!(std::fs::read(&path).unwrap() == expected, "accepted");
+    }
+}

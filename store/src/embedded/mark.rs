@@ -111,6 +111,10 @@ mod tests {
         let file = MarkFile::set(&path, mark(1)).unwrap();
         file.write(mark(256)).unwrap();
         assert_eq!(read(&path).unwrap(), Found::Mark(mark(256)));
+        std::fs::write(&path, [0xff; 2 * LEN]).unwrap();
+        assert_eq!(read(&path).unwrap(), Found::Unreadable);
+        MarkFile::set(&path, mark(257)).unwrap();
+        assert_eq!(read(&path).unwrap(), Found::Mark(mark(257)), "whatever was there");
         for torn in 0..LEN {
             let mut bytes = encode(mark(256));
             bytes[torn] ^= 1;

@@ -107,8 +107,27 @@ fn a_watch_can_learn_of_another_kind() {
     let mut watch = reader.watch(KindSet::default().with(kind(1)));
     watch.add(kind(0));
     watch.add(kind(0));
+    let watchers = |of: usize| writer.interests.watchers(kind(of));
+    assert_eq!([watchers(0), watchers(1)], [1, 1], "however often it is asked for");
     writer.apply([(kind(0), put(A, "1"))]);
     assert_ready_eq!(task::spawn(watch.dirty()).poll(), Ok(KindSet::default().with(kind(0))));
+    drop(watch);
+    assert_eq!([watchers(0), watchers(1)], [0, 0], "who left is not looked at any more");
+}
+
+#[test]
+fn a_large_kind_is_known_further_back_and_who_is_up_to_date_has_lost_nothing() {
+    let (writer, reader) = two_kinds(2);
+    let names: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let since = writer.apply(names.iter().map(|name| (kind(0), put(name, "1"))));
+    for name in &names[..10] {
+        writer.apply([(kind(0), put(name, "2"))]);
+    }
+    let changed = |since| seen(reader.changes(kind(0), since)).map(|changes| changes.len());
+    assert_eq!(changed(since), Some(10), "a quarter of the rows");
+    assert_eq!(changed(reader.revision()), Some(0));
+    writer.apply([(kind(0), put("0", "3"))]);
+    assert_eq!(changed(since), None);
 }
 
 #[test]

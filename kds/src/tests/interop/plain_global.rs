@@ -8,13 +8,20 @@ use super::{
 };
 use crate::memory::{Held, Identity};
 use prost::Message as _;
+use prost_types::{Value, value::Kind as Of};
 use proto::kuma::{
     mesh::v1alpha1::KumaResource,
     system::v1alpha1::{Config, Secret},
 };
 use resource::{Labels, Peer};
 use serde_json::json;
-use tokio::{io::DuplexStream, sync::mpsc, task::JoinSet, time::timeout};
+use std::{sync::atomic::Ordering, time::Duration};
+use tokio::{
+    io::DuplexStream,
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 const OF_GLOBAL: (&str, &str) = ("kuma.io/origin", "global");
 
@@ -119,6 +126,58 @@ async fn our_zone_says_who_it_is_with_each_call() {
         );
         assert_eq!(get("authorization"), ["Bearer east-token"], "{call}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_zone_says_what_a_plain_global_shows_of_it() {
+    let mut tasks = JoinSet::new();
+    let (global, connect) = start(&mut tasks, all([("Mesh", mesh()), ("Config", id("c1"))]));
+    let zone = Zone::start(&mut tasks, "east", &connect);
+    zone.until_complete().await;
+    let metadata = global.node.borrow().metadata.clone().unwrap_or_default().fields;
+    let text = |value: &Value| match &value.kind {
+        Some(Of::StringValue(text)) => text.clone(),
+        other => panic!("{other:?} is no text"),
+    };
+    assert_eq!(text(&metadata["config"]), r#"{"zone":"x"}"#);
+    assert_eq!(text(&metadata["control-plane-id"]), "east-1");
+    let Some(Of::StructValue(version)) = &metadata["version"].kind else { panic!("a version") };
+    let Some(Of::StructValue(of_cp)) = &version.fields["kumaCp"].kind else { panic!("of kumaCp") };
+    assert_eq!(text(&of_cp.fields["version"]), "1.2.3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_zone_keeps_all_when_a_plain_global_deletes_it_and_is_back_when_it_is_let_in() {
+    let mut tasks = JoinSet::new();
+    let at_first = all([("Mesh", mesh()), ("Config", id("c1")), ("MeshTimeout", web("1s"))]);
+    let (global, connect) = start(&mut tasks, at_first);
+    let zone = Zone::start(&mut tasks, "east", &connect);
+    zone.until_complete().await;
+    global.refuses.store(true, Ordering::Relaxed);
+    global.end_streams();
+    // Every attempt is refused, and takes longer to come than the one before.
+    let begun = Instant::now();
+    let calls = || {
+        let calls = global.calls.borrow();
+        calls.iter().filter(|(call, _)| *call == "GlobalToZoneSync").count()
+    };
+    let before = calls();
+    timeout(Duration::from_secs(600), std::future::pending::<()>()).await.unwrap_err();
+    let attempts = calls() - before;
+    assert!((10..60).contains(&attempts), "{attempts} in {:?}", begun.elapsed());
+    let state = zone.handle.state().borrow().clone();
+    let why = state.last_failure.unwrap_or_default();
+    assert!(why.contains("PermissionDenied: zone was deleted"), "{why}");
+    assert_eq!((state.connected_since, state.complete_once), (None, true));
+    let web_name = hashed("web", None);
+    assert_eq!(zone.plane.all(TIMEOUT), [(web_name.clone(), timeout_of("1s"))].into());
+
+    global.refuses.store(false, Ordering::Relaxed);
+    global.offers.send_modify(|all| {
+        all.get_mut("MeshTimeout").unwrap().insert(format!("{web_name}.default"), web("2s"));
+    });
+    zone.plane.until(TIMEOUT, |all| all[&web_name] == timeout_of("2s")).await;
+    zone.until_complete().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,4 +286,19 @@ async fn a_stream_that_ends_cleanly_is_opened_again() {
     });
     assert!(timeout(PATIENCE, again).await.is_ok(), "a silent stream would never be noticed");
     zone.until_complete().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_got_something_on_each_connection_is_back_soon_however_many_there_were() {
+    let mut tasks = JoinSet::new();
+    let (global, connect) = start(&mut tasks, all([("Mesh", mesh()), ("Config", id("c1"))]));
+    let zone = Zone::start(&mut tasks, "east", &connect);
+    zone.until_complete().await;
+    for _ in 0..9 {
+        let begun = Instant::now();
+        global.end_streams();
+        zone.until(|state| state.connected_since.is_none()).await;
+        zone.until_complete().await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
 }

@@ -15,6 +15,7 @@ use daemon::Clock;
 use futures::{StreamExt as _, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use proto::kuma::system::v1alpha1::KumaCpVersion;
 use resource::{Audience, Kind, Labels, MeshName, Peer, Resource, ResourceKey, Scope, ZoneName};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
@@ -255,7 +256,9 @@ impl Zone {
         plane: Plane,
     ) -> Self {
         let token = format!("{name}-token");
-        let introduction = Introduction { features: own_features(), ..Introduction::default() };
+        let version = KumaCpVersion { version: "1.2.3".into(), ..KumaCpVersion::default() };
+        let (config, instance) = (r#"{"zone":"x"}"#.into(), format!("{name}-1"));
+        let introduction = Introduction { features: own_features(), version, config, instance };
         let name = ZoneName::new(name).unwrap();
         let settings = ZoneSettings::new(name, Arc::new(move || Some(token.clone())), introduction);
         let connect = connect.clone();

@@ -56,14 +56,25 @@ async fn during<T>(siege: &mut Siege, attack: impl Future<Output = T>) -> T {
     done
 }
 
-async fn flood_down(make: impl Fn(u64) -> DeltaDiscoveryRequest) {
+/// East floods global with requests; how many were taken, and the end of the stream.
+async fn flooded(make: impl Fn(u64) -> DeltaDiscoveryRequest) -> (Siege, u64, Status) {
     let mut siege = Siege::begin().await;
     let (sender, mut responses) = down(&siege.east).await.unwrap();
     sender.send(first_request("east", "Mesh")).await.unwrap();
     next(&mut responses).await.unwrap().unwrap();
     let (sent, status) = during(&mut siege, flood(sender, responses, make)).await;
-    is_bounded(sent, &status);
+    (siege, sent, status)
+}
+
+async fn ended_idle(siege: &Siege) {
     siege.ended(&["idle"]).await;
+    siege.warned(&["GlobalToZone reason=the peer broke the protocol: Idle"]);
+}
+
+async fn flood_down(make: impl Fn(u64) -> DeltaDiscoveryRequest) {
+    let (siege, sent, status) = flooded(make).await;
+    is_bounded(sent, &status);
+    ended_idle(&siege).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,6 +90,18 @@ async fn refusals_of_what_was_not_sent_end() {
 #[tokio::test(start_paused = true)]
 async fn first_requests_for_the_same_kind_end() {
     flood_down(|_| first_request("east", "Mesh")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_whose_answer_is_always_nothing_end() {
+    // It acknowledges each, and asks again.
+    let (siege, sent, status) = flooded(|number| match number % 2 {
+        1 => answer("east", "Mesh", &number.div_ceil(2).to_string(), None),
+        _ => first_request("east", "Mesh"),
+    })
+    .await;
+    is_bounded(sent / 2, &status);
+    ended_idle(&siege).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,6 +130,7 @@ async fn requests_whose_answers_nobody_reads_end() {
     let sent = during(&mut siege, attack).await;
     is_bounded(sent, &end(responses).await);
     siege.ended(&["idle"]).await;
+    siege.warned(&["GlobalToZone reason=the peer broke the protocol: Idle"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,6 +142,7 @@ async fn responses_that_say_nothing_end() {
     let (sent, status) = during(&mut siege, flood(sender, requests, nothing)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&["ZoneToGlobal reason=the peer broke the protocol: Idle"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,6 +154,10 @@ async fn responses_about_kinds_that_nobody_asked_for_end() {
     let (sent, status) = during(&mut siege, flood(sender, requests, unasked)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&[
+        "kind \\\"Mesh\\\" was not asked for",
+        "ZoneToGlobal reason=the peer broke the protocol: Idle",
+    ]);
     assert_eq!(*siege.global.wrong.declined.borrow(), limit::IDLE as usize);
 }
 
@@ -141,6 +170,10 @@ async fn the_same_nonce_again_and_again_ends() {
     let (sent, status) = during(&mut siege, flood(sender, requests, same)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&[
+        "nonce: \\\"1\\\" was used before",
+        "ZoneToGlobal reason=the peer broke the protocol: Idle",
+    ]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,4 +188,5 @@ async fn answers_to_questions_that_nobody_asked_end() {
     let (sent, status) = during(&mut siege, flood(sender, asked, answer)).await;
     is_bounded(sent, &status);
     siege.ended(&["idle"]).await;
+    siege.warned(&["call=Stats reason=the peer broke the protocol: Idle"]);
 }

@@ -5,6 +5,7 @@
 mod floods;
 mod of_global;
 mod protocol;
+mod repeated;
 mod sizes;
 mod strangers;
 
@@ -12,6 +13,7 @@ use super::{
     plain::with_headers,
     world::{Global, PATIENCE, TIMEOUT, Zone, hashed, timeout_of, until},
 };
+use crate::tests::log::Log;
 use proto::{
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
     frame::{Frame, FrameCodec},
@@ -40,16 +42,17 @@ struct Siege {
     east: Channel,
     west: Zone,
     changes: u32,
+    log: Log,
 }
 
 impl Siege {
     async fn begin() -> Self {
-        let mut tasks = JoinSet::new();
+        let (mut tasks, log) = (JoinSet::new(), Log::listen());
         let global = Global::start(&mut tasks).await;
         let west = Zone::start(&mut tasks, "west", &global.connect);
         west.until_complete().await;
         let east = global.channel().await;
-        Self { _tasks: tasks, global, east, west, changes: 0 }
+        Self { _tasks: tasks, global, east, west, changes: 0, log }
     }
 
     /// West gets a change, without waiting for anything.
@@ -72,6 +75,11 @@ impl Siege {
         let found = all.borrow().clone();
         let found: Vec<_> = found.into_iter().map(|(zone, why)| (zone, why.to_owned())).collect();
         assert_eq!(found, expected);
+    }
+
+    /// These were logged, each once, as warnings about east, and nothing else of anybody.
+    fn warned(&self, reasons: &[&str]) {
+        self.log.warned("zone=east", reasons);
     }
 }
 

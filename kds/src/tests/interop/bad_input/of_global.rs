@@ -5,7 +5,7 @@ use super::super::{
     world::{MESH, TIMEOUT, Zone, hashed, timeout_of},
 };
 use super::response;
-use crate::limit;
+use crate::{limit, tests::log::Log};
 use prost::Message as _;
 use prost_types::Duration as Interval;
 use proto::{
@@ -37,14 +37,14 @@ fn state() -> Resources {
 }
 
 /// A zone that has everything of such a global.
-struct Following {
+pub(super) struct Following {
     _tasks: JoinSet<()>,
-    global: PlainGlobal,
+    pub(super) global: PlainGlobal,
     zone: Zone,
 }
 
 impl Following {
-    async fn begin() -> Self {
+    pub(super) async fn begin() -> Self {
         let mut tasks = JoinSet::new();
         let global = PlainGlobal::new(state(), |_, _| Ok(()));
         let (connect, incoming) = mpsc::channel(8);
@@ -72,7 +72,7 @@ impl Following {
     }
 
     /// The zone lost nothing, comes back, and follows global as before.
-    async fn goes_on(&self) {
+    pub(super) async fn goes_on(&self) {
         let name = hashed("web", None);
         assert_eq!(self.zone.plane.names(MESH), ["default"]);
         assert_eq!(self.zone.plane.all(TIMEOUT), [(name.clone(), timeout_of("1s"))].into());
@@ -87,24 +87,28 @@ impl Following {
 #[tokio::test(start_paused = true)]
 async fn a_zone_leaves_a_global_that_says_nothing_without_end_and_comes_back() {
     let following = Following::begin().await;
+    let log = Log::listen();
     let nothing = |number: u32| response("MeshTimeout", &format!("x{number}"), Vec::new());
     let (said, why) = following.says((0..1_000_000).map(nothing)).await;
     assert!(said < 2000, "{said}");
     let why = why.unwrap_or_default();
     // It says more at once than it has kinds, without waiting for an answer.
     assert!(why.contains("too many messages without waiting for an answer"), "{why}");
+    log.warned("zone=east", &["too many messages without waiting for an answer"]);
     following.goes_on().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_zone_refuses_kinds_that_it_did_not_ask_for_and_goes_on() {
     let following = Following::begin().await;
+    let log = Log::listen();
     let global = following.global.says.borrow().clone().unwrap();
     for kind in ["Dataplane", "Invention"] {
         global.send(response(kind, "x", Vec::new())).await.unwrap();
         let nack = (kind.to_owned(), format!("kind {kind:?} was not asked for"));
         super::until(&following.global.nacks, |nacks| nacks.contains(&nack)).await;
     }
+    log.warned("zone=east", &["kind \\\"Dataplane\\\" was not asked for"]);
     following.goes_on().await;
     assert_eq!(following.zone.handle.state().borrow().last_failure, None, "on the same connection");
 }
@@ -112,13 +116,16 @@ async fn a_zone_refuses_kinds_that_it_did_not_ask_for_and_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_response_that_cannot_be_answered_ends_the_connection_of_the_zone() {
     let following = Following::begin().await;
+    let log = Log::listen();
     for (nonce, expected) in
         [("", "nonce: must not be empty"), (&*"x".repeat(9999), "may have 512")]
     {
         let (_, why) = following.says([response("MeshTimeout", nonce, Vec::new())]).await;
         let why = why.unwrap_or_default();
         assert!(why.contains(expected) && why.len() < 2 * limit::REASON, "{why}");
+        log.warned("zone=east", &[expected]);
         following.zone.until_complete().await;
+        log.clear();
     }
     following.goes_on().await;
 }

@@ -5,6 +5,7 @@ use super::super::{
     world::{Global, MESH, TIMEOUT, pipe, timeout_of},
 };
 use super::{Siege, UP, down, end, next, raw, response, skip_requests, up};
+use crate::tests::log::Log;
 use bytes::Bytes;
 use prost::Message as _;
 use prost_types::Timestamp;
@@ -50,6 +51,7 @@ async fn a_request_that_breaks_the_protocol_ends_its_stream() {
     sender.send(ack).await.unwrap();
     assert_eq!(end(responses).await.code(), Code::InvalidArgument, "also in an ACK");
     siege.ended(&["broken"; 4]).await;
+    siege.warned(&["the peer broke the protocol: NoNode"]);
     siege.serves_on().await;
 }
 
@@ -141,12 +143,13 @@ async fn what_cannot_be_read_is_refused_and_deletes_nothing() {
         assert!(line.starts_with(start), "{line}");
     }
     assert_eq!(global.plane.names(TIMEOUT), ["kept"], "refused is not absent");
+    siege.warned(&["name=\"kept.default\" reason=\"resource: malformed KumaResource: "]);
     siege.serves_on().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_was_not_asked_for_is_refused() {
-    let mut tasks = JoinSet::new();
+    let (mut tasks, log) = (JoinSet::new(), Log::listen());
     let global = Global::start(&mut tasks).await;
     let (sender, mut requests) = up(&global.channel().await).await;
     skip_requests(&mut requests).await;
@@ -158,6 +161,7 @@ async fn a_kind_that_was_not_asked_for_is_refused() {
         assert_eq!(nack.error_detail.unwrap().message, why);
     }
     assert_eq!(global.plane.names(MESH), ["default"]);
+    log.warned("zone=east", &["kind \\\"Mesh\\\" was not asked for"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,6 +178,7 @@ async fn a_response_that_cannot_be_answered_ends_its_stream() {
     drop(sender);
     assert_eq!(end(requests).await.code(), Code::Cancelled);
     siege.ended(&["broken", "closed"]).await;
+    siege.warned(&["the peer broke the protocol: NoNonce"]);
     siege.serves_on().await;
 }
 
@@ -188,6 +193,10 @@ async fn garbage_ends_its_stream_or_its_connection() {
     sender.send(garbage()).await.unwrap();
     assert_eq!(end(requests).await.code(), Code::Internal);
     siege.ended(&["unreadable", "unreadable"]).await;
+    siege.warned(&[
+        "GlobalToZone reason=the stream failed",
+        "ZoneToGlobal reason=the stream failed",
+    ]);
     // What is not even HTTP.
     let mut connection = pipe(siege.global.connect.clone()).await.unwrap();
     connection.write_all(&[0x16; 4096]).await.unwrap();
@@ -230,6 +239,7 @@ async fn who_never_answers_is_let_go_whatever_else_it_says() {
         assert_eq!(status.code(), Code::DeadlineExceeded, "stray: {stray}");
     }
     siege.ended(&["silent", "silent"]).await;
+    siege.warned(&["the peer did not answer in time"; 2]);
     siege.serves_on().await;
 }
 
@@ -255,6 +265,7 @@ async fn a_nonce_that_was_used_before_is_refused_and_the_next_one_passes() {
     assert_eq!(siege.global.plane.names(TIMEOUT), ["a", "c", "calm"]);
     assert_eq!(*siege.global.wrong.declined.borrow(), 1);
     siege.ended(&[]).await;
+    siege.warned(&["nonce: \\\"1\\\" was used before"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,6 +290,8 @@ async fn what_comes_twice_counts_once() {
     assert_eq!(siege.global.plane.all(TIMEOUT)["web"], timeout_of("1s"), "not a state anew");
     siege.serves_on().await;
     siege.ended(&[]).await;
+    siege
+        .warned(&["name=\"web.default\" reason=\"meta.name: occurs twice in the response\" all=1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,4 +324,5 @@ async fn a_clock_from_1970_is_believed_and_no_time_at_all_is_refused() {
     assert_eq!(names, ["never.default", "nowhere.default"], "{text}");
     siege.serves_on().await;
     siege.ended(&[]).await;
+    siege.warned(&["name=\"never.default\" reason=\"spec: timestamp out of range\" all=2"]);
 }

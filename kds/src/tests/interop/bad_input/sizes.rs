@@ -59,6 +59,7 @@ async fn a_message_of_200_mb_is_refused_before_it_is_read() {
         siege.serves_on().await;
     }
     siege.ended(&["too-large", "too-large"]).await;
+    siege.warned(&["the limit is: 4194304 bytes", "the limit is: 10485760 bytes"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,6 +78,7 @@ async fn what_only_a_compressed_message_hides_is_refused() {
     let status = end(requests).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     siege.ended(&["too-large"]).await;
+    siege.warned(&["ResourceExhausted"]);
     siege.serves_on().await;
 }
 
@@ -96,6 +98,7 @@ async fn a_message_of_a_million_empty_fields_is_not_decoded() {
     sender.send(Frame { head, resources: Vec::new() }).await.unwrap();
     assert_eq!(end(responses).await.message(), why);
     siege.ended(&["too-large", "too-large"]).await;
+    siege.warned(&["more than 250000 fields"; 2]);
     siege.serves_on().await;
 }
 
@@ -112,6 +115,12 @@ async fn nobody_names_100_000_resources() {
     sender.send(request("MeshTimeout", 0..100_000)).await.unwrap();
     let why = "initial_resource_versions: has 100000 names, and may have 50000";
     assert_eq!(end(responses).await.message(), why);
+    // So many are taken for what it holds.
+    let (sender, mut responses) = down(&siege.east).await.unwrap();
+    sender.send(request("MeshTimeout", 0..50_000)).await.unwrap();
+    let answer = next(&mut responses).await.unwrap().unwrap();
+    assert_eq!(answer.removed_resources.len(), 50_000);
+    drop((sender, responses));
     siege.serves_on().await;
     // Nor in several requests, each of which is small enough.
     let (sender, responses) = down(&siege.east).await.unwrap();
@@ -124,7 +133,8 @@ async fn nobody_names_100_000_resources() {
     let request = first_request("east", "MeshTimeout");
     sender.send(DeltaDiscoveryRequest { resource_names_subscribe, ..request }).await.unwrap();
     assert!(end(responses).await.message().starts_with("resource_names_subscribe: "));
-    siege.ended(&["too-much", "too-much", "broken"]).await;
+    siege.ended(&["too-much", "closed", "too-much", "broken"]).await;
+    siege.warned(&["found: 100000, what: \"names\", most: 50000", "Names unsaid=0"]);
     siege.serves_on().await;
 }
 
@@ -152,6 +162,11 @@ async fn what_is_repeated_to_a_peer_is_short() {
         short(status.message());
     }
     siege.ended(&["broken", "too-much", "too-much", "too-much"]).await;
+    siege.warned(&[
+        "Node { found: \"xxx",
+        "GlobalToZone reason=the peer broke the protocol: TooMuch",
+        "ZoneToGlobal reason=the peer broke the protocol: TooMuch",
+    ]);
     siege.serves_on().await;
 }
 
@@ -190,4 +205,7 @@ async fn a_refusal_of_100_000_resources_fits_into_a_message() {
     assert_eq!(ack, answer("east", "MeshTimeout", "2", None));
     siege.serves_on().await;
     siege.ended(&[]).await;
+    siege.warned(&[
+        "labelled.default\" reason=\"meta.labels: has 300 entries, and may have 256\" all=100002",
+    ]);
 }

@@ -5,7 +5,7 @@ use super::super::{
     world::{Global, TIMEOUT, timeout_of, until},
 };
 use super::{Siege, Zone, down, end, next, response, skip_requests, up};
-use crate::limit;
+use crate::{limit, tests::log::Log};
 use proto::kuma::mesh::v1alpha1::{
     ZoneHealthCheckRequest, global_kds_service_client::GlobalKdsServiceClient,
 };
@@ -14,7 +14,7 @@ use tonic::Code;
 
 #[tokio::test(start_paused = true)]
 async fn who_does_not_show_who_it_is_gets_nothing() {
-    let mut tasks = JoinSet::new();
+    let (mut tasks, log) = (JoinSet::new(), Log::listen());
     let global = Global::with_door(&mut tasks, false).await;
     let west = Zone::start(&mut tasks, "west", &global.connect);
     west.until_complete().await;
@@ -35,6 +35,8 @@ async fn who_does_not_show_who_it_is_gets_nothing() {
     assert_eq!(*global.wrong.turned_away.borrow(), reasons);
     global.plane.put(TIMEOUT, "web", &[], timeout_of("1s")).await;
     west.plane.until(TIMEOUT, |all| all.len() == 1).await;
+    // The same of two calls is said once.
+    log.warned(r#"client_id="east""#, &["no token", r#"the credential is of \"west\""#]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,6 +52,7 @@ async fn the_newer_of_two_streams_of_a_zone_goes_on() {
         (Code::Aborted, "a newer stream of the zone took over")
     );
     siege.ended(&["superseded"]).await;
+    siege.warned(&[]);
     siege.serves_on().await;
     skip_requests(&mut newer).await;
     let spec = timeout_of("1s").to_string();
@@ -73,5 +76,6 @@ async fn a_zone_opens_so_many_calls_and_not_more() {
     siege.serves_on().await;
     open.pop();
     siege.ended(&["closed"]).await;
+    siege.warned(&["too many open calls of this zone"]);
     assert!(down(&siege.east).await.is_ok(), "there is room again");
 }

@@ -4,7 +4,10 @@ use super::{Asker, GLOBAL_ASKS, Judge, Offerer, Resources, first_request};
 use futures::{Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
 use proto::{
-    envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
+    envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
+    },
     kuma::mesh::v1alpha1::{
         ClustersRequest, ClustersResponse, StatsRequest, StatsResponse, XdsConfigRequest,
         XdsConfigResponse, ZoneHealthCheckRequest, ZoneHealthCheckResponse,
@@ -12,7 +15,15 @@ use proto::{
         kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer},
     },
 };
-use std::{collections::BTreeSet, io, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tokio::{
     io::DuplexStream,
     sync::{mpsc, watch},
@@ -35,6 +46,10 @@ pub(crate) struct PlainGlobal {
     pub(crate) nacks: watch::Sender<Vec<(String, String)>>,
     /// The kinds that the zone asks for.
     pub(crate) asked: watch::Sender<BTreeSet<String>>,
+    /// The zone, as it says in its first requests.
+    pub(crate) node: watch::Sender<Node>,
+    /// Set while the zone is not let in.
+    pub(crate) refuses: Arc<AtomicBool>,
     /// The metadata of each call of a zone, by its name.
     pub(crate) calls: watch::Sender<Vec<(&'static str, MetadataMap)>>,
     /// How often it says that it is to be asked whether it is there.
@@ -54,6 +69,8 @@ impl PlainGlobal {
             held: watch::Sender::new(Resources::new()),
             nacks: watch::Sender::new(Vec::new()),
             asked: watch::Sender::new(BTreeSet::new()),
+            node: watch::Sender::default(),
+            refuses: Arc::default(),
             calls: watch::Sender::new(Vec::new()),
             interval: watch::Sender::default(),
             says: watch::Sender::default(),
@@ -85,6 +102,12 @@ impl PlainGlobal {
         self.calls.send_modify(|calls| calls.push((call, metadata)));
         zone
     }
+
+    /// As one that had deleted the zone.
+    fn admit(&self) -> Result<(), Status> {
+        let refuses = self.refuses.load(Ordering::Relaxed);
+        if refuses { Err(Status::permission_denied("zone was deleted")) } else { Ok(()) }
+    }
 }
 
 /// A response whose headers come with its first message, and not before.
@@ -106,11 +129,12 @@ impl KdsSyncService for PlainGlobal {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
         let zone = self.note("GlobalToZoneSync", &request);
+        self.admit()?;
         let (responses, outgoing) = mpsc::channel(100);
         self.says.send_replace(Some(responses.clone()));
         let (resources, identifier) = (self.offers.subscribe(), "global".into());
-        let (nacks, asked) = (self.nacks.clone(), self.asked.clone());
-        let offerer = Offerer { zone, identifier, resources, nacks, asked };
+        let (nacks, asked, node) = (self.nacks.clone(), self.asked.clone(), self.node.clone());
+        let offerer = Offerer { zone, identifier, resources, nacks, asked, node };
         self.streams.lock().spawn(offerer.run(request.into_inner(), responses));
         late(outgoing).await
     }
@@ -120,6 +144,7 @@ impl KdsSyncService for PlainGlobal {
         request: Request<Streaming<DeltaDiscoveryResponse>>,
     ) -> Result<Response<Self::ZoneToGlobalSyncStream>, Status> {
         let zone = self.note("ZoneToGlobalSync", &request);
+        self.admit()?;
         let (requests, outgoing) = mpsc::channel(100);
         for kind in GLOBAL_ASKS {
             requests.send(first_request(&zone, kind)).await.unwrap();

@@ -4,7 +4,7 @@ use super::{Resources, wrapped};
 use prost::Message;
 use proto::{
     envoy::{
-        config::core::v3::ControlPlane,
+        config::core::v3::{ControlPlane, Node},
         service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
     },
     kuma::mesh::v1alpha1::KumaResource,
@@ -22,6 +22,8 @@ pub(crate) struct Offerer {
     pub(crate) nacks: watch::Sender<Vec<(String, String)>>,
     /// The kinds that were asked for.
     pub(crate) asked: watch::Sender<BTreeSet<String>>,
+    /// Who asked, as it says in its first requests.
+    pub(crate) node: watch::Sender<Node>,
 }
 
 #[derive(Default)]
@@ -91,6 +93,7 @@ impl Offerer {
             let metadata = node.metadata.as_ref().expect("metadata in each first request");
             assert!(metadata.fields.contains_key("features"), "{metadata:?}");
             let versions = request.initial_resource_versions.clone();
+            self.node.send_replace(node.clone());
             Returned { versions, parked: false }
         });
         of.parked = true;

@@ -72,6 +72,7 @@ impl PlainZone {
             resources: offered,
             nacks: nacks.clone(),
             asked: asking,
+            node: watch::Sender::default(),
         };
         calls.spawn(offer(offerer, zone, sync));
         calls.spawn(beat(zone, others.clone(), beats));
