@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 use store::{
-    Backend, Expected,
+    Backend, Committed, Expected,
     view::{Feed, KindSet, Reader, Revision, Update},
 };
 use tokio::time::{Instant, sleep_until};
@@ -75,7 +75,7 @@ struct Known {
     sent: Option<Revision>,
     taken: Option<Revision>,
     echo: BeaconEcho,
-    /// Since when the proxy of the echo is asked.
+    /// Since when the zone has a proxy that is asked.
     asked: Instant,
 }
 
@@ -86,8 +86,7 @@ impl Known {
     }
 
     fn echoed(&mut self, echo: BeaconEcho) {
-        let name = |echo: &BeaconEcho| echo.proxy.as_ref().map(|proxy| proxy.name.clone());
-        if name(&echo) != name(&self.echo) {
+        if echo.proxy.is_some() != self.echo.proxy.is_some() {
             self.asked = Instant::now();
         }
         self.echo = echo;
@@ -146,7 +145,8 @@ impl Freshness {
         freshness
     }
 
-    /// Writes beacons, until `stop`.
+    /// Writes beacons, until `stop`. One that cannot be written is missed by all zones, and the next
+    /// one is tried in its time.
     pub(crate) async fn shine<B: Backend>(
         self: Arc<Self>,
         store: B,
@@ -163,8 +163,12 @@ impl Freshness {
             let expected = Expected::Anything;
             let item = self.author.write(beacon::KIND, key.clone(), &spec, expected)?;
             let at = Instant::now();
-            let committed = store.commit(vec![item]).await?;
-            self.written(Written { number: last, revision: committed.revision, at });
+            match store.commit(vec![item]).await {
+                Ok(Committed { revision, .. }) => {
+                    self.written(Written { number: last, revision, at });
+                }
+                Err(error) => tracing::warn!(%error, "a beacon is not written"),
+            }
             // One that was late does not make the next one come sooner.
             due = (due + BEACON).max(Instant::now());
             tokio::select! {
@@ -211,9 +215,8 @@ impl Freshness {
         if known.stream != Some(stream) {
             return;
         }
-        if matches!(event, Event::Sent { .. }) {
-            let (revision, _) = self.reader.rows(self.author.id(beacon::KIND));
-            known.sent = known.sent.max(Some(revision));
+        if let Event::Sent { until, .. } = event {
+            known.sent = known.sent.max(*until);
         } else if let Event::Stands { until, .. } = event {
             known.taken = known.taken.max(*until);
         } else if matches!(event, Event::Closed) {
