@@ -10,7 +10,7 @@ use api::{
 use daemon::{Clock, Metrics};
 use kds::{
     limit::{BEACON, STALE},
-    observe::{Event, Observer, StreamId},
+    observe::{Call, Event, Observer, StreamId},
 };
 use kinds::{
     beacon::{self, Beacon},
@@ -69,6 +69,8 @@ struct Written {
 struct Known {
     /// The newest stream that asks for beacons, as long as it is open.
     stream: Option<StreamId>,
+    /// The newest stream that asks for anything, as long as it is open.
+    open: Option<StreamId>,
     /// When it asked for the first time.
     since: Instant,
     /// What was sent to it, and what it took, to be found in [`State::written`].
@@ -82,7 +84,7 @@ struct Known {
 impl Known {
     fn new() -> Self {
         let (now, echo) = (Instant::now(), BeaconEcho::default());
-        Self { stream: None, since: now, sent: None, taken: None, echo, asked: now }
+        Self { stream: None, open: None, since: now, sent: None, taken: None, echo, asked: now }
     }
 
     fn echoed(&mut self, echo: BeaconEcho) {
@@ -212,6 +214,11 @@ impl Freshness {
             return;
         }
         let Some(known) = state.zones.get_mut(zone) else { return };
+        if matches!(event, Event::Opened { call: Call::GlobalToZone, .. }) {
+            known.open = Some(stream);
+        } else if matches!(event, Event::Closed) {
+            known.open.take_if(|open| *open == stream);
+        }
         if known.stream != Some(stream) {
             return;
         }
@@ -230,6 +237,9 @@ impl Freshness {
         else {
             return Zone::unknown(name, "the zone has asked for no beacon");
         };
+        if known.stream.is_none() && known.open.is_some() {
+            return Zone::unknown(name, "the zone asks for no beacon any more");
+        }
         let shown = Zone::of(name, &state.stages(known, self.began, &self.clock), STALE);
         let proxy = known.echo.proxy.as_ref().map(|proxy| proxy.name.clone());
         let shown = Zone { proxy, ..shown };
@@ -251,7 +261,8 @@ fn echo(update: &Update) -> Option<(ZoneName, BeaconEcho)> {
 impl Observer for Freshness {
     fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>) {
         let kind = event.kind();
-        if kind == Some(beacon::KIND.name) || matches!(event, Event::Closed) {
+        let opens = matches!(event, Event::Opened { .. } | Event::Closed);
+        if kind == Some(beacon::KIND.name) || opens {
             self.note(stream, zone, &event);
         }
         // What others count is the traffic of the protocol, and idle as long as nothing changes.

@@ -3,6 +3,7 @@
 use super::{machine::Machine, world::World};
 use crate::network::sleep_for;
 use kds::limit::{BEACON, STALE};
+use resource::Feature;
 use serde_json::Value;
 use std::{pin::pin, time::Duration};
 use tokio::sync::watch;
@@ -43,17 +44,20 @@ async fn shown(global: &Machine) -> Vec<(String, String, Option<String>)> {
     items.filter_map(one).collect()
 }
 
-/// Zones that are there and not shown fresh.
+/// Zones that are there and not shown fresh, or not unknown though they know no beacons.
 async fn stale(world: &World) -> Vec<String> {
     let Some(global) = world.machines.first() else { return Vec::new() };
     let shown = shown(global).await;
-    let there = |name: &str| world.machines.iter().any(|it| it.name == name);
+    let is = |name: &str| {
+        let zone = world.machines.iter().find(|it| it.name == name)?;
+        Some(if zone.features.has(Feature::Beacon) { "Fresh" } else { "Unknown" })
+    };
     let gone = |name: &str| {
         world.deleted.iter().any(|node| world.machines.get(*node).is_some_and(|it| it.name == name))
     };
     let mut found: Vec<String> = shown
         .iter()
-        .filter(|(name, state, _)| there(name) && !gone(name) && state != "Fresh")
+        .filter(|(name, state, _)| !gone(name) && is(name).is_some_and(|is| is != state))
         .map(|(name, state, late)| format!("{name} is shown {state}, late at {late:?}"))
         .collect();
     let zones = world.machines.iter().skip(1).filter(|zone| !gone(&zone.name));
