@@ -257,7 +257,7 @@ impl store::Backend for Full {
         self.store.wait_for(revision).await
     }
 
-    fn reader(&self) -> store::view::Reader {
+    fn reader(&self) -> Reader {
         self.store.reader()
     }
 
