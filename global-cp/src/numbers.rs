@@ -260,8 +260,8 @@ mod tests {
         let refused = [Refusal { name: "a".into(), reason: "bad".into() }];
         let kind = "Mesh";
         for event in [
-            Event::Sent { kind, resources: 3 },
-            Event::Sent { kind, resources: 0 },
+            Event::Sent { kind, resources: 3, until: None },
+            Event::Sent { kind, resources: 0, until: None },
             Event::Acked { kind, until: None },
             Event::Refused { kind, refusals: &Refusals::default() },
             Event::Applied { kind, resources: 2, complete: true, until: None, refused: &refused },

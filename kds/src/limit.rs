@@ -49,6 +49,8 @@ pub(crate) const QUESTIONS: usize = 32;
 pub(crate) const WAITING: usize = 1024;
 /// So many bytes of them.
 pub(crate) const WAITING_BYTES: usize = 1024 * 1024;
+/// So many bytes has the one row of a kind that only two of ours have, whatever the quota is.
+pub(crate) const OWN_ROW: u64 = 4096;
 /// So often a response is judged anew because others wrote what it is about.
 pub(crate) const ATTEMPTS: usize = 8;
 
@@ -66,7 +68,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(300);
 pub const BEACON: Duration = Duration::from_secs(10);
 /// How old the newest beacon may be that came somewhere: one may be on its way, two are late.
 pub const STALE: Duration = Duration::from_secs(20);
-/// How often a zone looks again whether its global goes on, once it hears nothing of it.
+/// How soon a zone looks again whether its global goes on, once it hears nothing of it; then after
+/// twice as long each time, and [`HEALTH_INTERVAL`] at most.
 pub(crate) const DOUBT: Duration = Duration::from_secs(2);
 /// How often a zone asks whether global is there, as long as that does not say.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(300);

@@ -88,6 +88,8 @@ pub enum Event<'a> {
         kind: &'static str,
         /// With so many resources.
         resources: usize,
+        /// With it the peer is where this store was then; `None` for a part of a state.
+        until: Option<Revision>,
     },
     /// The peer took a response.
     Acked {

@@ -6,7 +6,7 @@
 use crate::{
     apply::Applied,
     incoming::Incoming,
-    limit::{WAITING, WAITING_BYTES},
+    limit::{OWN_ROW, WAITING, WAITING_BYTES},
     received::Received,
     refusal::Refusal,
 };
@@ -30,6 +30,9 @@ pub struct Quota {
 impl Quota {
     /// As much as it wants.
     pub const NONE: Self = Self { resources: u64::MAX, bytes: u64::MAX };
+
+    /// One row, of a kind by which we see how the line is: a zone without room has it too.
+    pub(crate) const OWN: Self = Self { resources: 1, bytes: OWN_ROW };
 
     /// Why a zone that has `used` may not replace `before` by `now`, if so. `what` is counted.
     fn refuses(

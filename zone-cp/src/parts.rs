@@ -27,6 +27,7 @@ use api::{
 use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
 use dns::Records;
+use futures::{FutureExt as _, future::BoxFuture};
 use kds::zone::Handle;
 use kinds::labels::{Env, Place};
 use resource::{MeshName, ZoneName};
@@ -229,6 +230,15 @@ impl Parts {
         beacons: &Beacons,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
         beacons::run(beacons.clone(), self.author(), self.store.clone(), self.stop.clone())
+    }
+
+    /// Its tables as they are without proxies, and what tells global how far beacons come.
+    pub fn line(&self) -> Result<[BoxFuture<'static, Result<()>>; 2]> {
+        let (issuer, renewed) = Issuer::new(self.clock.clone());
+        let meshes = self.meshes(&issuer)?;
+        let echo = self.echo(meshes.beacons());
+        let guard = Ready::new(self.stop.clone()).guard("xds");
+        Ok([self.reconcile(&meshes, renewed, guard).boxed(), echo.boxed()])
     }
 
     /// Keeps the names of services.

@@ -9,17 +9,22 @@ use e2e::{
     wait,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 
 pub(crate) const ALL: &[Scenario] = &[
     (
-        "a_beacon_goes_to_an_envoy_and_one_that_hangs_is_given_up",
-        a_beacon_goes_to_an_envoy_and_one_that_hangs_is_given_up,
+        "a_beacon_goes_to_an_envoy_and_one_that_hangs_is_late_until_it_goes_on",
+        a_beacon_goes_to_an_envoy_and_one_that_hangs_is_late_until_it_goes_on,
     ),
     ("a_zone_says_which_proxies_have_a_policy", a_zone_says_which_proxies_have_a_policy),
 ];
 
-/// Fails unless the zone `west` is fresh, with the proxy and the stages that are given.
-fn is_fresh(at: &ControlPlane, proxy: Option<&str>, stages: &[&str]) -> Result<()> {
+/// More than pings of a connection take to end it.
+const STAYS: Duration = Duration::from_secs(16);
+const WEB: &str = "default/web-1";
+
+/// Fails unless `at` shows the zone `west` like this, with its proxy and these stages.
+fn shows(at: &ControlPlane, (state, late): (&str, Option<&str>), stages: &[&str]) -> Result<()> {
     let all = at.get("/_freshness")?;
     let zones = all.get("items").and_then(Value::as_array).context("items")?;
     let west = zones.iter().find(|it| it.get("zone").is_some_and(|name| name == "west"));
@@ -27,11 +32,8 @@ fn is_fresh(at: &ControlPlane, proxy: Option<&str>, stages: &[&str]) -> Result<(
     let text = |key: &str| west.get(key).and_then(Value::as_str);
     let seen = west.get("stages").and_then(Value::as_array).into_iter().flatten();
     let seen: Vec<&str> = seen.filter_map(|it| it.get("stage")?.as_str()).collect();
-    if (text("state"), text("proxy")) == (Some("Fresh"), proxy) && seen == stages {
-        Ok(())
-    } else {
-        bail!("{west}")
-    }
+    let found = (text("state"), text("late"), text("proxy"), &*seen);
+    if found == (Some(state), late, Some(WEB), stages) { Ok(()) } else { bail!("{west}") }
 }
 
 /// What an Envoy counts that was given listeners or drained some.
@@ -44,33 +46,31 @@ fn listeners(proxy: &Proxy) -> Result<[u64; 3]> {
     ])
 }
 
-/// The whole line is fresh, and beacons change nothing in Envoy. The stream of one that hangs is given
-/// up, so that the line ends before it, on both control planes; when it goes on, it is asked again.
-fn a_beacon_goes_to_an_envoy_and_one_that_hangs_is_given_up() -> Result<()> {
+/// The whole line is fresh, and beacons change nothing in Envoy. One that hangs is late on both control
+/// planes, also after its stream was given up, until it goes on.
+fn a_beacon_goes_to_an_envoy_and_one_that_hangs_is_late_until_it_goes_on() -> Result<()> {
     const OF_GLOBAL: [&str; 6] = ["Global", "Stream", "Zone", "Return", "Tables", "Proxy"];
     const OF_ZONE: [&str; 3] = ["Zone", "Tables", "Proxy"];
-    const WEB: &str = "default/web-1";
     let mut lab = Lab::start(&["west"])?;
     let web = lab.workload(&Plan::new("west", "web", 1))?;
-    let mut both = |what: &str, proxy: Option<&str>| {
-        let (told, time) = wait::timed(|| {
-            let until = |all: &'static [&'static str]| match proxy {
-                Some(_) => all,
-                None => all.split_last().map_or(all, |(_, before)| before),
-            };
-            wait::until(what, PATIENCE, || is_fresh(&lab.global, proxy, until(&OF_GLOBAL)))?;
-            let west = lab.zone("west")?;
-            wait::until(what, PATIENCE, || is_fresh(west, proxy, until(&OF_ZONE)))
-        });
-        note(&format!("{what} after {time:.1?}"));
-        told
+    let mut shown = |how| {
+        shows(&lab.global, how, &OF_GLOBAL)?;
+        shows(lab.zone("west")?, how, &OF_ZONE)
     };
-    both("fresh down to Envoy", Some(WEB))?;
+    let (fresh, late) = (("Fresh", None), ("Late", Some("Proxy")));
+    let mut both = |what: &str, how| {
+        let (told, time) = wait::timed(|| wait::until(what, PATIENCE, || shown(how)));
+        note(&format!("{what} after {time:.1?}"));
+        told?;
+        // What was seen is so, and not for a moment.
+        wait::throughout(what, STAYS, || shown(how))
+    };
+    both("fresh down to Envoy", fresh)?;
     let before = listeners(&web)?;
     let frozen = web.freeze_envoy()?;
-    both("an Envoy that hangs is given up", None)?;
+    both("an Envoy that hangs is late", late)?;
     drop(frozen);
-    both("it goes on and is fresh", Some(WEB))?;
+    both("it goes on and is fresh", fresh)?;
     let after = listeners(&web)?;
     if before == after { Ok(()) } else { bail!("listeners {before:?}, then {after:?}") }
 }

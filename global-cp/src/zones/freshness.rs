@@ -10,7 +10,7 @@ use api::{
 use daemon::{Clock, Metrics};
 use kds::{
     limit::{BEACON, STALE},
-    observe::{Event, Observer, StreamId},
+    observe::{Call, Event, Observer, StreamId},
 };
 use kinds::{
     beacon::{self, Beacon},
@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 use store::{
-    Backend, Expected,
+    Backend, Committed, Expected,
     view::{Feed, KindSet, Reader, Revision, Update},
 };
 use tokio::time::{Instant, sleep_until};
@@ -69,25 +69,26 @@ struct Written {
 struct Known {
     /// The newest stream that asks for beacons, as long as it is open.
     stream: Option<StreamId>,
+    /// The newest stream that asks for anything, as long as it is open.
+    open: Option<StreamId>,
     /// When it asked for the first time.
     since: Instant,
     /// What was sent to it, and what it took, to be found in [`State::written`].
     sent: Option<Revision>,
     taken: Option<Revision>,
     echo: BeaconEcho,
-    /// Since when the proxy of the echo is asked.
+    /// Since when the zone has a proxy that is asked.
     asked: Instant,
 }
 
 impl Known {
     fn new() -> Self {
         let (now, echo) = (Instant::now(), BeaconEcho::default());
-        Self { stream: None, since: now, sent: None, taken: None, echo, asked: now }
+        Self { stream: None, open: None, since: now, sent: None, taken: None, echo, asked: now }
     }
 
     fn echoed(&mut self, echo: BeaconEcho) {
-        let name = |echo: &BeaconEcho| echo.proxy.as_ref().map(|proxy| proxy.name.clone());
-        if name(&echo) != name(&self.echo) {
+        if echo.proxy.is_some() != self.echo.proxy.is_some() {
             self.asked = Instant::now();
         }
         self.echo = echo;
@@ -146,7 +147,8 @@ impl Freshness {
         freshness
     }
 
-    /// Writes beacons, until `stop`.
+    /// Writes beacons, until `stop`. One that cannot be written is missed by all zones, and the next
+    /// one is tried in its time.
     pub(crate) async fn shine<B: Backend>(
         self: Arc<Self>,
         store: B,
@@ -163,8 +165,12 @@ impl Freshness {
             let expected = Expected::Anything;
             let item = self.author.write(beacon::KIND, key.clone(), &spec, expected)?;
             let at = Instant::now();
-            let committed = store.commit(vec![item]).await?;
-            self.written(Written { number: last, revision: committed.revision, at });
+            match store.commit(vec![item]).await {
+                Ok(Committed { revision, .. }) => {
+                    self.written(Written { number: last, revision, at });
+                }
+                Err(error) => tracing::warn!(%error, "a beacon is not written"),
+            }
             // One that was late does not make the next one come sooner.
             due = (due + BEACON).max(Instant::now());
             tokio::select! {
@@ -208,12 +214,16 @@ impl Freshness {
             return;
         }
         let Some(known) = state.zones.get_mut(zone) else { return };
+        if matches!(event, Event::Opened { call: Call::GlobalToZone, .. }) {
+            known.open = Some(stream);
+        } else if matches!(event, Event::Closed) {
+            known.open.take_if(|open| *open == stream);
+        }
         if known.stream != Some(stream) {
             return;
         }
-        if matches!(event, Event::Sent { .. }) {
-            let (revision, _) = self.reader.rows(self.author.id(beacon::KIND));
-            known.sent = known.sent.max(Some(revision));
+        if let Event::Sent { until, .. } = event {
+            known.sent = known.sent.max(*until);
         } else if let Event::Stands { until, .. } = event {
             known.taken = known.taken.max(*until);
         } else if matches!(event, Event::Closed) {
@@ -227,6 +237,9 @@ impl Freshness {
         else {
             return Zone::unknown(name, "the zone has asked for no beacon");
         };
+        if known.stream.is_none() && known.open.is_some() {
+            return Zone::unknown(name, "the zone asks for no beacon any more");
+        }
         let shown = Zone::of(name, &state.stages(known, self.began, &self.clock), STALE);
         let proxy = known.echo.proxy.as_ref().map(|proxy| proxy.name.clone());
         let shown = Zone { proxy, ..shown };
@@ -248,7 +261,8 @@ fn echo(update: &Update) -> Option<(ZoneName, BeaconEcho)> {
 impl Observer for Freshness {
     fn observe(&self, stream: StreamId, zone: &ZoneName, event: Event<'_>) {
         let kind = event.kind();
-        if kind == Some(beacon::KIND.name) || matches!(event, Event::Closed) {
+        let opens = matches!(event, Event::Opened { .. } | Event::Closed);
+        if kind == Some(beacon::KIND.name) || opens {
             self.note(stream, zone, &event);
         }
         // What others count is the traffic of the protocol, and idle as long as nothing changes.

@@ -230,7 +230,7 @@ mod tests {
         let (mut state, stream) = (State::default(), StreamId::next());
         assert_eq!(apply(&mut state, stream, "a", &open(Call::GlobalToZone)), Urgency::Now);
         assert_eq!(online(&state), [("a", true)]);
-        let sent = Event::Sent { kind: "Mesh", resources: 1 };
+        let sent = Event::Sent { kind: "Mesh", resources: 1, until: None };
         assert_eq!(apply(&mut state, stream, "", &sent), Urgency::Later);
         assert_eq!(
             apply(&mut state, stream, "", &Event::Acked { kind: "Mesh", until: None }),

@@ -6,9 +6,10 @@ use crate::{
     ended::StreamEnded,
     incoming::Incoming,
     observe::{Event, Report},
-    quota::{Fitted, Quotas, Room, fit},
+    quota::{Fitted, Quota, Quotas, Room, fit},
     received::Received,
 };
+use resource::Kind;
 use store::{
     Backend,
     view::{Reader, Rows},
@@ -56,9 +57,17 @@ impl Asking {
         if *self.quotas == Quotas::NONE {
             return Fitted::default();
         }
-        let (id, kind) = (incoming.kind, self.kind(incoming.kind).name);
-        let used = [reader.usage(zone), reader.usage_of_kind(zone, id)];
-        let quotas = [self.quotas.all, self.quotas.of(kind)];
+        let (id, kind) = (incoming.kind, self.kind(incoming.kind));
+        let is_own = |kind: &Kind| kind.flow.only_with().is_some();
+        let own = self.kinds.iter().filter(|(_, kind)| is_own(kind));
+        let all =
+            own.fold(reader.usage(zone), |all, (id, _)| all.minus(reader.usage_of_kind(zone, id)));
+        let used = [all, reader.usage_of_kind(zone, id)];
+        let quotas = match is_own(&kind) {
+            true => [Quota::NONE, Quota::OWN],
+            false => [self.quotas.all, self.quotas.of(kind.name)],
+        };
+        let kind = kind.name;
         let room = Room { zone, kind, used, quotas };
         let name = |it: &Received| (self.sender.key(it.key.clone()), it.name.clone());
         let names = incoming.upserts.iter().flatten().map(name).collect();

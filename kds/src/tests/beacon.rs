@@ -2,6 +2,7 @@
 
 use super::world::{Address, Global, Plane, Zone, away};
 use crate::{
+    global::Settings,
     limit::{BEACON as INTERVAL, DOUBT, STALE},
     testkinds::{BEACON, CONFIG, ECHO, MESH, TIMEOUT},
     zone::State,
@@ -76,6 +77,7 @@ async fn a_beacon_goes_down_and_an_echo_comes_back_and_neither_goes_further() {
     let there = global.plane.store.reader().rows(global.plane.id(BEACON)).0;
     let came = |state: &State| state.beacon == Some(there);
     east.until(came).await;
+    assert_eq!(global.counts.places.lock().get(BEACON.name), Some(&Some(there)));
     let remembered = east.remembers().unwrap();
     assert!(!remembered.places.contains_key(BEACON.name), "each is one write, not two");
 }
@@ -140,9 +142,36 @@ async fn a_stream_on_which_nothing_comes_while_global_goes_on_is_opened_anew() {
     let since = Instant::now();
     withhold(&global.plane, 2).await;
     let waited = anew(&global, since).await;
-    assert!(waited <= DOUBT + Duration::from_secs(1), "it was in doubt already: {waited:?}");
+    assert!(waited <= STALE + DOUBT, "no longer than it was in doubt: {waited:?}");
     pass(10 * STALE).await;
     assert_eq!(*global.counts.opened.borrow(), 2 * CALLS, "that one brought it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_global_that_answers_and_writes_nothing_is_asked_less_and_less_often() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    global.plane.put(BEACON, "beacon", r#"{"number":1}"#).await;
+    let east = Zone::start(&mut tasks, "east", &Address::of(&global));
+    let before = shone(&east).await;
+    pass(STALE + Duration::from_secs(1)).await;
+    let asked = |since| global.counts.checked() - since;
+    let begins = asked(0);
+    pass(DOUBT).await;
+    assert_eq!(asked(begins), 1, "soon at first");
+    let (hour, begins) = (Duration::from_secs(3600), asked(0));
+    pass(hour).await;
+    let healthy = hour.as_secs() / Settings::default().health_interval.as_secs();
+    let more = asked(begins) - usize::try_from(healthy).unwrap();
+    assert!((10..=20).contains(&more), "{more}");
+    // As soon again once something came.
+    global.plane.put(BEACON, "beacon", r#"{"number":2}"#).await;
+    east.until(|state| state.beacon.is_some_and(|now| now > before)).await;
+    pass(STALE).await;
+    let begins = asked(0);
+    pass(4 * DOUBT).await;
+    assert!((3..=4).contains(&asked(begins)), "{}", asked(begins));
+    assert_eq!(*global.counts.opened.borrow(), CALLS);
 }
 
 /// Frozen connections: those with a smaller number carry nothing down, or nothing up.

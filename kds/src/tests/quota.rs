@@ -3,7 +3,7 @@
 use super::world::{Address, Global, Zone, away};
 use crate::{
     quota::{Quota, Quotas},
-    testkinds::{SERVICE, TIMEOUT},
+    testkinds::{ECHO, SERVICE, TIMEOUT},
 };
 use tokio::task::JoinSet;
 
@@ -59,4 +59,29 @@ async fn a_kind_that_is_full_holds_back_no_other() {
     assert_eq!(global.plane.get(SERVICE, &b).map(|row| row.head.key.clone()), None);
     east.plane.delete(SERVICE, "a").await;
     global.plane.until(SERVICE, &[b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_zone_says_of_beacons_takes_no_room_and_has_its_own() {
+    let mut tasks = JoinSet::new();
+    let all = Quota { resources: 1, bytes: u64::MAX };
+    let global = Global::start_within(&mut tasks, Quotas { all, ..Quotas::NONE }).await;
+    let east = Zone::start(&mut tasks, "east", &Address::of(&global));
+    let [echo, another] = ["echo", "another"].map(|name| away(ECHO, name, Some("east")));
+    east.plane.put(ECHO, "echo", r#"{"stored":1}"#).await;
+    global.plane.until(ECHO, std::slice::from_ref(&echo)).await;
+    east.plane.put(SERVICE, "a", SMALL).await;
+    global.plane.until(SERVICE, &[away(SERVICE, "a", Some("east"))]).await;
+    // The zone is full now.
+    for number in 2..5 {
+        let spec = format!(r#"{{"stored":{number}}}"#);
+        east.plane.put(ECHO, "echo", &spec).await;
+        global.plane.until_so(ECHO, |all| all.get(&echo) == Some(&spec)).await;
+    }
+    east.plane.put(ECHO, "another", r#"{"stored":1}"#).await;
+    let state = east.until(|state| state.refused_by_global.contains_key(ECHO.name)).await;
+    assert_eq!(global.plane.get(ECHO, &another).map(|row| row.head.key.clone()), None);
+    let reason = "quota: zone east has 1 BeaconEcho resources, and may have 1";
+    let refused = state.refused_by_global.get(ECHO.name).unwrap();
+    assert_eq!(refused.values().collect::<Vec<_>>(), [reason]);
 }

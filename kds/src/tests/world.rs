@@ -23,7 +23,7 @@ use resource::{
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use store::{
     Backend as _, Expected, Item, Kinds, Local, Memory, open,
-    view::{Edit, KindId, KindSet},
+    view::{Edit, KindId, KindSet, Revision},
 };
 use tokio::{
     io::DuplexStream,
@@ -190,6 +190,8 @@ pub(crate) struct Counts {
     events: Mutex<BTreeMap<(&'static str, &'static str), usize>>,
     /// Resources that were sent.
     pub(super) resources: Mutex<BTreeMap<&'static str, usize>>,
+    /// Where the peer is with what was sent last.
+    pub(super) places: Mutex<BTreeMap<&'static str, Option<Revision>>>,
     /// Resources that came.
     pub(super) received: Mutex<BTreeMap<&'static str, usize>>,
     /// Woken by each event.
@@ -204,6 +206,11 @@ impl Counts {
         self.events.lock().get(&(what, kind.name)).copied().unwrap_or_default()
     }
 
+    /// How often zones asked whether global is there.
+    pub(super) fn checked(&self) -> usize {
+        self.events.lock().get(&("checked", "")).copied().unwrap_or_default()
+    }
+
     pub(super) fn clear(&self) {
         self.events.lock().clear();
         self.resources.lock().clear();
@@ -214,7 +221,8 @@ impl Counts {
 impl Observer for Counts {
     fn observe(&self, _stream: StreamId, _zone: &ZoneName, event: Event<'_>) {
         let what = match event {
-            Event::Sent { kind, resources } => {
+            Event::Sent { kind, resources, until } => {
+                self.places.lock().insert(kind, until);
                 if resources > 0 {
                     *self.resources.lock().entry(kind).or_default() += resources;
                 }
@@ -233,6 +241,7 @@ impl Observer for Counts {
                 return;
             }
             Event::HealthChecked { held } => {
+                *self.events.lock().entry(("checked", "")).or_default() += 1;
                 self.held.send_if_modified(|told| {
                     let changed = told.as_deref() != held;
                     *told = held.map(str::to_owned);

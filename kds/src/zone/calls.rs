@@ -1,6 +1,10 @@
 //! The six calls of a connection. The first that ends for good ends them all.
 
-use super::{Settings, chain, look::Looks, state::Watcher};
+use super::{
+    Settings, chain,
+    look::Looks,
+    state::{State, Watcher},
+};
 use crate::{
     admin::{Answerer, Wire},
     apply::Visibility,
@@ -302,14 +306,14 @@ impl<B: Backend + 'static> Connection<B> {
 
     /// Ends a connection of which a stream is open but stuck: when no beacon comes, or an answer is
     /// owed, global is asked which beacon it has, and if that is a newer one it goes on elsewhere.
+    ///
+    /// As long as global answers and nothing else changes it is asked less and less often: the longer
+    /// the doubt, the longer may it take to see that it was right.
     async fn doubt(self, metadata: MetadataMap) -> Over {
         let mut state = self.watcher.state.subscribe();
+        let mut pause = limit::DOUBT;
         loop {
-            let due = {
-                let state = state.borrow_and_update();
-                let has = state.dialect.is_some_and(|dialect| dialect.has(Feature::Beacon));
-                state.doubtful().filter(|_| has && state.connected_since.is_some())
-            };
+            let due = doubtful(&state.borrow_and_update());
             if let Some(due) = due.filter(|due| *due <= Instant::now()) {
                 tracing::debug!(zone = %self.settings.zone, ?due, "asking global for its beacon");
                 let asked = timeout(limit::DOUBT, self.ask_health(metadata.clone())).await;
@@ -324,9 +328,13 @@ impl<B: Backend + 'static> Connection<B> {
                     }
                     Err(over) => return over,
                 }
-                sleep_until(Instant::now() + limit::DOUBT).await;
+                let changed = state.wait_for(|state| doubtful(state) != Some(due));
+                if timeout(pause, changed).await.is_err() {
+                    pause = (pause * 2).min(limit::HEALTH_INTERVAL);
+                }
                 continue;
             }
+            pause = limit::DOUBT;
             tokio::select! {
                 biased;
                 changed = state.changed() => if changed.is_err() {
@@ -362,6 +370,12 @@ impl<B: Backend + 'static> Connection<B> {
             timeout(interval, state.wait_for(|state| state.held != held)).await.ok();
         }
     }
+}
+
+/// When global is to be asked for its beacon, if it has any.
+fn doubtful(state: &State) -> Option<Instant> {
+    let has = state.dialect.is_some_and(|dialect| dialect.has(Feature::Beacon));
+    state.doubtful().filter(|_| has && state.connected_since.is_some())
 }
 
 /// An answer that global can read: a larger message would end the stream, and with it all others.

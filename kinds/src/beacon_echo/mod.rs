@@ -19,17 +19,17 @@ pub struct BeaconEcho {
     /// In the tables from which proxies get what concerns them.
     #[serde(default)]
     pub reconciled: u64,
-    /// At an Envoy, if one is connected.
+    /// At an Envoy, if the zone has a proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
 }
 
-/// The Envoy that is asked.
+/// The Envoy that is asked, connected or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Proxy {
     /// Its Dataplane, as `mesh/name`.
     pub name: String,
-    /// What it answered last.
+    /// The newest that it answered, or one that was asked before it.
     pub answered: u64,
 }
 

@@ -3,6 +3,7 @@
 
 use super::{
     content::{WRITE, looked_at},
+    fresh,
     truth::{Name, Node, Truth},
 };
 use crate::{
@@ -46,7 +47,7 @@ use store::{
     Backend as _, Embedded, Kinds, Local, open,
     view::{Feed, KindSet, Reader},
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -64,6 +65,8 @@ pub(crate) struct Machine {
     clock: Clock,
     truth: Arc<Mutex<Truth>>,
     network: Network,
+    /// The part of it that does not go on, if one does not.
+    pub(crate) stuck: watch::Sender<Option<&'static str>>,
     pub(crate) life: Option<Life>,
 }
 
@@ -99,8 +102,8 @@ impl Machine {
             start + began.elapsed() + ahead
         });
         let (disk, life, name) = (Disk::default(), None, name.to_owned());
-        let features = metadata::own_features();
-        Self { node, name, disk, kinds, features, skew, clock, truth, network, life }
+        let (features, stuck) = (metadata::own_features(), watch::Sender::new(None));
+        Self { node, name, disk, kinds, features, skew, clock, truth, network, stuck, life }
     }
 
     pub(crate) fn road(&self) -> Option<usize> {
@@ -133,8 +136,9 @@ impl Machine {
         self.look_back(&store.reader());
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let (truth, name) = (self.truth.clone(), self.name.clone());
+        let writing = fresh::unless_stuck("store", writer.run(), self.stuck.subscribe());
         tasks.spawn(async move {
-            if let Err(error) = writer.run().await {
+            if let Err(error) = writing.await {
                 truth.lock().note(format_args!("{name} cannot write: {error}"));
             }
         });
@@ -192,6 +196,7 @@ impl Machine {
         task: BoxFuture<'static, Result<()>>,
     ) {
         let (truth, name) = (self.truth.clone(), self.name.clone());
+        let task = fresh::unless_stuck(part, task, self.stuck.subscribe());
         tasks.spawn(async move {
             if let Err(error) = task.await {
                 truth.lock().note(format_args!("{name}: {part} ended: {error:#}"));
@@ -263,6 +268,9 @@ impl Machine {
         };
         parts.defaults().await?;
         self.run(tasks, "services", Box::pin(parts.services(Metrics::default())));
+        for (name, task) in ["tables", "echo"].into_iter().zip(parts.line()?) {
+            self.run(tasks, name, task);
+        }
         let introduction = Introduction { features: own_features(), ..Introduction::default() };
         let mut settings = Settings::new(self.zone(), Arc::new(|| None), introduction);
         settings.features = self.features;

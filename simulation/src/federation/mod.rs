@@ -6,6 +6,7 @@
 
 mod content;
 mod faults;
+mod fresh;
 mod machine;
 mod operations;
 mod oracle;

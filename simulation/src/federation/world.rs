@@ -2,6 +2,7 @@
 
 use super::{
     faults::{self, Fault},
+    fresh,
     machine::Machine,
     operations, oracle, statuses,
     truth::Truth,
@@ -340,6 +341,10 @@ impl World {
         }
         for difference in statuses::differences(self).await {
             self.truth.lock().wrong(difference);
+        }
+        let stale = fresh::quiet(self).await;
+        for what in stale {
+            self.truth.lock().wrong(what);
         }
         let most = self.network.numbers().most;
         ensure!(most < MOST, "{most} bytes were on their way");

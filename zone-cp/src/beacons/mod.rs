@@ -40,7 +40,8 @@ impl Passed {
     }
 }
 
-/// The proxy that is asked.
+/// The proxy that is asked. Another one that takes its place does not make anything younger: only an
+/// answer does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Asked {
     name: ResourceKey,
@@ -80,20 +81,25 @@ impl Progress {
 
 impl Beacons {
     /// The store has it.
-    fn stored(&self, number: u64) {
+    pub(crate) fn stored(&self, number: u64) {
         self.progress.send_modify(|progress| progress.stored = Some(Passed::now(number)));
     }
 
-    /// The tables have all that was written before it, and now it goes to this proxy.
+    /// The tables have all that was written before it, and now it goes to this proxy. If none is
+    /// connected, the one that was asked last still owes its answer.
     pub(crate) fn reconciled(&self, number: u64, proxy: Option<ResourceKey>) {
         self.progress.send_modify(|progress| {
             progress.reconciled = Some(Passed::now(number));
-            let before = progress.proxy.take();
-            progress.proxy = proxy.map(|name| {
-                let same = before.filter(|asked| asked.name == name);
-                let since = Instant::now();
-                same.unwrap_or(Asked { name, since, answered: None })
-            });
+            let Some(name) = proxy else { return };
+            let anew = Asked { name: name.clone(), since: Instant::now(), answered: None };
+            progress.proxy.get_or_insert(anew).name = name;
+        });
+    }
+
+    /// A proxy is none of the zone any more, and owes nothing.
+    pub(crate) fn gone(&self, proxy: &ResourceKey) {
+        self.progress.send_if_modified(|progress| {
+            progress.proxy.take_if(|asked| asked.name == *proxy).is_some()
         });
     }
 

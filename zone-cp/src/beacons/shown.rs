@@ -21,7 +21,7 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    pub(super) fn stages(&self) -> Vec<(Stage, Duration)> {
+    pub(crate) fn stages(&self) -> Vec<(Stage, Duration)> {
         let progress = self.beacons.progress.borrow();
         let (now, began) = (Instant::now(), self.beacons.began);
         let age = |passed: Option<Passed>, began| now - passed.map_or(began, |passed| passed.at);

@@ -126,7 +126,7 @@ async fn the_stage_that_is_stuck_is_told_and_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxy_that_is_asked_anew_has_its_time_and_the_answer_of_another_counts_not() {
+async fn a_proxy_owes_its_answer_until_it_or_the_next_one_answers_or_it_is_gone() {
     let beacons = Beacons::default();
     let other = ResourceKey::in_mesh(&MeshName::new("shop").unwrap(), "other");
     beacons.reconciled(1, Some(web()));
@@ -135,12 +135,21 @@ async fn a_proxy_that_is_asked_anew_has_its_time_and_the_answer_of_another_count
         let progress = beacons.progress.borrow();
         progress.proxy.as_ref().map(|asked| asked.answered.map(|passed| passed.number))
     };
-    assert_eq!(answered(&beacons), Some(None));
+    assert_eq!(answered(&beacons), Some(None), "nobody asked that one");
     beacons.answered(&web(), 1);
     beacons.reconciled(2, Some(web()));
     assert_eq!(answered(&beacons), Some(Some(1)), "what it said before still counts");
-    beacons.reconciled(3, Some(other));
-    assert_eq!(answered(&beacons), Some(None));
-    beacons.reconciled(4, None);
+    beacons.reconciled(3, None);
+    assert_eq!(answered(&beacons), Some(Some(1)), "it is not connected, and has not gone");
+    beacons.reconciled(4, Some(other.clone()));
+    assert_eq!(answered(&beacons), Some(Some(1)), "that another is asked is no answer");
+    beacons.gone(&web());
+    beacons.answered(&web(), 4);
+    assert_eq!(answered(&beacons), Some(Some(1)), "it is not the one that is asked");
+    beacons.answered(&other, 4);
+    assert_eq!(answered(&beacons), Some(Some(4)));
+    beacons.gone(&other);
     assert_eq!(answered(&beacons), None);
+    beacons.reconciled(5, Some(web()));
+    assert_eq!(answered(&beacons), Some(None), "it has its time");
 }

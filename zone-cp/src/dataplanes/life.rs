@@ -59,11 +59,11 @@ pub(super) async fn run<B: Backend>(
     let mut opened = Box::pin(desk.meshes.opened());
     let mut open = false;
     loop {
-        write(registry, &store).await?;
+        write(&desk, &store).await?;
         numbers.show(registry);
         tokio::select! {
             biased;
-            () = desk.stop.cancelled() => return write(registry, &store).await,
+            () = desk.stop.cancelled() => return write(&desk, &store).await,
             () = &mut opened, if !open => {
                 open = true;
                 registry.opened();
@@ -100,8 +100,9 @@ fn hear(desk: &Desk, updates: &[Update]) {
 }
 
 /// What several proxies said since the last time is one batch.
-async fn write<B: Backend>(registry: &Registry, store: &B) -> Result<(), StoreError> {
-    let Work { items, waiting } = registry.work();
+async fn write<B: Backend>(desk: &Desk, store: &B) -> Result<(), StoreError> {
+    let Work { items, waiting, gone } = desk.registry.work();
+    gone.iter().for_each(|key| desk.meshes.beacons().gone(key));
     if !items.is_empty() {
         let committed = store.commit(items).await?;
         store.wait_for(committed.revision).await?;

@@ -50,6 +50,8 @@ struct Inner {
     presence: Presence,
     proxies: BTreeMap<ResourceKey, Proxy>,
     dirty: BTreeSet<ResourceKey>,
+    /// Those of which nothing is kept any more.
+    gone: BTreeSet<ResourceKey>,
     last: u64,
 }
 
@@ -87,6 +89,8 @@ pub(super) struct Rival {
 pub(super) struct Work {
     pub(super) items: Vec<Item>,
     pub(super) waiting: Vec<oneshot::Sender<()>>,
+    /// Proxies that are none of the zone any more.
+    pub(super) gone: BTreeSet<ResourceKey>,
 }
 
 impl Registry {
@@ -95,6 +99,7 @@ impl Registry {
             presence: Presence::new(Instant::now()),
             proxies: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            gone: BTreeSet::new(),
             last: 0,
         });
         Self { shelf, clock, instance, issuer, state, dirty: Notify::new() }
@@ -257,7 +262,8 @@ impl Registry {
         if let Some(taken) = proxy.streams.remove(&stream.id) {
             let taken = taken.lock();
             proxy.past.add(&taken.counts);
-            if !taken.refused.is_empty() {
+            // One that left may have drained until now.
+            if !taken.refused.is_empty() || proxy.withdrawn {
                 inner.mark(&stream.key);
             }
         }
@@ -318,8 +324,10 @@ impl Registry {
             }
             if proxy.withdrawn && !proxy.is_connected() {
                 inner.proxies.remove(&key);
+                inner.gone.insert(key);
             }
         }
+        work.gone = std::mem::take(&mut inner.gone);
         work
     }
 
@@ -368,6 +376,7 @@ impl Inner {
             && proxy.sent.is_none()
         {
             self.proxies.remove(key);
+            self.gone.insert(key.clone());
         }
     }
 }

@@ -12,7 +12,8 @@ use kds::{
 use kinds::{beacon, beacon_echo};
 use parking_lot::Mutex;
 use resource::{AnySpec, Labels, label};
-use store::view::Revision;
+use std::sync::atomic::{AtomicBool, Ordering};
+use store::{Committed, StoreError, view::Revision};
 
 const KIND: &str = beacon::KIND.name;
 
@@ -85,7 +86,7 @@ impl Line {
     /// A beacon goes along the line, as far as that goes.
     async fn pass(&mut self, until: Until) {
         let (revision, number) = self.newest();
-        self.tell(Event::Sent { kind: KIND, resources: 1 });
+        self.tell(Event::Sent { kind: KIND, resources: 1, until: Some(revision) });
         if until >= Until::Taken {
             let (refused, said) = (&Versions::new(), &Refusals::default());
             self.tell(Event::Stands { kind: KIND, until: Some(revision), refused, said });
@@ -146,7 +147,17 @@ async fn a_zone_that_asks_for_no_beacon_is_unknown_and_one_that_is_away_grows_ol
     pass(3 * STALE).await;
     assert_eq!(line.state(), (State::Away, None));
     assert!(line.zone().age > Some(3 * STALE));
-    assert_eq!(*line.heard.0.lock(), ["Closed"], "beacons are nothing to others");
+    // It comes back as a version that knows no beacons.
+    line.stream = StreamId::next();
+    line.tell(Event::Opened { call: Call::GlobalToZone, token: true });
+    assert_eq!(line.state(), (State::Unknown, None));
+    line.tell(Event::Closed);
+    assert_eq!(line.state(), (State::Away, None));
+    assert_eq!(
+        *line.heard.0.lock(),
+        ["Closed", "Opened { call: GlobalToZone, token: true }", "Closed"],
+        "beacons are nothing to others"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,4 +221,63 @@ async fn no_long_time_is_taken_for_a_stuck_line() {
         pass(BEACON / 2).await;
         assert_eq!(line.state(), (State::Fresh, None));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_counts_and_not_what_there_was_to_be_sent() {
+    let mut line = Line::new().await;
+    line.shine();
+    line.ask();
+    pass(Duration::from_secs(1)).await;
+    line.pass(Until::Answered).await;
+    let (first, _) = line.newest();
+    pass(2 * BEACON).await;
+    line.tell(Event::Sent { kind: KIND, resources: 1, until: Some(first) });
+    assert_eq!(line.state(), (State::Late, Some(Stage::Stream)));
+    let (newest, _) = line.newest();
+    line.tell(Event::Sent { kind: KIND, resources: 1, until: Some(newest) });
+    assert_eq!(line.state(), (State::Late, Some(Stage::Zone)));
+}
+
+/// A store that refuses every write while it is full.
+struct Full {
+    store: Local,
+    is_full: Arc<AtomicBool>,
+}
+
+impl store::Backend for Full {
+    async fn commit(&self, batch: Vec<Item>) -> Result<Committed, StoreError> {
+        match self.is_full.load(Ordering::Relaxed) {
+            true => Err(StoreError::Storage(Arc::new(std::io::Error::other("full")))),
+            false => self.store.commit(batch).await,
+        }
+    }
+
+    async fn wait_for(&self, revision: Revision) -> Result<(), StoreError> {
+        self.store.wait_for(revision).await
+    }
+
+    fn reader(&self) -> Reader {
+        self.store.reader()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.store.epoch()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn beacons_go_on_after_one_that_could_not_be_written() {
+    let mut line = Line::new().await;
+    let is_full = Arc::new(AtomicBool::new(true));
+    let full = Full { store: line.global.store.clone(), is_full: is_full.clone() };
+    let shining = line.freshness.clone().shine(full, CancellationToken::new());
+    line.global.tasks.spawn(async { shining.await.unwrap() });
+    line.ask();
+    pass(2 * STALE).await;
+    assert_eq!(line.state(), (State::Late, Some(Stage::Global)));
+    is_full.store(false, Ordering::Relaxed);
+    pass(BEACON).await;
+    line.pass(Until::Answered).await;
+    assert_eq!(line.state(), (State::Fresh, None));
 }

@@ -104,7 +104,7 @@ async fn a_zone_has_a_resource_when_it_answered_and_also_while_it_is_away() {
     let stream = known.open(None);
     assert_eq!(known.state("a"), (State::Pending, "it is about to be sent".into()));
     let mut moved = known.propagation.changes(known.id());
-    known.tell(stream, Event::Sent { kind: KIND, resources: 1 });
+    known.tell(stream, Event::Sent { kind: KIND, resources: 1, until: None });
     let sent = "the zone has not answered what was sent at 2026-11-24T12:00:00Z";
     assert_eq!(known.state("a"), (State::Pending, sent.into()));
     assert!(moved.has_changed().unwrap());

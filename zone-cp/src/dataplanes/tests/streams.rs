@@ -33,7 +33,7 @@ fn node(id: &str, metadata: Value) -> Node {
 }
 
 /// The Envoy of one of our programs.
-fn ours(id: &str) -> Node {
+pub(super) fn ours(id: &str) -> Node {
     let version = fields([("atoll", fields([("version", text("0.1.0"))]))]);
     let features = vec![text("feature-bind-outbounds")];
     let features = Value { kind: Some(Kind::ListValue(ListValue { values: features })) };
@@ -49,7 +49,7 @@ fn kumas(dataplane: &serde_json::Value) -> Node {
     node(&id, fields([("version", version), ("dataplane.resource", resource)]))
 }
 
-fn ask(node: Option<Node>, kind: Type) -> DeltaDiscoveryRequest {
+pub(super) fn ask(node: Option<Node>, kind: Type) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest { node, type_url: kind.url().into(), ..DeltaDiscoveryRequest::default() }
 }
 
