@@ -31,6 +31,7 @@ bless: ## rewrite the goldens and show what changed
 	git --no-pager diff --stat
 
 e2e: ## the end-to-end scenarios, or those whose name contains NAME=
+	@tools/packages.sh
 	cargo build --workspace --locked --bins
 	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test scenarios -- $(NAME)
 

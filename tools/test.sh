@@ -38,6 +38,7 @@ fuzz() { timeout -k 10 120 target/debug/fuzz --runs 1000; }
 
 e2e() {
     local envoy
+    tools/packages.sh || return 1
     envoy=$(tools/envoy.sh) || return 1
     PATH=${envoy%/*}:$PATH limited 1500 cargo test --workspace --locked --test scenarios
 }

@@ -9,6 +9,7 @@ use crate::{
     lists::Get,
     status::{Status, Wait},
     token::TokenCommand,
+    transparent_proxy::{Install, Uninstall},
     zone::ZoneCommand,
 };
 use clap::{Parser, Subcommand};
@@ -81,6 +82,18 @@ pub(crate) enum Command {
     Context {
         #[command(subcommand)]
         command: ContextCommand,
+    },
+    /// Set up this machine.
+    #[command(after_help = "Example: atoll install transparent-proxy --proxy-user atoll")]
+    Install {
+        #[command(subcommand)]
+        what: Install,
+    },
+    /// Take away what `install` set up.
+    #[command(after_help = "Example: atoll uninstall transparent-proxy")]
+    Uninstall {
+        #[command(subcommand)]
+        what: Uninstall,
     },
     /// Run two zones on this machine and call from one into the other.
     #[command(after_help = "Example: atoll demo --check")]

@@ -14,6 +14,7 @@ mod output;
 mod restore;
 mod status;
 mod token;
+mod transparent_proxy;
 mod zone;
 
 use self::{
@@ -64,6 +65,8 @@ async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<Exi
             clap_complete::generate(shell, &mut Args::command(), "atoll", &mut text);
             out.text(&String::from_utf8_lossy(&text))
         }
+        Command::Install { what } => what.run(&mut out),
+        Command::Uninstall { what } => what.run(&mut out),
         Command::Demo(demo) => demo::run(&demo, &mut out).await,
         Command::Context { command } => connection.edit(&command, &mut out),
         Command::Apply(apply) => apply.run(&Client::new(&connection)?, &mut out).await,

@@ -103,14 +103,28 @@ pub struct Client {
 impl Client {
     /// Starts one.
     pub fn start(namespace: Option<&str>) -> Result<Self> {
+        match namespace {
+            Some(namespace) => Self::of(&["ip", "netns", "exec", namespace]),
+            None => Self::of(&[]),
+        }
+    }
+
+    /// Starts one in `namespace` as the user of the number `user`.
+    pub fn start_as(namespace: &str, user: u32) -> Result<Self> {
+        let user = format!("--reuid={user}");
+        Self::of(&["ip", "netns", "exec", namespace, "setpriv", &user, "--clear-groups"])
+    }
+
+    /// Starts one by `words` before its own command.
+    fn of(words: &[&str]) -> Result<Self> {
         let peer = programs()?.join("peer");
-        let mut command = match namespace {
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(peer);
+        let mut command = match words {
+            [] => Command::new(peer),
+            [program, words @ ..] => {
+                let mut command = Command::new(program);
+                command.args(words).arg(peer);
                 command
             }
-            None => Command::new(peer),
         };
         let mut child =
             command.arg("client").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

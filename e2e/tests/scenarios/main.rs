@@ -11,6 +11,7 @@ mod hostile;
 mod identities;
 mod ingresses;
 mod inspect;
+mod interception;
 mod killed;
 mod killed_proxies;
 mod names;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         changes::ALL,
         ingresses::ALL,
         inspect::ALL,
+        interception::ALL,
         hostile::ALL,
         killed_proxies::ALL,
         outages::ALL,
