@@ -3,7 +3,6 @@
 use super::{
     Scenario,
     calls::{answered, at},
-    note,
     permissions::{WEB, allow},
 };
 use anyhow::{Context as _, Result, bail};
@@ -13,10 +12,7 @@ use e2e::{
     wait,
 };
 use serde_json::Value;
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Duration};
 
 pub(crate) const ALL: &[Scenario] = &[
     ("a_sidecar_survives_kill_9", a_sidecar_survives_kill_9),
@@ -69,7 +65,6 @@ impl Scene {
     /// Each time calls are answered again, by one Envoy, and nobody was forgotten or came twice.
     fn survives(&mut self, proxy: &mut Proxy) -> Result<()> {
         let before = self.inventory()?;
-        let mut slowest = Duration::ZERO;
         for kill in 0..KILLS {
             let left = proxy.envoy()?;
             if kill % 3 == 1 {
@@ -85,11 +80,9 @@ impl Scene {
                 wait::throughout("it starts", Duration::from_millis(kill * 37 % 400), || Ok(()))?;
                 proxy.kill()?;
             }
-            let began = Instant::now();
             proxy.start()?;
             proxy.wait().with_context(|| format!("after kill {kill}"))?;
             self.answers().with_context(|| format!("after kill {kill}"))?;
-            slowest = slowest.max(began.elapsed());
             // Nothing is left of it but, perhaps, an entry that its new parent did not look at yet.
             if !fs::read(format!("/proc/{left}/cmdline")).unwrap_or_default().is_empty() {
                 bail!("the Envoy of before kill {kill} is still there");
@@ -99,7 +92,6 @@ impl Scene {
             let after = self.inventory()?;
             if after == before { Ok(()) } else { bail!("{before:?} became {after:?}") }
         })?;
-        note(&format!("{KILLS} kills, answered after {} ms at most", slowest.as_millis()));
         Ok(())
     }
 }

@@ -126,14 +126,7 @@ pub(crate) async fn begin(world: &mut World, fault: Fault) -> Result<()> {
             }
             world.later(a_while / 8, Due::Start(node));
         }
-        Fault::Upgrade => {
-            let World { machines, random, .. } = world;
-            if let Some(machine) = machines.get_mut(zone) {
-                machine.stop().await;
-                machine.install(random);
-            }
-            world.later(a_while / 8, Due::Start(zone));
-        }
+        Fault::Upgrade => other_version(world, zone, a_while).await,
         Fault::Disabled => {
             operations::enable(world, zone, false).await?;
             if world.random.u32(..3) > 0 {
@@ -159,6 +152,16 @@ pub(crate) async fn begin(world: &mut World, fault: Fault) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A zone ends, and starts as another version of its program.
+async fn other_version(world: &mut World, zone: usize, a_while: Duration) {
+    let World { machines, random, .. } = world;
+    if let Some(machine) = machines.get_mut(zone) {
+        machine.stop().await;
+        machine.install(random);
+    }
+    world.later(a_while / 8, Due::Start(zone));
 }
 
 /// Power goes in the middle of a write, or the disk is full in the middle of it.
