@@ -161,7 +161,12 @@ fn finds_tokens() -> Result<()> {
     wait::until("east is online", PATIENCE, || {
         contains(&atoll.says(&["zones"], "")?, &["east", "online"])
     })?;
+    // The token of the zone is good for a day.
+    let expiry = atoll.fails(&["expiry", "--within", "30d"], "")?;
+    contains(&expiry, &["! ", "zone token", "east", "server certificate", "admin token"])?;
+    atoll.says(&["expiry", "--within", "1h"], "")?;
     atoll.address = format!("http://{address}:5681");
+    contains(&atoll.fails(&["expiry", "--within", "30d"], "")?, &["own token"])?;
     contains(&atoll.says(&["get", "zones"], "")?, &["east"])?;
     // A zone's control plane has no other zone.
     let other = "{type: Zone, name: west, enabled: true}";
