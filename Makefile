@@ -24,6 +24,7 @@ check: ## format, lints, documentation, layers, licences, sizes, files that noth
 	tools/invariants.py
 	tools/licences.py
 	tools/size.sh
+	tools/sim-bugs.sh --fit
 	tools/orphans.sh
 
 bless: ## rewrite the goldens and show what changed

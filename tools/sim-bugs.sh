@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Plants the bugs of simulation/bugs, one after the other, in a copy of this tree, and fails unless
-# the simulation finds each within so many seeds: BUG= only those whose name contains it.
+# the simulation finds each within so many seeds: BUG= only those whose name contains it. With --fit it
+# only says whether each still fits the code.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 seeds=${SEEDS:-300}
@@ -10,6 +11,16 @@ copy=${SIM_BUGS_DIR:-$root/target/sim-bugs}
 folder=$profile
 [ "$profile" = dev ] && folder=debug
 failed=0
+
+if [ "${1:-}" = --fit ]; then
+    for patch in simulation/bugs/*.patch; do
+        if ! patch --dry-run --quiet --strip=1 --fuzz=0 <"$patch" >/dev/null; then
+            echo "$patch does not fit the code any more" >&2
+            failed=1
+        fi
+    done
+    exit $failed
+fi
 
 mkdir -p "$copy/tree" "$copy/target"
 # Dependencies that are built already, as links: nothing writes into a file that cargo made.

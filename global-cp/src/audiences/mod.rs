@@ -2,8 +2,9 @@
 //!
 //! The store holds with each row who may see it, and `kds` only compares. Three things decide besides
 //! what the row says itself: whether its zone is enabled, whether a zone's MeshTrust may be believed
-//! by the others, and the labels of the Zones that a row of global is limited to. When one of these changes, the rows concerned are written again for
-//! another audience; nothing else of them changes. What has not been judged is hidden.
+//! by the others, and the labels of the Zones that a row of global is limited to. When one of these
+//! changes, the rows concerned are written again for another audience; nothing else of them changes.
+//! What has not been judged is hidden.
 
 mod judge;
 #[cfg(test)]
