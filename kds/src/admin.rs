@@ -2,8 +2,12 @@
 //!
 //! A zone opens three calls and waits; global asks on them and the zone answers each question once.
 //! Both ends bound how long a question takes, and forget it with the stream.
+//!
+//! The protocol asks for configurations, statistics and clusters. Between two of ours global also asks
+//! what became of a resource in the proxies of the zone: as if for a configuration, of a kind that
+//! nobody else has. A plain zone is never asked that.
 
-use crate::limit;
+use crate::{dialect::Dialect, limit};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -13,7 +17,7 @@ use proto::kuma::mesh::v1alpha1::{
     XdsConfigRequest, XdsConfigResponse, clusters_response, stats_response, xds_config_response,
 };
 use resource::{
-    ResourceKey, ZoneName,
+    Feature, MeshName, ResourceKey, ZoneName,
     inspect::{Format, What},
 };
 use std::{
@@ -27,7 +31,7 @@ use std::{
     },
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use uuid::Uuid;
@@ -52,6 +56,49 @@ impl Question {
         let mesh = key.mesh.as_ref().map(ToString::to_string).unwrap_or_default();
         Self { kind: kind.into(), mesh, name: key.name.to_string(), what }
     }
+
+    /// The question what became of the resource that is called `key` in the zone, in its proxies.
+    #[must_use]
+    pub fn propagation(kind: &str, key: &ResourceKey, when: When) -> Self {
+        let endpoints = match when {
+            When::Now => false,
+            When::Settled => true,
+        };
+        Self::about(&format!("{PROPAGATION}{kind}"), key, What::Config { endpoints })
+    }
+
+    /// The kind of the resource, and when to answer, if that is the question.
+    #[must_use]
+    pub fn asks_propagation(&self) -> Option<(&str, When)> {
+        let kind = self.kind.strip_prefix(PROPAGATION)?;
+        match self.what {
+            What::Config { endpoints: true } => Some((kind, When::Settled)),
+            What::Config { endpoints: false } => Some((kind, When::Now)),
+            What::Stats { .. } | What::Clusters { .. } => None,
+        }
+    }
+
+    /// What it is about, if that can be the name of something.
+    #[must_use]
+    pub fn key(&self) -> Option<ResourceKey> {
+        let mesh = match &*self.mesh {
+            "" => None,
+            mesh => Some(MeshName::new(mesh).ok()?),
+        };
+        Some(ResourceKey { mesh, name: self.name.as_str().into() })
+    }
+}
+
+/// Before the kind of a resource, if the question is what became of it.
+const PROPAGATION: &str = "atoll-propagation/";
+
+/// When a zone says what became of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At once.
+    Now,
+    /// When no proxy lacks it any more, or after [`limit::SETTLING`].
+    Settled,
 }
 
 /// Why a question has no answer.
@@ -66,6 +113,9 @@ pub enum Unanswered {
     /// No answer came in time.
     #[error("zone {0:?} did not answer in time")]
     TimedOut(ZoneName),
+    /// The zone does not know such questions.
+    #[error("zone {0:?} does not say what its proxies took")]
+    NotUnderstood(ZoneName),
     /// The zone says why.
     #[error("{0}")]
     Failed(String),
@@ -181,8 +231,11 @@ pub struct Registry(Arc<Mutex<BTreeMap<(ZoneName, &'static str), Stream>>>);
 struct Stream {
     /// Tells streams of one zone apart: one that ends takes away none but itself.
     number: u64,
+    dialect: Dialect,
     questions: Box<dyn Any + Send + Sync>,
     waiting: Arc<Mutex<Waiting>>,
+    /// Lets as many questions about resources through as may be asked at once.
+    propagations: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Registry {
@@ -196,24 +249,46 @@ impl Registry {
     pub(crate) fn connect<W: Wire>(
         &self,
         zone: &ZoneName,
+        dialect: Dialect,
     ) -> (Connection<W>, mpsc::Receiver<W::Request>) {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (questions, asked) = mpsc::channel::<W::Request>(limit::QUESTIONS);
         let waiting = Arc::<Mutex<Waiting>>::default();
         let at = (zone.clone(), sort::<W>());
-        let stream = Stream { number, questions: Box::new(questions), waiting: waiting.clone() };
+        let propagations = Arc::new(Semaphore::new(limit::PROPAGATIONS));
+        let (questions, waits) = (Box::new(questions), waiting.clone());
+        let stream = Stream { number, dialect, questions, waiting: waits, propagations };
         self.0.lock().insert(at.clone(), stream);
         (Connection { registry: self.clone(), at, number, waiting, sort: PhantomData }, asked)
     }
 
-    /// Asks a proxy of `zone`.
+    /// Asks a proxy of `zone`, or the zone about its proxies.
     pub async fn ask(&self, zone: &ZoneName, question: &Question) -> Result<Bytes, Unanswered> {
+        let _turn = match question.asks_propagation() {
+            Some(_) => Some(self.turn(zone).await?),
+            None => None,
+        };
         match question.what {
             What::Config { .. } => self.ask_as::<XdsConfigResponse>(zone, question).await,
             What::Stats { .. } => self.ask_as::<StatsResponse>(zone, question).await,
             What::Clusters { .. } => self.ask_as::<ClustersResponse>(zone, question).await,
         }
+    }
+
+    /// Waits until a zone may be asked what became of a resource.
+    async fn turn(&self, zone: &ZoneName) -> Result<OwnedSemaphorePermit, Unanswered> {
+        let turns = {
+            let streams = self.0.lock();
+            let stream = streams.get(&(zone.clone(), sort::<XdsConfigResponse>()));
+            let stream = stream.ok_or_else(|| Unanswered::NotConnected(zone.clone()))?;
+            if !stream.dialect.has(Feature::Propagation) {
+                return Err(Unanswered::NotUnderstood(zone.clone()));
+            }
+            stream.propagations.clone()
+        };
+        let turn = timeout(limit::QUESTION, turns.acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| Unanswered::Busy(zone.clone()))
     }
 
     async fn ask_as<W: Wire>(

@@ -45,6 +45,8 @@ pub(crate) const REQUESTS: usize = 160;
 pub(crate) const UNKNOWN_KINDS: usize = 64;
 /// So many questions about proxies wait for an answer on one stream at most.
 pub(crate) const QUESTIONS: usize = 32;
+/// So many of them are about what became of a resource: they may wait, and others shall not.
+pub(crate) const PROPAGATIONS: usize = 8;
 /// So many resources of a zone wait at most for room under its quota.
 pub(crate) const WAITING: usize = 1024;
 /// So many bytes of them.
@@ -81,6 +83,8 @@ pub(crate) const HEALTH: Duration = Duration::from_secs(15);
 pub(crate) const QUESTION: Duration = Duration::from_secs(12);
 /// How long a zone waits for the proxy.
 pub(crate) const PROXY: Duration = Duration::from_secs(10);
+/// How long a zone lets global wait for its proxies: less than [`PROXY`].
+pub const SETTLING: Duration = Duration::from_secs(8);
 /// How long a zone looks at what a global has.
 pub(crate) const LOOK: Duration = Duration::from_secs(30);
 /// After how long without a word a plain global has shown all it has.

@@ -29,8 +29,9 @@ const LOOK: &str = "atoll-look";
 
 const BEACON: &str = "atoll-beacon";
 
-const NAMED: [(Feature, &str); 3] = [
+const NAMED: [(Feature, &str); 4] = [
     (Feature::Beacon, "atoll-beacon"),
+    (Feature::Propagation, "atoll-propagation"),
     (Feature::Resume, "atoll-resume"),
     (Feature::Split, "atoll-split"),
 ];
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(
             all,
             [
-                "atoll-features: atoll-beacon,atoll-resume,atoll-split",
+                "atoll-features: atoll-beacon,atoll-propagation,atoll-resume,atoll-split",
                 "authorization: Bearer t",
                 "client-id: east",
                 "features: hash-suffix",

@@ -18,6 +18,8 @@ pub enum Feature {
     /// Beacons travel the line down and up, so that each end sees how fresh the other is:
     /// `atoll-beacon`.
     Beacon,
+    /// Global may ask what became of a resource in the proxies of the zone: `atoll-propagation`.
+    Propagation,
 }
 
 /// A set of features.

@@ -79,7 +79,8 @@ impl<B: Backend + 'static> Calls<B> {
     ) -> Result<Response<Outgoing<W::Request>>, Status> {
         let (metadata, extensions, mut answers) = request.into_parts();
         let guest = guest(&extensions)?;
-        let (connection, questions) = self.shared.admin.connect::<W>(&guest.admitted.zone);
+        let (connection, questions) =
+            self.shared.admin.connect::<W>(&guest.admitted.zone, guest.dialect);
         let stream =
             self.shared.start((&guest, &metadata, call), questions, |_, _| async move {
                 let mut idle = Idle::default();

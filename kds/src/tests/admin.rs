@@ -2,14 +2,17 @@
 
 use super::world::{Address, Global, PATIENCE, Zone};
 use crate::{
-    admin::{Answerer, Question, Unanswered},
+    admin::{Answerer, Question, Unanswered, When},
     limit,
     testkinds::zone,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use resource::inspect::{Format, What};
-use std::sync::Arc;
+use resource::{
+    Feature, Features, MeshName, ResourceKey,
+    inspect::{Format, What},
+};
+use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::timeout};
 
 /// Answers what it was asked, but for some proxies.
@@ -117,4 +120,65 @@ async fn slow_proxies_hold_up_no_others() {
     assert!(answer.is_ok() && took < limit::PROXY, "{answer:?} after {took:?}");
     let late = Unanswered::Failed("the proxy did not answer in time".into());
     assert_eq!(slow, vec![Err(late); 8]);
+}
+
+/// What became of a resource.
+fn propagation(name: &str, when: When) -> Question {
+    let key = ResourceKey::in_mesh(&MeshName::new("default").unwrap(), name);
+    Question::propagation("Timeout", &key, when)
+}
+
+#[tokio::test(start_paused = true)]
+async fn global_asks_a_zone_of_ours_what_became_of_a_resource_and_no_other() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::with_answerer(&mut tasks, "east", &address, Arc::new(Echo));
+    global.until_opened(5).await;
+    let ask = |name: &'static str, question: Question| {
+        let admin = global.admin.clone();
+        async move { admin.ask(&zone(name), &question).await }
+    };
+    for when in [When::Now, When::Settled] {
+        let asked = propagation("slow-1", when);
+        assert_eq!(asked.asks_propagation(), Some(("Timeout", when)));
+        let key = ResourceKey::in_mesh(&MeshName::new("default").unwrap(), "slow-1");
+        assert_eq!(asked.key(), Some(key));
+        assert_eq!(ask("east", asked.clone()).await, Ok(format!("{asked:?}").into()));
+    }
+    assert_eq!(question("web", ALL[0]).asks_propagation(), None);
+    let none = Unanswered::NotConnected(zone("west"));
+    assert_eq!(ask("west", propagation("a", When::Now)).await, Err(none));
+    east.stop.cancel();
+
+    // It has all features of ours but this one.
+    let others = [Feature::Beacon, Feature::Resume, Feature::Split];
+    let old = others.into_iter().fold(Features::default(), Features::with);
+    let _west = Zone::with_features(&mut tasks, ("west", &address), old, Arc::new(Echo));
+    global.until_opened(10).await;
+    let never = Unanswered::NotUnderstood(zone("west"));
+    assert_eq!(ask("west", propagation("a", When::Now)).await, Err(never));
+    let asked = question("web", ALL[0]);
+    assert_eq!(ask("west", asked.clone()).await, Ok(format!("{asked:?}").into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_resources_leaves_room_for_other_questions() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let _east = Zone::with_answerer(&mut tasks, "east", &Address::of(&global), Arc::new(Echo));
+    global.until_opened(5).await;
+    let (to, slow) = (zone("east"), propagation("slow", When::Settled));
+    let many = 3 * limit::PROPAGATIONS;
+    let waiting = futures::future::join_all((0..many).map(|_| global.admin.ask(&to, &slow)));
+    let quick = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let waiting = global.admin.waiting();
+        (waiting, global.admin.ask(&to, &question("web", ALL[0])).await.is_ok())
+    };
+    let (answers, quick) = timeout(PATIENCE, futures::future::join(waiting, quick)).await.unwrap();
+    assert_eq!(quick, (limit::PROPAGATIONS, true));
+    let busy = Unanswered::Busy(to);
+    let busy = answers.iter().filter(|answer| **answer == Err(busy.clone())).count();
+    assert_eq!(busy, limit::PROPAGATIONS, "the third lot is not asked in time");
 }

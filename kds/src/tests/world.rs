@@ -18,7 +18,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use resource::{
-    Audience, Kind, Labels, MeshName, Peer, Resource, ResourceKey, Scope, ZoneName, label,
+    Audience, Features, Kind, Labels, MeshName, Peer, Resource, ResourceKey, Scope, ZoneName, label,
 };
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use store::{
@@ -420,11 +420,32 @@ impl Zone {
         Self::run_with(tasks, (name, address), plane, answerer)
     }
 
+    /// The same, which announces no features of ours but these.
+    pub(super) fn with_features(
+        tasks: &mut JoinSet<()>,
+        (name, address): (&str, &Address),
+        features: Features,
+        answerer: Arc<dyn Answerer>,
+    ) -> Self {
+        let plane = Plane::new(tasks, Some(name), 7);
+        Self::run_as(tasks, (name, address), plane, (features, answerer))
+    }
+
     fn run_with(
         tasks: &mut JoinSet<()>,
         (name, address): (&str, &Address),
         plane: Plane,
         answerer: Arc<dyn Answerer>,
+    ) -> Self {
+        let features = crate::metadata::own_features();
+        Self::run_as(tasks, (name, address), plane, (features, answerer))
+    }
+
+    fn run_as(
+        tasks: &mut JoinSet<()>,
+        (name, address): (&str, &Address),
+        plane: Plane,
+        (features, answerer): (Features, Arc<dyn Answerer>),
     ) -> Self {
         let (token, address) = (format!("{name}-token"), address.clone());
         let introduction = Introduction { features: own_features(), ..Introduction::default() };
@@ -433,7 +454,7 @@ impl Zone {
         let settings = ZoneSettings::new(zone(name), token, introduction);
         let client = Client::new(
             (plane.store.clone(), plane.kinds.clone()),
-            ZoneSettings { random: || 0.5, ..settings },
+            ZoneSettings { random: || 0.5, features, ..settings },
             move || address.dial(),
             answerer,
             clock(),
