@@ -197,6 +197,35 @@ pub fn reached(history: &History, forms: &Forms, standing: Option<&Standing>) ->
     }
 }
 
+/// What became of the end of a resource on its way to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// The peer never had it, as far back as is known.
+    NotHeld,
+    /// The peer took note that it is gone, or does not see it any more.
+    Acknowledged(When),
+    /// The peer may still have it.
+    Pending,
+}
+
+/// What became of the end of a resource, which is not there now, on its way to a peer that saw
+/// `forms` and stands so.
+#[must_use]
+pub fn removal(history: &History, forms: &Forms, standing: Option<&Standing>) -> Removal {
+    let shown =
+        |before: &Option<Arc<Head>>| before.as_ref().is_some_and(|head| forms.seen(head).is_some());
+    // The last time that the peer saw it: until that change it had it.
+    let changed = history.changes.iter().find(|(_, before)| shown(before)).map(|(at, _)| *at);
+    match standing.and_then(|it| Some((it, it.until?))) {
+        Some((standing, until)) if until >= changed.unwrap_or(history.known_after) => match changed
+        {
+            Some(_) => Removal::Acknowledged(standing.when(changed)),
+            None => Removal::NotHeld,
+        },
+        Some(_) | None => Removal::Pending,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,6 +384,56 @@ mod tests {
         }
         assert_eq!(east.answers.len(), ANSWERS);
         assert_eq!(global.reached("busy", &east), Reached::Applied(When::Unknown));
+    }
+
+    impl Global {
+        fn delete(&self, name: &str) -> Revision {
+            self.writer.apply([(KindId::FIRST, Edit::Delete(key(name)))])
+        }
+
+        fn removal(&self, name: &str, standing: &Standing) -> Removal {
+            removal(&self.reader.history(KindId::FIRST, &key(name)), &self.forms, Some(standing))
+        }
+    }
+
+    #[test]
+    fn what_was_deleted_is_gone_when_the_peer_took_note() {
+        let (global, mut east) = (Global::new(8), Standing::default());
+        let hidden = Audience { hidden: true, ..Audience::default() };
+        global.put("hidden", 1, hidden.clone());
+        let shown = global.shown("a", 1);
+        came(&mut east, shown, 1);
+        global.delete("hidden");
+        assert_eq!(global.removal("hidden", &east), Removal::NotHeld);
+        let deleted = global.delete("a");
+        assert_eq!(global.removal("a", &east), Removal::Pending);
+        came(&mut east, deleted, 2);
+        assert_eq!(global.removal("a", &east), Removal::Acknowledged(When::At(at(2))));
+        assert_eq!(global.removal("never", &east), Removal::NotHeld);
+        // It was taken away before, and then deleted.
+        let again = global.shown("a", 2);
+        came(&mut east, again, 3);
+        let taken = global.put("a", 2, hidden);
+        global.delete("a");
+        assert_eq!(global.removal("a", &east), Removal::Pending);
+        came(&mut east, taken, 4);
+        assert_eq!(global.removal("a", &east), Removal::Acknowledged(When::At(at(4))));
+    }
+
+    #[test]
+    fn who_is_further_behind_than_the_log_may_still_have_what_was_deleted() {
+        let (global, mut east) = (Global::new(2), Standing::default());
+        let old = global.shown("a", 1);
+        came(&mut east, old, 1);
+        global.delete("a");
+        for seconds in 1..9 {
+            global.shown("busy", seconds);
+        }
+        assert_eq!(global.removal("a", &east), Removal::Pending);
+        assert_eq!(global.removal("a", &Standing::default()), Removal::Pending);
+        let (last, _) = global.reader.rows(KindId::FIRST);
+        came(&mut east, last, 2);
+        assert_eq!(global.removal("a", &east), Removal::NotHeld);
     }
 
     #[test]
