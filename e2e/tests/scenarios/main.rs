@@ -6,6 +6,7 @@ mod calls;
 mod certificates;
 mod changes;
 mod command_line;
+mod envoy_refuses;
 mod fresh;
 mod hostile;
 mod identities;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         killed_proxies::ALL,
         outages::ALL,
         identities::ALL,
+        envoy_refuses::ALL,
         fresh::ALL,
         refused::ALL,
         secrets::ALL,
