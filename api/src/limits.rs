@@ -44,6 +44,12 @@ pub const INSPECTION: Duration = Duration::from_secs(15);
 /// How long a request for the propagation of a resource waits at most.
 pub const WAIT: Duration = Duration::from_secs(30);
 
+/// How many zones one request asks about their proxies at once.
+pub const ZONES_ASKED: usize = 64;
+
+/// How soon at the earliest a request asks a zone about its proxies again.
+pub const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
 /// How many labels a resource may have.
 pub const LABELS: usize = 256;
 

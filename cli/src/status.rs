@@ -5,7 +5,7 @@ use crate::{
     kind,
     output::{Format, Output},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
@@ -21,7 +21,7 @@ pub(crate) struct Status {
     output: Format,
 }
 
-/// Wait until a resource is applied.
+/// Wait until a resource is applied, or gone.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     #[command(flatten)]
@@ -42,6 +42,12 @@ struct Which {
     /// Only in these zones, separated by commas; or `all`.
     #[arg(long, default_value = "all")]
     zones: String,
+    /// And in the proxies of these zones.
+    #[arg(long)]
+    proxies: bool,
+    /// Which of them have it still, after it was deleted.
+    #[arg(long, conflicts_with = "proxies")]
+    deleted: bool,
 }
 
 /// A resource as people call it.
@@ -65,6 +71,8 @@ const REFUSED: u8 = 1;
 /// What a program that waits is told: it took too long. Not 2, which means that a command line
 /// makes no sense.
 const TIMED_OUT: u8 = 3;
+/// What a program that waits for proxies is told: a zone cannot say what they took.
+const UNKNOWN: u8 = 4;
 /// How long one request waits: not as long as anything between may cut it off.
 const REQUEST: Duration = Duration::from_secs(25);
 
@@ -78,19 +86,40 @@ impl Which {
     fn path(&self) -> Result<String> {
         let kind = kind::find(&self.resource.kind)?;
         let path = kind::path(&kind, Some(&self.mesh), &self.resource.name);
-        Ok(format!("{path}/_propagation?zones={}", self.zones))
+        let proxies = if self.proxies { "&proxies=true" } else { "" };
+        let deleted = if self.deleted { "&deleted=true" } else { "" };
+        Ok(format!("{path}/_propagation?zones={}{proxies}{deleted}", self.zones))
+    }
+
+    /// Asks once. Who does not know what is asked for would answer something else.
+    async fn ask(&self, client: &Client, path: &str) -> Result<Value> {
+        let answer = client.get(path).await?;
+        let knows = !self.deleted || answer.get("deleted").is_some();
+        ensure!(knows, "this control plane cannot say who has what was deleted");
+        Ok(answer)
+    }
+
+    /// How many zones have it and cannot say what their proxies took, if that is asked.
+    fn untold(&self, zones: &[Value]) -> usize {
+        let untold = |zone: &&Value| {
+            text(zone, "/state") == "Applied"
+                && ["", "Unknown"].contains(&&*text(zone, "/proxies/state"))
+        };
+        if self.proxies { zones.iter().filter(untold).count() } else { 0 }
     }
 }
 
 impl Status {
     /// Shows a table, a line for each zone, and below it what is wrong.
     pub(crate) async fn run(&self, client: &Client, out: &mut Output<'_>) -> Result<()> {
-        let answer = client.get(&self.which.path()?).await?;
+        let answer = self.which.ask(client, &self.which.path()?).await?;
         if self.output != Format::Table {
             return out.document(self.output, &answer);
         }
         let zones = list(&answer, "/zones");
-        let row = |zone: &Value| [text(zone, "/zone"), state(zone), since(zone), proxies(zone)];
+        let gone = |zone: &Value| self.which.deleted && text(zone, "/state") == "Applied";
+        let is = |zone: &Value| if gone(zone) { "gone".into() } else { state(zone) };
+        let row = |zone: &Value| [text(zone, "/zone"), is(zone), since(zone), proxies(zone)];
         out.table(["ZONE", "STATE", "SINCE", "PROXIES"], zones.iter().map(row).collect())?;
         zones.iter().flat_map(problems).try_for_each(|line| out.line(line))?;
         let mut notes = BTreeMap::<String, usize>::new();
@@ -112,7 +141,7 @@ impl Wait {
             // A part of a millisecond would be none at all.
             let wait = left.min(REQUEST).max(Duration::from_millis(1));
             let (text, asked) = (daemon::duration::print(wait), Instant::now());
-            let answer = client.get(&format!("{path}&wait={text}")).await?;
+            let answer = self.which.ask(client, &format!("{path}&wait={text}")).await?;
             let settled = answer.get("settled").and_then(Value::as_bool);
             if settled.context("the answer does not say whether it is settled")?
                 || Instant::now() >= until
@@ -127,16 +156,29 @@ impl Wait {
         };
         let (applied, pending, refused) = (count("applied"), count("pending"), count("refused"));
         let Named { kind, name } = &self.which.resource;
-        for line in list(&answer, "/zones").iter().flat_map(problems) {
+        let zones = list(&answer, "/zones");
+        for line in zones.iter().flat_map(problems) {
             out.line(line)?;
         }
-        let (what, code) = match (refused, pending) {
-            (0, 0) => ("applied", ExitCode::SUCCESS),
-            (0, _) => ("not applied in time", ExitCode::from(TIMED_OUT)),
+        if self.which.deleted {
+            let (what, code) = match pending {
+                0 => ("gone", ExitCode::SUCCESS),
+                _ => ("not gone in time", ExitCode::from(TIMED_OUT)),
+            };
+            let counts = format_args!("{applied} zones dropped it, {pending} may have it still");
+            out.line(format_args!("{kind}/{name} {what}: {counts}"))?;
+            return Ok(code);
+        }
+        let untold = self.which.untold(&zones);
+        let (what, code) = match (refused, pending, untold) {
+            (0, 0, 0) => ("applied", ExitCode::SUCCESS),
+            (0, 0, _) => ("applied, but not known of all proxies", ExitCode::from(UNKNOWN)),
+            (0, ..) => ("not applied in time", ExitCode::from(TIMED_OUT)),
             _ => ("refused", ExitCode::from(REFUSED)),
         };
+        let told = if untold > 0 { format!(", {untold} cannot say") } else { String::new() };
         out.line(format_args!(
-            "{kind}/{name} {what}: {applied} zones have it, {pending} wait, {refused} refused it"
+            "{kind}/{name} {what}: {applied} zones have it, {pending} wait, {refused} refused it{told}"
         ))?;
         Ok(code)
     }
@@ -168,8 +210,11 @@ fn problems(zone: &Value) -> Vec<String> {
 fn proxies(zone: &Value) -> String {
     let count = |field: &str| zone.pointer(field).and_then(Value::as_u64);
     // Without a state nobody knows.
-    if text(zone, "/proxies/state").is_empty() {
-        return String::new();
+    let state = text(zone, "/proxies/state");
+    match state.as_str() {
+        "" => return String::new(),
+        "Unknown" => return "unknown".into(),
+        _ => {}
     }
     match (count("/proxies/applied"), count("/proxies/concerned")) {
         (Some(applied), Some(concerned)) => format!("{applied} of {concerned}"),
@@ -299,6 +344,58 @@ north: pending in proxies shop/b
         assert_eq!(code, ExitCode::SUCCESS);
         let once = "zones=east,west&wait=25s";
         assert_eq!(asked, [once, once], "it asks again, and does not poll");
+    }
+
+    #[tokio::test]
+    async fn waiting_for_proxies_ends_well_only_if_all_zones_say_that_they_took_it() {
+        let old = json!({"zone": "old", "state": "Applied",
+            "proxies": {"state": "Unknown", "note": "it does not say"}});
+        let older = json!({"zone": "older", "state": "Applied"});
+        for (zones, told, code) in [
+            (vec![east()], "applied: 2 zones have it, 0 wait, 0 refused it", 0),
+            (
+                vec![east(), old, older],
+                "applied, but not known of all proxies: 2 zones have it, 0 wait, 0 refused it, \
+                 2 cannot say",
+                4,
+            ),
+        ] {
+            let answers = vec![answer(true, [2, 0, 0], &zones)];
+            let (printed, ended, asked) = run(&["wait", "--proxies"], answers).await;
+            assert_eq!((printed, ended), (format!("mt/slow {told}\n"), ExitCode::from(code)));
+            assert_eq!(asked, ["zones=all&proxies=true&wait=25s"]);
+        }
+        let east = || vec![answer(true, [1, 0, 0], &[json!({"zone": "x", "state": "Applied"})])];
+        let (_, ended, _) = run(&["wait"], east()).await;
+        assert_eq!(ended, ExitCode::SUCCESS, "nobody asked for proxies");
+    }
+
+    #[tokio::test]
+    async fn waiting_for_an_end_ends_well_when_nobody_has_it() {
+        let east = || json!({"zone": "east", "state": "Applied"});
+        let gone = |settled, pending| {
+            let mut answer = answer(settled, [1, pending, 0], &[east(), west()]);
+            answer["deleted"] = json!(true);
+            answer
+        };
+        let wait = ["wait", "--deleted", "--timeout", "0s"];
+        let (printed, code, asked) = run(&wait, vec![gone(false, 1)]).await;
+        let expected = "west: pending: the zone is not connected
+mt/slow not gone in time: 1 zones dropped it, 1 may have it still
+";
+        assert_eq!((printed.as_str(), code), (expected, ExitCode::from(3)));
+        assert_eq!(asked, ["zones=all&deleted=true&wait=1ms"]);
+        let mut all = gone(true, 0);
+        all["zones"] = json!([east()]);
+        let (printed, code, _) = run(&wait, vec![all]).await;
+        let expected = "mt/slow gone: 1 zones dropped it, 0 may have it still\n";
+        assert_eq!((printed.as_str(), code), (expected, ExitCode::SUCCESS));
+        let mut all = gone(true, 0);
+        all["zones"] = json!([east()]);
+        let (printed, ..) = run(&["status", "--deleted"], vec![all]).await;
+        assert_eq!(printed, " ZONE  STATE  SINCE  PROXIES\n east  gone\n");
+        let line = ["atoll", "wait", "mt/slow", "--deleted", "--proxies"];
+        assert!(Args::try_parse_from(line).is_err());
     }
 
     #[tokio::test]

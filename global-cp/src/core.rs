@@ -8,7 +8,7 @@ use crate::{
     envoys::OfZones,
     hooks::GlobalHooks,
     numbers::{Numbers, Stored},
-    zones::{Freshness, Insights, Propagation},
+    zones::{Freshness, Insights, Propagation, WithProxies},
 };
 use anyhow::Result;
 use api::{
@@ -114,6 +114,7 @@ impl Parts {
         let (kinds, place) = (&*self.kinds, &Place::global().here);
         let expiry = Expiry::new((kinds, place), reader.clone(), clock.clone(), expiring.collect());
         expiry.publish(&self.metrics);
+        let propagation = WithProxies { propagation, zones: connected.clone() };
         let envoys = OfZones { author: self.author(), reader, zones: connected };
         let stop = || self.stop.clone();
         let meshes = MeshInsights::new(self.author(), store.reader());
@@ -127,7 +128,7 @@ impl Parts {
             ("audiences", until(stop(), audiences.run(store.clone())).boxed()),
         ];
         let router = api::router(ApiState {
-            propagation: Some(propagation),
+            propagation: Some(Arc::new(propagation)),
             freshness: Some(freshness),
             expiry: Some(expiry),
             envoys: Some(Arc::new(envoys)),

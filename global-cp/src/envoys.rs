@@ -31,7 +31,9 @@ impl Envoys for OfZones {
                         Unanswered::Away(text)
                     }
                     admin::Unanswered::TimedOut(_) => Unanswered::Late(text),
-                    admin::Unanswered::Failed(_) => Unanswered::Failed(text),
+                    admin::Unanswered::Failed(_) | admin::Unanswered::NotUnderstood(_) => {
+                        Unanswered::Failed(text)
+                    }
                 }
             })
         })

@@ -18,7 +18,7 @@ use dns::Records;
 use identity::tls::ServerTls;
 use resource::{Peer, ZoneName};
 use std::sync::Arc;
-use store::{Kinds, Local, Writing};
+use store::{Backend as _, Kinds, Local, Writing};
 use tokio_util::sync::CancellationToken;
 
 /// A control plane whose ports are open and whose store is loaded. Nothing runs yet.
@@ -94,7 +94,17 @@ impl Bound {
         let (meshes, names) = (parts.meshes(&issuer)?, Arc::new(Names::default()));
         let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names, &metrics)?;
         let envoys = dataplanes.questions();
-        let known = parts.join(&mut tasks, envoys.clone(), kds_guard)?;
+        let propagation = propagation::Own {
+            zone: parts.zone.clone(),
+            kinds: parts.kinds.clone(),
+            reader: parts.store.reader(),
+            clock: parts.clock.clone(),
+            meshes: meshes.clone(),
+            envoys: envoys.clone(),
+        };
+        metrics.collect(propagation::Numbers(Arc::new(propagation.clone())));
+        let answers = Arc::new(propagation::Answers(propagation.clone()));
+        let known = parts.join(&mut tasks, answers, kds_guard)?;
 
         let held = vec![tls as Arc<dyn Holder>, Arc::new(issuer.clone()), dataplanes.expiring()];
         let expiry = parts.expiry(held, &metrics)?;
@@ -102,12 +112,6 @@ impl Bound {
         let fresh = Own { zone: parts.zone.clone(), beacons, global: known.clone() };
         metrics.collect(fresh.clone());
         tasks.spawn("beacons.echo", parts.echo(&fresh.beacons));
-        let propagation = propagation::Own {
-            zone: parts.zone.clone(),
-            kinds: parts.kinds.clone(),
-            meshes: meshes.clone(),
-            envoys: envoys.clone(),
-        };
         tasks.spawn("identities", parts.identities(&issuer, known.as_ref())?);
         tasks.spawn("meshes.insights", parts.mesh_insights());
         tasks.spawn("services", parts.services(metrics));

@@ -3,7 +3,7 @@
 use crate::{
     Config,
     beacons::{self, Beacons},
-    dataplanes::{self, Dataplanes, Questions},
+    dataplanes::{self, Dataplanes},
     defaults,
     following::Global,
     hooks::OwnZone,
@@ -28,7 +28,7 @@ use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
 use dns::Records;
 use futures::{FutureExt as _, future::BoxFuture};
-use kds::zone::Handle;
+use kds::{admin::Answerer, zone::Handle};
 use kinds::labels::{Env, Place};
 use resource::{MeshName, ZoneName};
 use std::sync::Arc;
@@ -111,10 +111,10 @@ impl Parts {
     pub(crate) fn join(
         &self,
         tasks: &mut Tasks,
-        proxies: Questions,
+        answerer: Arc<dyn Answerer>,
         guard: Guard,
     ) -> Result<Option<Handle>> {
-        let (answerer, shared) = (Arc::new(proxies), (&self.store, &self.kinds));
+        let shared = (&self.store, &self.kinds);
         let client = join::client(&self.config, shared, &self.instance, answerer, &self.clock)?;
         let Some(client) = client else {
             drop(guard);

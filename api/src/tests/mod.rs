@@ -134,6 +134,10 @@ impl Cp {
         cp
     }
 
+    fn id(&self, kind: &str) -> KindId {
+        self.kinds.id_of(kind).unwrap()
+    }
+
     /// Puts something there as a control plane does.
     async fn store(&self, kind: &str, key: ResourceKey, labels: &[(&str, &str)], spec: Value) {
         let (id, kind) = self.kinds.iter().find(|(_, known)| known.name == kind).unwrap();

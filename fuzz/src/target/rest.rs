@@ -150,6 +150,8 @@ impl Target for Users {
             "/meshes/default/dataplanes/_overview",
             "/meshes/default/dataplanes/a/xds",
             "/meshes/default/meshtimeouts/a/_propagation",
+            "/meshes/default/meshtimeouts/a/_propagation?zones=all&proxies=true",
+            "/meshes/default/meshtimeouts/a/_propagation?deleted=true",
             "/mesh-insights",
             "/_global",
         ];

@@ -4,10 +4,13 @@ mod freshness;
 mod insight;
 mod observer;
 mod propagation;
+mod proxies;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{freshness::Freshness, observer::Insights, propagation::Propagation};
+pub(crate) use self::{
+    freshness::Freshness, observer::Insights, propagation::Propagation, proxies::WithProxies,
+};
 
 use crate::hooks::is_written_by;
 use api::author::Author;

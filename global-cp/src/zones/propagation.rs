@@ -4,15 +4,15 @@
 
 use api::{
     author::Author,
-    propagation::{Propagate, Proxies, State, Zone},
+    propagation::{Proxies, State, Zone},
 };
 use daemon::{Clock, Metrics};
 use jiff::Timestamp;
 use kds::{
     observe::{Call, Event, Observer, StreamId},
     offer::{Forms, Peer},
-    standing::{Reached, Standing, When, reached},
-    transit::Hop,
+    standing::{Reached, Removal, Standing, When, reached, removal},
+    transit::{Hop, TransitKey},
 };
 use kinds::{
     zone,
@@ -155,15 +155,29 @@ impl Propagation {
         self.author.kinds.iter().find(|(known, _)| *known == id).map(|(_, kind)| kind)
     }
 
+    /// What `zone` calls a resource that it is shown; `None` if it is not.
+    pub(crate) fn key_in(
+        &self,
+        id: KindId,
+        key: &ResourceKey,
+        zone: &ZoneName,
+    ) -> Option<(&'static str, ResourceKey)> {
+        let kind = self.kind(id)?;
+        let row = self.reader.get(id, key)?;
+        let features = self.zones.lock().get(zone).and_then(|known| known.features);
+        let (name, _) = forms(kind, zone, features).seen(&row.head)?;
+        Some((kind.name, name.parse::<TransitKey>().ok()?.into()))
+    }
+
     fn of_zone(&self, kind: &Kind, history: &History, name: &str, known: Option<&Known>) -> Zone {
         let mut zone = Zone::new(name, State::Pending);
         let Ok(named) = ZoneName::new(name) else { return zone };
-        // Of a zone that was not here yet it is supposed that it is one of today.
-        let features = known.and_then(|known| known.features);
-        let features = features.unwrap_or_else(kds::dialect::own_features);
-        let forms =
-            Forms::new(*kind, &Hop::Down, &Peer { zone: Some(named), features }, Forms::NO_EPOCH);
+        let forms = forms(kind, &named, known.and_then(|known| known.features));
         let standing = known.and_then(|known| known.kinds.get(kind.name));
+        if history.now.is_none() {
+            self.without(&mut zone, removal(history, &forms, standing), (known, standing));
+            return zone;
+        }
         match reached(history, &forms, standing) {
             Reached::NotShown => {
                 zone.state = State::NotForThisZone;
@@ -171,11 +185,7 @@ impl Propagation {
             }
             Reached::Applied(when) => {
                 zone.state = State::Applied;
-                match when {
-                    When::At(at) => zone.since = Some(at),
-                    When::Before(at) => zone.before = Some(at),
-                    When::Unknown => {}
-                }
+                (zone.since, zone.before) = times(when);
                 zone.proxies = Some(Proxies { note: Some(ZONE_ONLY.into()), ..Proxies::default() });
             }
             Reached::Refused(refused) => {
@@ -197,13 +207,38 @@ impl Propagation {
         zone
     }
 
+    /// A zone in which the end of a resource came so far.
+    fn without(
+        &self,
+        zone: &mut Zone,
+        removal: Removal,
+        (known, standing): (Option<&Known>, Option<&Standing>),
+    ) {
+        match removal {
+            Removal::Acknowledged(when) => {
+                zone.state = State::Applied;
+                (zone.since, zone.before) = times(when);
+            }
+            Removal::NotHeld => {
+                zone.state = State::NotForThisZone;
+                zone.reason = Some("nothing says that the zone ever had it".into());
+            }
+            Removal::Pending => {
+                zone.reason = Some(self.why(&zone.zone, known, standing));
+                if zone.reason.as_deref() == Some(NEVER) {
+                    zone.state = State::NotForThisZone;
+                }
+            }
+        }
+    }
+
     /// Why a zone does not have what is for it.
     fn why(&self, zone: &str, known: Option<&Known>, standing: Option<&Standing>) -> String {
         let row = self.author.get(&self.reader, zone_insight::KIND, &ResourceKey::global(zone));
         if !known.is_some_and(|known| known.is_open) {
             let insight = row.and_then(|row| kinds::read::<ZoneInsight>(&row).ok());
             return match insight.and_then(|insight| insight.since()) {
-                None => "the zone never was connected".into(),
+                None => NEVER.into(),
                 Some(since) => format!("the zone is not connected since {}", seconds(since)),
             };
         }
@@ -221,7 +256,24 @@ impl Propagation {
     }
 }
 
-const ZONE_ONLY: &str = "the zone does not say what its proxies took";
+/// What a zone sees of a kind. Of one that was not here yet it is supposed that it is one of today.
+fn forms(kind: &Kind, zone: &ZoneName, features: Option<Features>) -> Forms {
+    let features = features.unwrap_or_else(kds::dialect::own_features);
+    let peer = Peer { zone: Some(zone.clone()), features };
+    Forms::new(*kind, &Hop::Down, &peer, Forms::NO_EPOCH)
+}
+
+/// When, and not later than when.
+const fn times(when: When) -> (Option<Timestamp>, Option<Timestamp>) {
+    match when {
+        When::At(at) => (Some(at), None),
+        When::Before(at) => (None, Some(at)),
+        When::Unknown => (None, None),
+    }
+}
+
+const NEVER: &str = "the zone never was connected";
+const ZONE_ONLY: &str = "the zone is not asked about its proxies";
 
 /// To the second, for people.
 fn seconds(at: Timestamp) -> String {
@@ -254,8 +306,9 @@ impl Observer for Propagation {
     }
 }
 
-impl Propagate for Propagation {
-    fn of(
+impl Propagation {
+    /// What became of a resource in each zone, or in those of `only`; `None` if none asks for its kind.
+    pub(crate) fn of(
         &self,
         id: KindId,
         key: &ResourceKey,
@@ -280,7 +333,8 @@ impl Propagate for Propagation {
         Some(names.iter().map(of_zone).collect())
     }
 
-    fn changes(&self, kind: KindId) -> watch::Receiver<u64> {
+    /// Changes whenever a zone took something of a kind.
+    pub(crate) fn changes(&self, kind: KindId) -> watch::Receiver<u64> {
         let kind = self.kind(kind).and_then(|kind| self.moved.get(kind.name));
         // Nothing changes of a kind that there is not.
         kind.map_or_else(|| watch::Sender::new(0).subscribe(), watch::Sender::subscribe)

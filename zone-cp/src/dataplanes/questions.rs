@@ -28,6 +28,12 @@ impl Questions {
     pub fn refused(&self, dataplane: &ResourceKey) -> BTreeMap<(Type, Name), String> {
         self.0.refused(dataplane)
     }
+
+    /// How many proxies have refused resources of each type and not taken them since.
+    #[must_use]
+    pub fn refusing(&self) -> BTreeMap<Type, usize> {
+        self.0.refusing()
+    }
 }
 
 impl Answerer for Questions {

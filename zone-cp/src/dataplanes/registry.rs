@@ -179,6 +179,19 @@ impl Registry {
         streams.flat_map(|taken| taken.lock().refused.clone()).collect()
     }
 
+    /// How many proxies refused resources of each type.
+    pub(super) fn refusing(&self) -> BTreeMap<Type, usize> {
+        let mut refusing = BTreeMap::new();
+        for proxy in self.state.lock().proxies.values() {
+            let mut types = BTreeSet::new();
+            for taken in proxy.streams.values() {
+                types.extend(taken.lock().refused.keys().map(|(kind, _)| *kind));
+            }
+            types.into_iter().for_each(|kind| *refusing.entry(kind).or_default() += 1);
+        }
+        refusing
+    }
+
     /// What the proxy says now.
     pub(super) fn set_state(&self, key: &ResourceKey, id: ConnectionId, state: State) {
         let mut inner = self.state.lock();

@@ -1,6 +1,7 @@
 //! What changes, and what that is to proxies.
 
 use delta::Name;
+use jiff::Timestamp;
 use resource::{Resource, ResourceKey};
 use std::{collections::BTreeSet, sync::Arc};
 use xds::{Type, policy::PolicyKind};
@@ -37,6 +38,8 @@ pub struct Concerned {
     pub proxy: Name,
     /// It has not answered about all of it.
     pub pending: bool,
+    /// When it was told.
+    pub since: Timestamp,
     /// What of it is another one since.
     pub names: BTreeSet<(Type, Name)>,
 }

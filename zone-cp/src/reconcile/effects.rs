@@ -4,6 +4,7 @@
 
 use super::marks::{Marked, ProxyId};
 use delta::Name;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use xds::Type;
 
@@ -26,10 +27,19 @@ pub(super) struct Concern {
     pub(super) unwritten: bool,
 }
 
+/// What the last change of a resource did.
+#[derive(Debug)]
+pub(super) struct Effect {
+    /// When.
+    pub(super) at: Timestamp,
+    /// To whom.
+    pub(super) concerns: BTreeMap<Name, Concern>,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
-    by_cause: BTreeMap<Cause, BTreeMap<Name, Concern>>,
+    by_cause: BTreeMap<Cause, Effect>,
     /// Those that are kept, the oldest change first; some twice.
     order: VecDeque<Cause>,
     names: usize,
@@ -37,10 +47,10 @@ pub(super) struct Effects {
 
 impl Effects {
     /// `cause` changed now, and this is what it did.
-    pub(super) fn set(&mut self, cause: Cause, concerns: BTreeMap<Name, Concern>) {
+    pub(super) fn set(&mut self, cause: Cause, effect: Effect) {
         self.forget(&cause);
-        self.names += size(&concerns);
-        self.by_cause.insert(cause.clone(), concerns);
+        self.names += size(&effect.concerns);
+        self.by_cause.insert(cause.clone(), effect);
         self.order.retain(|other| *other != cause);
         self.order.push_back(cause);
         while self.order.len() > RESOURCES || self.names > NAMES {
@@ -51,18 +61,23 @@ impl Effects {
 
     fn forget(&mut self, cause: &Cause) {
         if let Some(before) = self.by_cause.remove(cause) {
-            self.names = self.names.saturating_sub(size(&before));
+            self.names = self.names.saturating_sub(size(&before.concerns));
         }
     }
 
     /// What the last change of a resource did; `None` if that is not kept.
-    pub(super) fn of(&self, cause: &Cause) -> Option<&BTreeMap<Name, Concern>> {
+    pub(super) fn of(&self, cause: &Cause) -> Option<&Effect> {
         self.by_cause.get(cause)
+    }
+
+    /// What is kept.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Cause, &Effect)> {
+        self.by_cause.iter()
     }
 
     /// What had to be written down for a proxy was, and told as `marked`; more has to be if `again`.
     pub(super) fn written(&mut self, proxy: &Name, marked: &Marked, again: bool) {
-        for concerns in self.by_cause.values_mut() {
+        for Effect { concerns, .. } in self.by_cause.values_mut() {
             let Some(concern) = concerns.get_mut(proxy).filter(|concern| concern.unwritten) else {
                 continue;
             };
@@ -87,9 +102,10 @@ mod tests {
         ("MeshTimeout", number.to_string().into())
     }
 
-    fn concern(names: usize) -> BTreeMap<Name, Concern> {
+    fn concern(names: usize) -> Effect {
         let names = (0..names).map(|name| (Type::Route, name.to_string().into())).collect();
-        [("web".into(), Concern { stream: ProxyId(1), names, unwritten: false })].into()
+        let concern = Concern { stream: ProxyId(1), names, unwritten: false };
+        Effect { at: Timestamp::UNIX_EPOCH, concerns: [("web".into(), concern)].into() }
     }
 
     #[test]

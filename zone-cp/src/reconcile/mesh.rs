@@ -3,7 +3,7 @@
 use super::{
     calls::Calls,
     change::{Concerned, Input},
-    effects::{Cause, Concern, Effects},
+    effects::{Cause, Concern, Effect, Effects},
     groups::{Groups, PolicyId, Replaced},
     marks::{Marks, ProxyId},
     proxies::Connected,
@@ -17,6 +17,7 @@ use crate::{
     services::selection::Selection,
 };
 use delta::{Item, Name};
+use jiff::Timestamp;
 use kinds::{
     dataplane, mesh_service,
     mesh_zone_address::{self, MeshZoneAddress},
@@ -133,7 +134,7 @@ impl Mesh {
             let none = || Concern { stream, names: BTreeSet::new(), unwritten: false };
             concerns.entry(name).or_insert_with(none).unwritten = true;
         }
-        self.effects.set(cause, concerns);
+        self.effects.set(cause, Effect { at: self.moment.now, concerns });
     }
 
     /// What was found to be written down for a proxy holds now.
@@ -146,19 +147,41 @@ impl Mesh {
     /// The proxies that the last change of a resource concerned and that are still there, and what
     /// of it is open; `None` if that is not known any more.
     pub(super) fn concerned(&self, cause: &Cause) -> Option<Vec<Concerned>> {
-        let concerns = self.effects.of(cause)?.iter();
-        let there = concerns.filter_map(|(name, concern)| {
-            let stream = self.by_name.get(name)?;
-            let marker = &self.proxies.get(stream)?.marker;
-            let open = || concern.names.iter().any(|(kind, name)| marker.is_open(*kind, name));
-            // One that came back gets everything anew.
-            let pending = match *stream == concern.stream {
-                true => concern.unwritten || open(),
-                false => !marker.is_synced(),
-            };
-            Some(Concerned { proxy: name.clone(), pending, names: concern.names.clone() })
+        let Effect { at, concerns } = self.effects.of(cause)?;
+        let there = concerns.iter().filter_map(|(name, concern)| {
+            let pending = self.lacks(name, concern)?;
+            let (proxy, names) = (name.clone(), concern.names.clone());
+            Some(Concerned { proxy, pending, since: *at, names })
         });
         Some(there.collect())
+    }
+
+    /// Whether a proxy lacks something of a change; `None` if it is not there any more.
+    fn lacks(&self, name: &Name, concern: &Concern) -> Option<bool> {
+        let stream = self.by_name.get(name)?;
+        let marker = &self.proxies.get(stream)?.marker;
+        let open = || concern.names.iter().any(|(kind, name)| marker.is_open(*kind, name));
+        // One that came back gets everything anew.
+        Some(match *stream == concern.stream {
+            true => concern.unwritten || open(),
+            false => !marker.is_synced(),
+        })
+    }
+
+    /// The proxies that lack a change of a kind, and when the oldest one of these was.
+    pub(super) fn pending(&self) -> BTreeMap<&'static str, (BTreeSet<Name>, Timestamp)> {
+        let mut pending = BTreeMap::new();
+        for ((kind, _), Effect { at, concerns }) in self.effects.iter() {
+            for (name, concern) in concerns {
+                if self.lacks(name, concern) == Some(true) {
+                    let (proxies, oldest) =
+                        pending.entry(*kind).or_insert_with(|| (BTreeSet::new(), *at));
+                    proxies.insert(name.clone());
+                    *oldest = (*oldest).min(*at);
+                }
+            }
+        }
+        pending
     }
 
     /// The proxy that is connected for the longest time.

@@ -176,6 +176,12 @@ impl Meshes {
         self.0.moved.send_modify(|moved| *moved += 1);
     }
 
+    /// Whether what was committed until `revision` is in the tables.
+    #[must_use]
+    pub fn has_applied(&self, revision: Revision) -> bool {
+        self.0.progress.borrow().applied.is_some_and(|applied| applied >= revision)
+    }
+
     /// How far beacons come.
     #[must_use]
     pub fn beacons(&self) -> &Beacons {
@@ -285,7 +291,7 @@ impl Meshes {
         Moment { now: self.0.clock.now(), revision: self.0.reader.revision().0 }
     }
 
-    fn all(&self) -> Vec<(MeshName, Arc<Mutex<Mesh>>)> {
+    pub(super) fn all(&self) -> Vec<(MeshName, Arc<Mutex<Mesh>>)> {
         let meshes = self.0.meshes.read();
         meshes.iter().map(|(name, mesh)| (name.clone(), mesh.clone())).collect()
     }
@@ -385,6 +391,7 @@ impl Meshes {
     /// The tables contain everything that was committed until `revision`.
     pub(super) fn applied(&self, revision: Revision) {
         self.0.progress.send_modify(|progress| progress.applied = Some(revision));
+        self.moved();
     }
 
     /// Other certificates count in `mesh` now.

@@ -13,6 +13,7 @@ mod change;
 mod connections;
 mod effects;
 mod groups;
+mod lacking;
 mod marks;
 mod mesh;
 mod meshes;
@@ -30,6 +31,7 @@ mod written;
 pub(crate) use self::change::reaching;
 pub use self::{
     change::Concerned,
+    lacking::Lacking,
     meshes::{Certificates, Meshes, NotServed, ProxyKey},
     proxies::Traits,
     run::Failed,

@@ -1,7 +1,7 @@
 //! What became of resources in zones.
 
 use super::*;
-use api::propagation::{Propagate as _, State, Zone};
+use api::propagation::{State, Zone};
 use daemon::Metrics;
 use delta::Versions;
 use kds::{
@@ -46,6 +46,12 @@ impl Known {
         let edit = Edit::Put(Arc::new(row));
         self.global.commit(Item { kind: id, expected: Expected::Anything, edit }).await;
         self.global.store.reader().rows(id).0
+    }
+
+    async fn delete(&self, name: &str) {
+        let edit = Edit::Delete(key(name));
+        let (kind, expected) = (self.id(), Expected::Anything);
+        self.global.commit(Item { kind, expected, edit }).await;
     }
 
     fn tell(&self, stream: StreamId, event: Event<'_>) {
@@ -164,4 +170,40 @@ async fn what_a_zone_refuses_is_told_with_its_reason_and_what_is_not_for_it_too(
     assert_eq!(known.state("hers"), (State::NotForThisZone, "the zone wrote it".into()));
     let dataplanes = known.global.author.kinds.id_of("Dataplane").unwrap();
     assert_eq!(known.propagation.of(dataplanes, &key("a"), None), None, "they go up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_is_gone_where_the_zone_took_note() {
+    let known = Known::new().await;
+    let one = known.put("a", None).await;
+    known.delete("a").await;
+    let never = "the zone never was connected".to_owned();
+    assert_eq!(known.state("a"), (State::NotForThisZone, never));
+    let stream = known.open(Some(one));
+    assert_eq!(known.state("a"), (State::Pending, "it is about to be sent".into()));
+    let other = known.state("other");
+    assert_eq!(other.0, State::NotForThisZone, "nothing was there: {other:?}");
+    let (until, _) = known.global.store.reader().rows(known.id());
+    known.took(stream, until);
+    let zone = known.zone("a");
+    assert_eq!(
+        (zone.state, zone.since),
+        (State::Applied, Some("2026-11-24T12:00:00Z".parse().unwrap()))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_is_asked_for_a_resource_by_the_name_that_it_has_there() {
+    let known = Known::new().await;
+    known.put("a", None).await;
+    known.put("hers", Some("east")).await;
+    let east = "east".parse().unwrap();
+    let asked = |name: &str| known.propagation.key_in(known.id(), &key(name), &east);
+    let hashed = kds::transit::hashed_name(key("a").mesh.as_ref(), "a", [None, None]);
+    assert_eq!(asked("a"), Some((KIND, key(&hashed))));
+    assert_eq!((asked("hers"), asked("none")), (None, None));
+    // One that does not know hashes has it as it is called here.
+    let stream = known.open(None);
+    known.tell(stream, Event::Introduced(&Introduction::default()));
+    assert_eq!(asked("a"), Some((KIND, key("a"))));
 }

@@ -240,6 +240,7 @@ async fn an_inbound_that_cannot_be_bound_is_not_called_until_it_can_and_no_other
     let unready = vec![says(plain)];
     assert_eq!(session.told().await, Problems { problems: vec![says(plain), says(vip)], unready });
     world.until(|world| states(world) == ["Ready", "NotReady"]).await;
+    assert_eq!(registry.refusing(), [(Type::Listener, 1)].into(), "proxies, not listeners");
 
     stream.report(refused(&[plain, vip], &[(vip, in_use)]));
     let problems = vec![says(vip)];
@@ -247,6 +248,7 @@ async fn an_inbound_that_cannot_be_bound_is_not_called_until_it_can_and_no_other
     world.until(|world| states(world) == ["Ready"; 2]).await;
     stream.report(Event::Acked { kind: Type::Listener, update: listeners(&[vip]) });
     assert_eq!(session.told().await, Problems::default());
+    assert_eq!(registry.refusing(), [].into());
 
     let refusal = Refusal { untold: [http.into()].into(), ..<_>::default() };
     let reasons = [(vip.into(), in_use.into())].into();

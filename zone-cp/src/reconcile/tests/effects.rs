@@ -4,19 +4,33 @@ use super::{
     task::{PATIENCE, Program},
     *,
 };
-use crate::reconcile::Concerned;
-use kinds::mesh;
+use crate::{
+    dataplanes::{Dataplanes, Parts},
+    identities::Issuer,
+    propagation::{Answers, NOT_YET, Own},
+    reconcile::{Concerned, Lacking, Meshes},
+};
+use daemon::{Clock, Metrics};
+use kds::admin::{Answerer as _, Question, When};
+use kinds::{
+    labels::{Env, Place},
+    mesh,
+};
 use prost::Message as _;
 use proto::{
     envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
     frame::Frame,
 };
-use serde_json::json;
+use resource::inspect::What;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use store::Backend as _;
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use xds::{Type, ads};
 
@@ -81,6 +95,12 @@ async fn until(program: &Program, row: &Row, expected: &[(&str, bool)]) {
     assert!(waited.is_ok(), "{:?}", shown());
 }
 
+/// The kinds of which proxies lack changes, and how many do.
+fn lacking(program: &Program) -> Vec<(&'static str, usize)> {
+    let lacking = program.meshes.lacking().into_iter().map(|(kind, it)| (kind, it.proxies));
+    lacking.filter(|(_, proxies)| *proxies > 0).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_is_pending_in_the_proxies_that_it_concerns_until_they_answer() {
     let mut program = Program::start();
@@ -103,9 +123,12 @@ async fn a_change_is_pending_in_the_proxies_that_it_concerns_until_they_answer()
     let more = remote("east", "more");
     program.reached(program.put(&more).await).await;
     until(&program, &more, &[("cart-1", false), ("pay-2", true)]).await;
+    assert_eq!(lacking(&program), [("MeshService", 1)]);
+    assert!(program.meshes.lacking()["MeshService"].since.is_some());
     until(&program, &service, &[("cart-1", false), ("pay-2", false)]).await;
     pay.send_replace(true);
     until(&program, &more, &[("cart-1", false), ("pay-2", false)]).await;
+    assert_eq!(program.meshes.lacking()["MeshService"], Lacking::default());
 
     // What concerns one is no matter of the other.
     let inbound = sidecar("cart", 1, json!([http(8081)]));
@@ -132,5 +155,109 @@ async fn what_has_to_be_written_down_first_is_pending_until_it_is_taken() {
     let [concerned] = &program.meshes.concerned(kind, &key).unwrap()[..] else { panic!("one") };
     let kinds: Vec<Type> = concerned.names.iter().map(|(kind, _)| *kind).collect();
     assert!(kinds.contains(&Type::Secret), "what came later is of it too: {kinds:?}");
+    drop(program.tasks);
+}
+
+/// What global is answered.
+fn answers(program: &Program, meshes: &Meshes) -> Answers {
+    let clock = Clock::since(start());
+    let (place, kinds) =
+        (Place::Zone { name: "west".parse().unwrap(), env: Env::Universal }, kinds());
+    let (kinds, (issuer, _)) = (Arc::new(kinds), Issuer::new(clock.clone()));
+    let parts = Parts {
+        store: program.store.clone(),
+        kinds: kinds.clone(),
+        place,
+        instance: "cp-1".into(),
+        meshes: meshes.clone(),
+        issuer,
+        names: Arc::default(),
+        metrics: Metrics::default(),
+        clock: clock.clone(),
+    };
+    let envoys = Dataplanes::new(parts, CancellationToken::new()).unwrap().questions();
+    let (reader, meshes) = (program.store.reader(), meshes.clone());
+    let zone = "west".parse().unwrap();
+    Answers(Own { zone, kinds, reader, clock, meshes, envoys })
+}
+
+#[tokio::test(start_paused = true)]
+async fn global_is_told_at_once_or_when_the_proxies_have_answered_or_after_some_seconds() {
+    let mut program = Program::start();
+    program.put(&row(mesh::KIND, "shop", json!({}))).await;
+    program.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
+    let revision = program.put(&sidecar("cart", 1, json!([http(8080)]))).await;
+    program.meshes.open();
+    program.reached(revision).await;
+    let cart = watch::Sender::new(true);
+    connect(&mut program, "cart-1", &cart);
+    let service = remote("east", "book");
+    program.reached(program.put(&service).await).await;
+    until(&program, &service, &[("cart-1", false)]).await;
+    let answers = answers(&program, &program.meshes);
+    let ask = |kind: &str, name: &str, when| {
+        let key = resource::ResourceKey::in_mesh(&shop(), name);
+        let (answer, began) =
+            (answers.answer(Question::propagation(kind, &key, when)), Instant::now());
+        async move {
+            let answer = answer.await.map(|it| serde_json::from_slice::<Value>(&it).unwrap());
+            (answer, began.elapsed().as_secs())
+        }
+    };
+    let applied = json!({"state": "Applied", "concerned": 1, "applied": 1});
+    assert_eq!(ask("MeshService", &service.name, When::Settled).await, (Ok(applied.clone()), 0));
+
+    cart.send_replace(false);
+    let more = remote("east", "more");
+    program.reached(program.put(&more).await).await;
+    let (late, after) = ask("MeshService", &more.name, When::Settled).await;
+    let late = late.unwrap();
+    assert_eq!(
+        (&late["state"], &late["pending"], after),
+        (&json!("Pending"), &json!(["cart-1"]), 8)
+    );
+    let answering = async {
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        cart.send_replace(true);
+    };
+    let asking = ask("MeshService", &more.name, When::Settled);
+    let (answer, ()) = tokio::join!(asking, answering);
+    assert_eq!(answer, (Ok(applied), 3));
+
+    for (kind, name, why) in [
+        ("MeshService", "none", "the zone does not have it"),
+        ("Mesh", "shop", "the zone does not have it"),
+        ("Thing", "a", "the zone does not know the kind"),
+    ] {
+        assert_eq!(ask(kind, name, When::Now).await, (Err(why.to_owned()), 0));
+    }
+    let other = Question::about(
+        "Dataplane",
+        &resource::ResourceKey::global("a"),
+        What::Config { endpoints: false },
+    );
+    assert_eq!(answers.answer(other).await, Err("Dataplane \"a\" is not connected".into()));
+    drop(program.tasks);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_worked_out_yet_is_pending_and_not_applied() {
+    let program = Program::start();
+    program.put(&row(mesh::KIND, "shop", json!({}))).await;
+    let service = remote("east", "book");
+    program.reached(program.put(&service).await).await;
+    let config = kinds().id_of(kinds::config::KIND.name).unwrap();
+    let (reader, clock) = (program.store.reader(), Clock::since(start()));
+    let zone = "west".parse().unwrap();
+    // Nobody runs these.
+    let meshes = Meshes::new(zone, program.certified.clone(), clock, reader, config);
+    let key = resource::ResourceKey::in_mesh(&shop(), &service.name);
+    let question = Question::propagation("MeshService", &key, When::Now);
+    let answer = answers(&program, &meshes).answer(question.clone()).await.unwrap();
+    let pending = json!({"state": "Pending", "concerned": 0, "applied": 0, "note": NOT_YET});
+    assert_eq!(serde_json::from_slice::<Value>(&answer).unwrap(), pending);
+    let answer = answers(&program, &program.meshes).answer(question).await.unwrap();
+    let applied = json!({"state": "Applied", "concerned": 0, "applied": 0});
+    assert_eq!(serde_json::from_slice::<Value>(&answer).unwrap(), applied);
     drop(program.tasks);
 }

@@ -21,7 +21,7 @@ use xds::Type;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Program {
-    store: Local,
+    pub(super) store: Local,
     pub(super) meshes: Meshes,
     pub(super) certified: Arc<Certified>,
     ready: Ready,
