@@ -76,7 +76,7 @@ impl Propagate for Said {
         let (after, proxies) = self.proxies.lock().get_mut(zone)?.pop_front()?;
         self.asked.lock().push((now, zone.into(), patience));
         Some(Box::pin(async move {
-            tokio::time::sleep(Duration::from_secs(after)).await;
+            tokio::time::sleep_until(Instant::now() + Duration::from_secs(after)).await;
             proxies
         }))
     }
@@ -204,7 +204,7 @@ async fn who_waits_is_not_woken_by_another_kind() {
     let moving = async {
         tokio::task::yield_now().await;
         said.say(cp.id("MeshRetry"), vec![applied("east")]);
-        tokio::time::sleep(Duration::from_secs(7)).await;
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(7)).await;
         assert_eq!(said.looked.lock().len(), 1, "looked at once more");
         said.say(cp.id("MeshTimeout"), vec![applied("east")]);
     };
@@ -257,7 +257,7 @@ async fn who_waits_for_proxies_asks_their_zone_again_and_not_more_often_than_tha
     let start = Instant::now();
     let path = format!("{PATH}?proxies=true&wait=30s");
     let moving = async {
-        tokio::time::sleep(Duration::from_secs(11)).await;
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(11)).await;
         said.say(cp.id("MeshTimeout"), vec![applied("east"), applied("west")]);
     };
     let (answer, ()) = tokio::join!(cp.get(&path), moving);
@@ -299,11 +299,11 @@ async fn a_resource_is_gone_when_it_is_deleted_and_zones_took_note() {
     let start = Instant::now();
     let path = format!("{PATH}?deleted=true&wait=30s");
     let deleting = async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(2)).await;
         said.say(cp.id("MeshRetry"), vec![pending("east")]);
         let path = "/meshes/shop/meshtimeouts/slow";
         assert_eq!(cp.as_user(&[access::ADMIN], "DELETE", path, None).await.status, 200);
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(2)).await;
         said.say(cp.id("MeshTimeout"), vec![applied("east")]);
     };
     let (answer, ()) = tokio::join!(cp.get(&path), deleting);

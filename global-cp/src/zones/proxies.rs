@@ -62,8 +62,9 @@ fn said(answer: Result<Bytes, Unanswered>) -> Proxies {
     match answer {
         Ok(answer) if answer.len() > ANSWER => Proxies::only(State::Unknown, TOO_LONG),
         Ok(answer) => {
-            let said = serde_json::from_slice(&answer);
-            said.unwrap_or_else(|_| Proxies::only(State::Unknown, NO_SENSE))
+            let said = serde_json::from_slice(&answer).ok();
+            let said = said.filter(|said: &Proxies| said.state.is_some());
+            said.unwrap_or_else(|| Proxies::only(State::Unknown, NO_SENSE))
         }
         // These answer another time.
         Err(

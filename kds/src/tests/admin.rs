@@ -172,7 +172,7 @@ async fn who_waits_for_resources_leaves_room_for_other_questions() {
     let many = 3 * limit::PROPAGATIONS;
     let waiting = futures::future::join_all((0..many).map(|_| global.admin.ask(&to, &slow)));
     let quick = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(1)).await;
         let waiting = global.admin.waiting();
         (waiting, global.admin.ask(&to, &question("web", ALL[0])).await.is_ok())
     };

@@ -224,6 +224,7 @@ mod tests {
         let all: Vec<_> = (0..1000).map(|number| concerned(&number.to_string(), true)).collect();
         let waiting = shown(&all, |_| BTreeMap::new());
         assert_eq!((waiting.concerned, waiting.applied, waiting.pending.len()), (1000, 0, NAMED));
+        let all: Vec<_> = (0..1000).map(|number| concerned(&number.to_string(), false)).collect();
         let lost = shown(&all, |_| [((Type::Route, "a".into()), String::new())].into());
         assert_eq!((lost.applied, lost.refused.len(), lost.pending.len()), (0, NAMED, 0));
     }

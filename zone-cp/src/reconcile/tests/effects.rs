@@ -217,7 +217,7 @@ async fn global_is_told_at_once_or_when_the_proxies_have_answered_or_after_some_
         (&json!("Pending"), &json!(["cart-1"]), 8)
     );
     let answering = async {
-        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        tokio::time::sleep_until(Instant::now() + std::time::Duration::from_secs(3)).await;
         cart.send_replace(true);
     };
     let asking = ask("MeshService", &more.name, When::Settled);
