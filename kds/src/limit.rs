@@ -83,7 +83,7 @@ pub(crate) const HEALTH: Duration = Duration::from_secs(15);
 pub(crate) const QUESTION: Duration = Duration::from_secs(12);
 /// How long a zone waits for the proxy.
 pub(crate) const PROXY: Duration = Duration::from_secs(10);
-/// How long a zone lets global wait for its proxies: less than [`PROXY`].
+/// How long a zone lets global wait for its proxies: less than a question about a proxy may take.
 pub const SETTLING: Duration = Duration::from_secs(8);
 /// How long a zone looks at what a global has.
 pub(crate) const LOOK: Duration = Duration::from_secs(30);
