@@ -99,14 +99,17 @@ impl Asking {
     /// A global asks `zone`, of which it has `places`.
     #[must_use]
     pub fn of_zone(kinds: Arc<Kinds>, sender: Sender, zone: &ZoneName, places: &Places) -> Self {
-        let start = |id: KindId| {
+        let begin = |id: KindId| {
             let place = places.get(&id).filter(|_| sender.dialect.has(Feature::Resume));
-            let at = place.and_then(|(place, _)| Some((place.cursor?, place.refused.clone())));
-            at.map_or(Start::Fresh, |(cursor, refused)| Start::Resume { cursor, refused })
+            let at = place.and_then(|(at, since)| Some((at.cursor?, at.refused.clone(), *since)));
+            at.map_or(Asked::new(Start::Fresh), |(cursor, refused, since)| {
+                // Still so if this stream ends before it brings anything.
+                Asked { since, ..Asked::new(Start::Resume { cursor, refused }) }
+            })
         };
         let known = |kind: &Kind| sender.dialect.knows(kind.flow);
         let asked = kinds.iter().filter(|(_, kind)| kind.flow.goes_up() && known(kind));
-        let asked = asked.map(|(id, _)| (id, Asked::new(start(id)))).collect();
+        let asked = asked.map(|(id, _)| (id, begin(id))).collect();
         Self::with(zone.clone(), sender, asked, None, kinds)
     }
 

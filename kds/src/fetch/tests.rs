@@ -148,6 +148,19 @@ fn a_state_that_comes_in_parts_is_not_interrupted() {
     assert!(matches!(taken, Taken::Ready(_)), "{taken:?}");
 }
 
+/// What others change later is looked for from then on, not from the beginning, where nothing is.
+#[test]
+fn a_stream_that_brings_nothing_leaves_places_as_they_were() {
+    let kinds = Arc::new(kinds(Peer::Zone));
+    let who = Who::Zone { name: zone("east"), visibility: Visibility::Shown, names: Names::Hashed };
+    let sender = Sender { who, dialect: Dialect::Ours(crate::metadata::own_features()) };
+    let (id, _) = kinds.iter().find(|(_, kind)| kind.flow.goes_up()).unwrap();
+    let cursor = Some(delta::Cursor { epoch: 7, revision: 3 });
+    let places = Places::from([(id, (Place { cursor, ..Place::default() }, Revision(9)))]);
+    let asking = Asking::of_zone(kinds, sender, &zone("east"), &places);
+    assert_eq!(asking.places(), places);
+}
+
 /// A timeout of east as it comes from one of ours.
 fn own(number: usize, seconds: usize) -> Resource {
     let display = format!("web-{number}");
