@@ -102,10 +102,9 @@ impl Asking {
         let begin = |id: KindId| {
             let place = places.get(&id).filter(|_| sender.dialect.has(Feature::Resume));
             let at = place.and_then(|(at, since)| Some((at.cursor?, at.refused.clone(), *since)));
-            at.map_or(Asked::new(Start::Fresh), |(cursor, refused, since)| {
-                // Still so if this stream ends before it brings anything.
-                Asked { since, ..Asked::new(Start::Resume { cursor, refused }) }
-            })
+            let Some((cursor, refused, since)) = at else { return Asked::new(Start::Fresh) };
+            // Still so if this stream ends before it brings anything.
+            Asked { since, ..Asked::new(Start::Resume { cursor, refused }) }
         };
         let known = |kind: &Kind| sender.dialect.knows(kind.flow);
         let asked = kinds.iter().filter(|(_, kind)| kind.flow.goes_up() && known(kind));
