@@ -224,8 +224,8 @@ pub(crate) async fn of<B: Backend + 'static>(
     };
     let wanted = Wanted::of(&asked.query)?;
     let long = wanted.until.is_some() || wanted.proxies;
-    let _permit = long.then(|| api.watches.clone().try_acquire_owned()).transpose();
-    let _permit = _permit.map_err(|_| {
+    let permit = long.then(|| api.watches.clone().try_acquire_owned()).transpose();
+    let _permit = permit.map_err(|_| {
         let detail = format_args!("{} watches are open, which is the limit", limits::WATCHES);
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     })?;
