@@ -151,6 +151,13 @@ impl TokenKeys {
     }
 }
 
+/// The text in a secret outside meshes; `None` if there is none of that name, or no text in it.
+#[must_use]
+pub fn global_secret(reader: &Reader, kinds: &Kinds, name: &str) -> Option<String> {
+    let (id, kind) = kinds.iter().find(|(_, kind)| kind.name == GLOBAL_SECRET)?;
+    text(kind, reader.get(id, &ResourceKey::global(name))?.as_ref())
+}
+
 /// What a secret holds, if it is text.
 pub(crate) fn text(kind: &Kind, row: &Resource) -> Option<String> {
     let spec = kind.to_json(&row.spec).ok()?;

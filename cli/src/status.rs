@@ -217,6 +217,8 @@ fn proxies(zone: &Value) -> String {
         _ => {}
     }
     match (count("/proxies/applied"), count("/proxies/concerned")) {
+        // It is not known how many.
+        (Some(0), Some(0)) if !text(zone, "/proxies/note").is_empty() => state.to_lowercase(),
         (Some(applied), Some(concerned)) => format!("{applied} of {concerned}"),
         _ => String::new(),
     }

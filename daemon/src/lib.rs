@@ -11,6 +11,7 @@ pub mod log;
 mod metrics;
 pub mod program;
 pub mod ready;
+mod repeats;
 mod shutdown;
 mod tasks;
 
@@ -22,5 +23,6 @@ pub use self::{
     log::Log,
     metrics::Metrics,
     ready::Ready,
+    repeats::Repeats,
     tasks::{Stopped, Tasks},
 };

@@ -78,6 +78,7 @@ impl Bound {
         let (store, author, clock) = (&parts.store, parts.author(), &parts.clock);
         first_start::ensure(store, &author, &self.config, clock).await?;
         let admin = admin::router(self.ready.clone(), parts.metrics.clone());
+        self.tls.count(&parts.metrics);
         let core = parts.core().await?;
 
         let (tasks, tls) = (&mut self.tasks, &self.tls);

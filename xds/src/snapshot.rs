@@ -6,10 +6,13 @@ use prost::Message;
 use proto::{envoy::service::discovery::v3::Resource, frame};
 use std::{
     array,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
+
+/// So many answers of a peer are remembered.
+const ANSWERS: usize = 32;
 
 /// The types of Envoy's resources that we serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,16 +144,41 @@ struct State {
     marks: [BTreeSet<Name>; Type::ALL.len()],
     /// What was marked and has not been settled with the peer.
     open: [BTreeSet<Name>; Type::ALL.len()],
-    /// The peer has had everything once.
-    synced: bool,
+    /// How often something was marked.
+    told: u64,
+    /// When what was marked of a type was settled, the latest last.
+    answers: VecDeque<Answer>,
+    /// The last mark of each type whose answer is not remembered any more.
+    forgotten: [u64; Type::ALL.len()],
+    /// Since when the peer has had everything once.
+    synced: Option<Instant>,
     /// The newest beacon, if it was not taken.
     beacon: Option<u64>,
     closed: bool,
 }
 
+/// A peer has what was marked of a type.
+#[derive(Debug)]
+struct Answer {
+    kind: Type,
+    /// Up to this mark.
+    told: u64,
+    at: Instant,
+}
+
 impl State {
     fn is_empty(&self) -> bool {
         self.beacon.is_none() && self.marks.iter().all(BTreeSet::is_empty)
+    }
+
+    fn answered(&mut self, kind: Type, at: Instant) {
+        self.answers.push_back(Answer { kind, told: self.told, at });
+        if self.answers.len() > ANSWERS
+            && let Some(Answer { kind, told, .. }) = self.answers.pop_front()
+            && let Some(forgotten) = self.forgotten.get_mut(kind.index())
+        {
+            *forgotten = told;
+        }
     }
 }
 
@@ -167,6 +195,7 @@ impl Marker {
     /// Marks names that changed together.
     pub fn mark_all(&self, names: impl IntoIterator<Item = (Type, Name)>) {
         self.change(|state| {
+            state.told += 1;
             for (kind, name) in names {
                 if let Some(open) = state.open.get_mut(kind.index()) {
                     open.insert(name.clone());
@@ -190,10 +219,33 @@ impl Marker {
         self.0.state.lock().open.get(kind.index()).is_some_and(|open| open.contains(name))
     }
 
-    /// Whether the peer has had everything once.
+    /// The number of the mark that comes next, for [`answered`](Self::answered).
     #[must_use]
-    pub fn is_synced(&self) -> bool {
+    pub fn next(&self) -> u64 {
+        self.0.state.lock().told + 1
+    }
+
+    /// When the peer had answered about what was marked of a type with that number, if it did and
+    /// not too much was answered since.
+    #[must_use]
+    pub fn answered(&self, kind: Type, mark: u64) -> Option<Instant> {
+        let state = self.0.state.lock();
+        state.forgotten.get(kind.index()).filter(|forgotten| **forgotten < mark)?;
+        let mut of_it = state.answers.iter().filter(|it| it.kind == kind && it.told >= mark);
+        of_it.next().map(|answer| answer.at)
+    }
+
+    /// Since when the peer has had everything once.
+    #[must_use]
+    pub fn synced(&self) -> Option<Instant> {
         self.0.state.lock().synced
+    }
+
+    /// Whether the peer has had everything once, and answered about all that was marked since.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let state = self.0.state.lock();
+        state.synced.is_some() && state.open.iter().all(BTreeSet::is_empty)
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -257,9 +309,12 @@ impl Changes {
     /// is news.
     pub(crate) fn settle(&self, idle: impl Fn(Type) -> bool, synced: bool) -> bool {
         let mut state = self.0.state.lock();
-        let State { marks, open, synced: was_synced, .. } = &mut *state;
-        let mut news = synced && !std::mem::replace(was_synced, synced || *was_synced);
+        let mut news = synced && state.synced.is_none();
+        if news {
+            state.synced = Some(Instant::now());
+        }
         for kind in Type::ALL {
+            let State { marks, open, .. } = &mut *state;
             let (Some(marks), Some(open)) = (marks.get(kind.index()), open.get_mut(kind.index()))
             else {
                 continue;
@@ -267,6 +322,7 @@ impl Changes {
             // What was marked a moment ago is not known to the stream yet.
             if !open.is_empty() && marks.is_empty() && idle(kind) {
                 open.clear();
+                state.answered(kind, Instant::now());
                 news = true;
             }
         }
@@ -352,5 +408,42 @@ mod tests {
         assert!(nothing.is_err(), "everything was taken");
         drop(marker);
         assert_eq!(changes.changed().await, Err(Gone));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_a_peer_answered_about_a_mark_is_remembered_for_a_while() {
+        let (marker, mut changes) = changes();
+        let start = Instant::now();
+        let after = |at: Option<Instant>| at.map(|at| (at - start).as_secs());
+        let answer = |changes: &mut Changes, kind| {
+            drop(changes.take());
+            changes.settle(|idle| idle == kind, false);
+        };
+        let first = marker.next();
+        marker.mark_all([(Type::Route, "a".into()), (Type::Cluster, "a".into())]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        answer(&mut changes, Type::Route);
+        let second = marker.next();
+        marker.mark(Type::Route, "b".into());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let answered = |kind, mark| after(marker.answered(kind, mark));
+        assert_eq!([first, second].map(|mark| answered(Type::Route, mark)), [Some(1), None]);
+        assert_eq!(answered(Type::Cluster, first), None);
+        answer(&mut changes, Type::Route);
+        assert_eq!([first, second].map(|mark| answered(Type::Route, mark)), [Some(1), Some(2)]);
+        assert!(!marker.is_settled(), "about a cluster it did not");
+        answer(&mut changes, Type::Cluster);
+        assert!(!marker.is_settled(), "it has not had everything");
+        changes.settle(|_| true, true);
+        assert!(marker.is_settled());
+        assert_eq!(after(marker.synced()), Some(2));
+
+        // Two answers were there before: the first of them is forgotten.
+        for _ in 2..ANSWERS {
+            marker.mark(Type::Secret, "s".into());
+            answer(&mut changes, Type::Secret);
+        }
+        assert_eq!([first, second].map(|mark| answered(Type::Route, mark)), [None, Some(2)]);
+        assert_eq!(answered(Type::Cluster, first), Some(2));
     }
 }

@@ -82,6 +82,7 @@ impl Bound {
         };
         let (mut tasks, stop) = (Tasks::default(), || shutdown.clone());
         let (metrics, ready) = (Metrics::default(), Ready::new(shutdown.clone()));
+        tls.count(&metrics);
         let guards = ["store", "kds", "xds"].map(|part| ready.guard(part));
         let [store_guard, kds_guard, xds_guard] = guards;
 

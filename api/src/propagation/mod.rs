@@ -149,6 +149,9 @@ pub struct Proxies {
     pub concerned: usize,
     /// How many of these took all of that.
     pub applied: usize,
+    /// Those that took it, and when; not more than a page of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub took: Vec<TakenByProxy>,
     /// Those that have not answered yet; not more than a page of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<String>,
@@ -166,6 +169,17 @@ impl Proxies {
     pub fn only(state: State, note: &str) -> Self {
         Self { state: Some(state), note: Some(note.into()), ..Self::default() }
     }
+}
+
+/// A proxy that took a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TakenByProxy {
+    /// Its Dataplane.
+    pub proxy: String,
+    /// When its Envoy had answered about all of it; `None` if that is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// What an Envoy refused.

@@ -2,12 +2,13 @@
 
 use super::Scenario;
 use anyhow::{Result, bail};
-use e2e::{PATIENCE, control_plane::ControlPlane};
+use e2e::{PATIENCE, control_plane::ControlPlane, wait};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
-    net::Ipv4Addr,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,10 @@ pub(crate) const ALL: &[Scenario] = &[
     ("what_cannot_start_says_why", what_cannot_start_says_why),
     ("a_damaged_store_is_named_and_kept", a_damaged_store_is_named_and_kept),
     ("nobody_is_anonymous", nobody_is_anonymous),
+    (
+        "who_speaks_something_else_is_named_in_the_log",
+        who_speaks_something_else_is_named_in_the_log,
+    ),
 ];
 
 /// A MeshTimeout that changes nothing else.
@@ -135,6 +140,32 @@ fn nobody_is_anonymous() -> Result<()> {
     }
     if seen != [200, 401, 401, 200] {
         bail!("{seen:?}");
+    }
+    Ok(())
+}
+
+/// Once, however often it tries; and who speaks as it should is answered meanwhile.
+fn who_speaks_something_else_is_named_in_the_log() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut global = global(folder.path(), 10)?;
+    global.start()?;
+    for _ in 0..3 {
+        let mut stranger = TcpStream::connect((global.address, 5685))?;
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+        // What it is told does not matter, but that it is over.
+        stranger.set_read_timeout(Some(PATIENCE))?;
+        stranger.read_to_end(&mut Vec::new()).ok();
+    }
+    let metrics = format!("http://{}:5680/metrics", global.address);
+    wait::until("strangers are counted", PATIENCE, || {
+        let text = reqwest::blocking::get(&metrics)?.text()?;
+        if text.contains("tls_connections_refused_total 3") { Ok(()) } else { bail!("{text}") }
+    })?;
+    let token = global.token()?;
+    let status = global.status("/meshes", Some(&token))?;
+    let said = global.process()?.lines_with(&["a connection was refused", "TLS handshake failed"]);
+    if (status.as_u16(), said) != (200, 1) {
+        bail!("{status}, {said}\n{}", global.tail());
     }
     Ok(())
 }

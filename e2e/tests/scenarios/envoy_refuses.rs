@@ -106,7 +106,9 @@ fn what_an_envoy_refuses_is_told_on_global_and_others_pass_meanwhile() -> Result
     })?;
     web.wait()?;
     let told = lab.global.get(path)?;
-    let expected = json!({ "state": "Applied", "concerned": 1, "applied": 1 });
+    let at = told.pointer("/zones/0/proxies/took/0/at").context("when it was taken")?;
+    let took = json!([{ "proxy": told.pointer("/zones/0/proxies/took/0/proxy"), "at": at }]);
+    let expected = json!({ "state": "Applied", "concerned": 1, "applied": 1, "took": took });
     if told.pointer("/zones/0/proxies") != Some(&expected) {
         bail!("{told}");
     }

@@ -1,6 +1,6 @@
 //! Which zone a client certificate is of.
 
-use identity::tls::Peer;
+use identity::tls::{Fingerprint, NoFingerprint, Peer};
 use kds::global::Refused;
 use resource::ZoneName;
 use std::collections::BTreeSet;
@@ -33,4 +33,25 @@ pub(super) fn zone(peer: &Peer, claimed: &str) -> Result<Option<ZoneName>, Refus
         return Err(Refused::Denied(reason));
     }
     Ok(zone)
+}
+
+/// A list of certificates that count no more.
+#[derive(Debug, Default)]
+pub(super) struct Revoked {
+    pub(super) all: BTreeSet<Fingerprint>,
+    /// What is none, shortened, and why.
+    pub(super) bad: Vec<(String, NoFingerprint)>,
+}
+
+/// Reads fingerprints, separated by commas or spaces.
+pub(super) fn revoked(list: &str) -> Revoked {
+    let mut revoked = Revoked::default();
+    let separates = |one: char| one == ',' || one.is_whitespace();
+    for entry in list.split(separates).filter(|entry| !entry.is_empty()) {
+        match entry.parse() {
+            Ok(fingerprint) => drop(revoked.all.insert(fingerprint)),
+            Err(error) => revoked.bad.push((entry.chars().take(100).collect(), error)),
+        }
+    }
+    revoked
 }

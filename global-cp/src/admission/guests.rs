@@ -1,5 +1,6 @@
 //! What was admitted, by what, and what ends it.
 
+use identity::tls::Fingerprint;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use resource::ZoneName;
@@ -20,8 +21,8 @@ pub(super) const INVENTED: usize = 1024;
 pub(super) enum Credential {
     /// This token.
     Token(Arc<str>),
-    /// A certificate that is valid until then.
-    Certificate(Option<Timestamp>),
+    /// This certificate.
+    Certificate(Option<Fingerprint>),
     /// A setting that lets it in without any.
     Setting,
 }

@@ -17,7 +17,7 @@ use crate::zones;
 use api::{
     author::Author,
     expiry::{Entry, Holder, Renewal, Sort},
-    keys::{TokenKeys, ZONE_KEYS},
+    keys::{TokenKeys, ZONE_KEYS, global_secret},
 };
 use daemon::Clock;
 use identity::token::{Accepted, ZoneClaims};
@@ -39,6 +39,8 @@ use tokio::sync::Mutex;
 
 /// The secret that lists the IDs of zone tokens that are not accepted any more.
 const REVOCATIONS: &str = "zone-token-revocations";
+/// The secret that lists the fingerprints of client certificates that are not accepted any more.
+const CERTIFICATE_REVOCATIONS: &str = "zone-certificate-revocations";
 /// What a token must allow.
 const SCOPE: &str = "cp";
 /// The label of a Zone of which nothing is known but the name that it said. Who writes the Zone
@@ -100,7 +102,8 @@ impl<B: Backend> Gatekeeper<B> {
                 let reason = "the client certificate expired since the connection was made";
                 return Err(Refused::Unauthenticated(reason.into()));
             }
-            let credential = Credential::Certificate(peer.expires);
+            let credential = Credential::Certificate(peer.fingerprint);
+            self.recheck(&credential)?;
             return Ok(Proof { zone, credential, until: peer.expires });
         }
         if self.plain.iter().any(|plain| plain == claimed || plain == "*") {
@@ -132,7 +135,24 @@ impl<B: Backend> Gatekeeper<B> {
     fn recheck(&self, credential: &Credential) -> Result<(), Refused> {
         match credential {
             Credential::Token(token) => self.accept(token).map(drop),
+            Credential::Certificate(Some(one)) if self.revoked().all.contains(one) => {
+                Err(Refused::Unauthenticated(format!("the client certificate {one} is revoked")))
+            }
             Credential::Certificate(_) | Credential::Setting => Ok(()),
+        }
+    }
+
+    /// The certificates that are not accepted any more, and what in the list of them is none.
+    fn revoked(&self) -> certificate::Revoked {
+        let (reader, kinds) = (self.backend.reader(), &self.author.kinds);
+        let list = global_secret(&reader, kinds, CERTIFICATE_REVOCATIONS);
+        certificate::revoked(&list.unwrap_or_default())
+    }
+
+    /// Whoever wrote the list believes that somebody is kept out.
+    fn complain(&self) {
+        for (entry, error) in self.revoked().bad {
+            tracing::warn!(entry, %error, "an entry of {CERTIFICATE_REVOCATIONS} revokes nothing");
         }
     }
 
@@ -212,6 +232,7 @@ impl<B: Backend> Gatekeeper<B> {
         let mut feed = Feed::of(&self.backend.reader(), KindSet::from_iter(kinds));
         // What there is already is looked at when somebody is admitted.
         feed.next().await?;
+        self.complain();
         Ok(feed)
     }
 
@@ -240,11 +261,13 @@ impl<B: Backend> Gatekeeper<B> {
                         self.guests.dismiss(&zone);
                     }
                 } else {
-                    keys |= name.starts_with(ZONE_KEYS) || &**name == REVOCATIONS;
+                    let lists = [REVOCATIONS, CERTIFICATE_REVOCATIONS];
+                    keys |= name.starts_with(ZONE_KEYS) || lists.contains(&&**name);
                 }
             }
             // Only those that it concerns: a new key disturbs nobody.
             if keys {
+                self.complain();
                 self.guests.keep(|credential| self.recheck(credential).is_ok());
             }
         }

@@ -1,6 +1,6 @@
 use super::*;
 use identity::{
-    tls::Peer,
+    tls::{Fingerprint, Peer},
     token::{KeySet, SigningKey, mint},
 };
 use jiff::Timestamp;
@@ -405,6 +405,28 @@ async fn a_revoked_token_and_a_deleted_zone_end_what_is_open() {
     assert!(!spared.withdrawn.is_cancelled(), "only what the list names");
     let refused = name(gate.admit("east", Some(&token), None).await);
     assert!(matches!(refused, Err(Refused::Unauthenticated(_))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_certificate_ends_what_it_opened_and_opens_nothing() {
+    let gate = Gate::new(&["*"]).await;
+    let _watching = gate.watch().await;
+    let named =
+        |der: &[u8]| Peer { fingerprint: Some(Fingerprint::of(der)), ..peer(None, Some("east")) };
+    let (one, other) = (named(b"one"), named(b"other"));
+    let ended = gate.admit("east", None, Some(&one)).await.unwrap();
+    let spared = gate.admit("east", None, Some(&other)).await.unwrap();
+    let fingerprint = Fingerprint::of(b"one").to_string();
+    let list = format!("nonsense, {}\n", fingerprint.to_uppercase());
+    gate.secret(CERTIFICATE_REVOCATIONS, &list).await;
+    timeout(PATIENCE, ended.withdrawn.cancelled()).await.unwrap();
+    assert!(!spared.withdrawn.is_cancelled(), "only what the list names");
+    let refused = name(gate.admit("east", None, Some(&one)).await);
+    let reason = format!("the client certificate {fingerprint} is revoked");
+    assert_eq!(refused, Err(Refused::Unauthenticated(reason)), "no setting makes up for it");
+    assert_eq!(name(gate.admit("east", None, Some(&other)).await), Ok("east".into()));
+    gate.secret(CERTIFICATE_REVOCATIONS, "").await;
+    assert_eq!(name(gate.admit("east", None, Some(&one)).await), Ok("east".into()));
 }
 
 #[tokio::test(start_paused = true)]

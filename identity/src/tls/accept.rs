@@ -1,6 +1,9 @@
 //! Accepts TLS connections, for tonic and for axum.
 
-use super::{Alpn, ServerTls};
+use super::{
+    Alpn, Fingerprint, ServerTls,
+    strangers::{Beginning, Strangers},
+};
 use crate::{SpiffeId, not_after};
 use futures::Stream;
 use jiff::Timestamp;
@@ -45,13 +48,21 @@ pub struct Peer {
     pub dns_names: Vec<String>,
     /// When its certificate ends, if it has one: the connection may live longer.
     pub expires: Option<Timestamp>,
+    /// What its certificate is named by.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 impl Peer {
     /// Somebody who showed no certificate.
     #[must_use]
     pub const fn unknown(address: SocketAddr) -> Self {
-        Self { address, spiffe_ids: Vec::new(), dns_names: Vec::new(), expires: None }
+        Self {
+            address,
+            spiffe_ids: Vec::new(),
+            dns_names: Vec::new(),
+            expires: None,
+            fingerprint: None,
+        }
     }
 }
 
@@ -60,6 +71,8 @@ impl Peer {
 pub struct TlsStream {
     stream: tokio_rustls::server::TlsStream<TcpStream>,
     peer: Peer,
+    beginning: Option<Beginning>,
+    strangers: Arc<Strangers>,
     _counted: OwnedSemaphorePermit,
 }
 
@@ -82,7 +95,7 @@ pub struct TlsListener {
     tcp: TcpListener,
     tls: Arc<ServerTls>,
     alpn: Alpn,
-    handshakes: JoinSet<io::Result<TlsStream>>,
+    handshakes: JoinSet<Option<TlsStream>>,
     connections: Arc<Semaphore>,
 }
 
@@ -105,17 +118,21 @@ impl TlsListener {
             tokio::select! {
                 biased;
                 Some(ended) = self.handshakes.join_next() => match ended {
-                    Ok(Ok(stream)) => return stream,
-                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    Ok(Some(stream)) => return stream,
+                    Ok(None) => {}
                     Err(error) => tracing::error!(%error, "TLS handshake ended unexpectedly"),
                 },
                 accepted = next(&self.tcp, &self.connections), if self.handshakes.len() < HANDSHAKES => {
                     let (tcp, address, counted) = accepted;
                     let acceptor = TlsAcceptor::from(self.tls.current(self.alpn));
+                    let (strangers, alpn) = (self.tls.strangers(), self.alpn);
                     self.handshakes.spawn(async move {
-                        let stream = handshake(&acceptor, tcp).await?;
+                        let stream = handshake(&acceptor, tcp).await;
+                        let stream =
+                            stream.inspect_err(|error| strangers.handshake(address, error)).ok()?;
                         let peer = peer(address, stream.get_ref().1.peer_certificates());
-                        Ok(TlsStream { stream, peer, _counted: counted })
+                        let beginning = Beginning::of(alpn);
+                        Some(TlsStream { stream, peer, beginning, strangers, _counted: counted })
                     });
                 }
             }
@@ -178,6 +195,7 @@ pub(super) fn peer(
     let mut peer = Peer::unknown(address);
     let Some(own) = chain.and_then(<[_]>::first) else { return peer };
     peer.expires = not_after(own);
+    peer.fingerprint = Some(Fingerprint::of(own));
     let Ok((_, parsed)) = X509Certificate::from_der(own) else { return peer };
     let Ok(Some(names)) = parsed.subject_alternative_name() else { return peer };
     for name in &names.value.general_names {
@@ -196,7 +214,16 @@ impl AsyncRead for TlsStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let Self { stream, peer, beginning, strangers, .. } = &mut *self;
+        let read = Pin::new(stream).poll_read(cx, buffer);
+        if let Some(begins) = beginning
+            && let Some(bytes) = buffer.filled().get(before..)
+            && !begins.read(bytes, peer.address, strangers)
+        {
+            *beginning = None;
+        }
+        read
     }
 }
 

@@ -3,14 +3,17 @@
 mod accept;
 mod client;
 mod files;
+mod fingerprint;
 mod reload;
 mod server;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     accept::{Peer, TlsListener, TlsStream},
     client::{ClientFiles, ClientTls, client_config, connect, connect_to},
+    fingerprint::{Fingerprint, NoFingerprint},
     server::{ServerTls, TlsConfig},
 };
 

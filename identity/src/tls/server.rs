@@ -5,8 +5,9 @@ use super::{
     files::{Named, SelfMade, load, san},
     provider,
     reload::Reloaded,
+    strangers::Strangers,
 };
-use daemon::{Clock, config::Problems};
+use daemon::{Clock, Metrics, config::Problems};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::{
@@ -68,6 +69,7 @@ pub struct ServerTls {
     self_made: Option<SelfMade>,
     clock: Clock,
     loaded: Mutex<Loaded>,
+    strangers: Arc<Strangers>,
 }
 
 #[derive(Debug)]
@@ -106,7 +108,17 @@ impl ServerTls {
         let configs = Reloaded::new(&files, || configs(&certificate, &key, client_ca.as_ref()))?;
         let look_at = Instant::now() + LOOK;
         let loaded = Mutex::new(Loaded { configs, look_at, renew_at });
-        Ok(Self { certificate, key, client_ca, self_made, clock, loaded })
+        let strangers = Arc::default();
+        Ok(Self { certificate, key, client_ca, self_made, clock, loaded, strangers })
+    }
+
+    /// Counts in `metrics` the connections whose peers speak something else.
+    pub fn count(&self, metrics: &Metrics) {
+        self.strangers.count(metrics);
+    }
+
+    pub(super) fn strangers(&self) -> Arc<Strangers> {
+        self.strangers.clone()
     }
 
     /// The file that clients are given, if we made it.

@@ -6,7 +6,7 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, ti
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
@@ -281,7 +281,7 @@ async fn a_listener_says_who_the_peer_is() {
     let pem = authority.certificate_pem();
     let client = |identity| client_config(pem, identity, Alpn::Grpc).unwrap();
     let connect = async |identity| {
-        let tcp = tokio::net::TcpStream::connect(server).await?;
+        let tcp = TcpStream::connect(server).await?;
         let address = tcp.local_addr()?;
         let connector = TlsConnector::from(client(identity));
         let mut stream = connector.connect("global".try_into().unwrap(), tcp).await?;
@@ -299,9 +299,10 @@ async fn a_listener_says_who_the_peer_is() {
     assert_eq!(peer, nobody(address.unwrap()));
 
     let (address, peer) = both(connect(Some((&svid.chain_pem, &svid.key_pem))), accept()).await;
-    let expires = svid.chain_pem.as_str();
-    let expires = certificates(expires).and_then(|chain| crate::not_after(&chain[0]));
-    let shown = Peer { spiffe_ids: vec![id("/zone/east")], expires, ..nobody(address.unwrap()) };
+    let chain = certificates(&svid.chain_pem).unwrap();
+    let (expires, fingerprint) = (crate::not_after(&chain[0]), Some(Fingerprint::of(&chain[0])));
+    let spiffe_ids = vec![id("/zone/east")];
+    let shown = Peer { spiffe_ids, expires, fingerprint, ..nobody(address.unwrap()) };
     assert!(expires.is_some_and(|end| end > Timestamp::now()));
     assert_eq!(peer, shown);
 
@@ -316,6 +317,46 @@ async fn a_listener_says_who_the_peer_is() {
     )
     .await;
     assert_eq!(peer, nobody(address.unwrap()));
+}
+
+#[tokio::test]
+async fn who_speaks_something_else_is_counted_and_others_are_served() {
+    let data = folder();
+    let tls = Arc::new(open(&TlsConfig::default(), data.path()).unwrap());
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let mut listener = TlsListener::new(tcp, tls.clone(), Alpn::Grpc);
+    let trusted = tls.ca_pem().unwrap().unwrap();
+    let client = async || {
+        let config = client_config(&trusted, None, Alpn::Grpc).unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        TlsConnector::from(config).connect(name, tcp).await.unwrap()
+    };
+    // Who only looks whether the port is open.
+    drop(TcpStream::connect(address).await.unwrap());
+    let noise = async {
+        let mut noise = TcpStream::connect(address).await.unwrap();
+        noise.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        // What it is told does not matter, but that it is over.
+        noise.read_to_end(&mut rest).await.ok();
+        client().await
+    };
+    let (mut ours, mut theirs) = tokio::join!(listener.accept(), noise);
+    assert_eq!(tls.strangers().refused(), 1);
+    let mut read = [0; 24];
+    for part in [&b"PRI * HTTP/2"[..], b".0\r\n\r\nSM\r\n\r\n"] {
+        theirs.write_all(part).await.unwrap();
+        ours.read_exact(&mut read[..part.len()]).await.unwrap();
+    }
+    assert_eq!(tls.strangers().refused(), 1);
+    let (mut ours, mut theirs) = tokio::join!(listener.accept(), client());
+    for part in [&b"PRI * HTTP/2"[..], b".1\r\n\r\nSM", b"more"] {
+        theirs.write_all(part).await.unwrap();
+        ours.read_exact(&mut read[..part.len()]).await.unwrap();
+    }
+    assert_eq!(tls.strangers().refused(), 2, "once for one connection");
 }
 
 #[tokio::test(start_paused = true)]
@@ -345,9 +386,12 @@ fn names_of_a_certificate_are_read() {
     let names = vec![rcgen::SanType::DnsName("East.Example".try_into().unwrap())];
     let (chain, _) = authority.issue_server(names, Timestamp::now(), DAY).unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let peer = accept::peer(address, Some(&certificates(&chain).unwrap()));
-    let expires = Some(peer.expires.unwrap());
-    let shown = Peer { dns_names: vec!["east.example".into()], expires, ..Peer::unknown(address) };
+    let chain = certificates(&chain).unwrap();
+    let peer = accept::peer(address, Some(&chain));
+    let (expires, fingerprint) = (peer.expires, Some(Fingerprint::of(&chain[0])));
+    assert!(expires.is_some());
+    let dns_names = vec!["east.example".into()];
+    let shown = Peer { dns_names, expires, fingerprint, ..Peer::unknown(address) };
     assert_eq!(peer, shown);
     // All of them: whoever decides must see that there are several.
     let uri = |path| rcgen::SanType::URI(id(path).to_string().try_into().unwrap());

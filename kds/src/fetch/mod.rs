@@ -24,8 +24,8 @@ use crate::{
     observe::{Event, Report},
     quota::{Quotas, Waiting},
     refusal::Refusal,
-    repeats::Repeats,
 };
+use daemon::Repeats;
 use delta::{Extent, Start};
 use futures::{Stream, StreamExt};
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};

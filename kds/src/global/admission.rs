@@ -5,8 +5,8 @@ use crate::{
     dialect::Dialect,
     metadata::{CLIENT_ID, dialect},
     observe::Observer,
-    repeats::Repeats,
 };
+use daemon::Repeats;
 use futures::future::BoxFuture;
 use identity::tls::Peer;
 use resource::ZoneName;

@@ -27,8 +27,8 @@ use crate::{
     },
     observe::{Call, Event, Observer, Report, Unobserved},
     quota::Quotas,
-    repeats::Repeats,
 };
+use daemon::Repeats;
 use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use proto::kuma::{

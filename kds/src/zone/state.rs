@@ -6,9 +6,8 @@ use crate::{
     memory::{Held, Identity},
     observe::{Event, Observer, StreamId},
     refusal::Refusal,
-    repeats::Repeats,
 };
-use daemon::Clock;
+use daemon::{Clock, Repeats};
 use jiff::Timestamp;
 use resource::ZoneName;
 use std::{

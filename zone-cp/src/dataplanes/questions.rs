@@ -29,6 +29,12 @@ impl Questions {
         self.0.refused(dataplane)
     }
 
+    /// Whether any proxy of a mesh refused something and has not taken it since.
+    #[must_use]
+    pub fn refuses(&self, mesh: &MeshName) -> bool {
+        self.0.refuses(mesh)
+    }
+
     /// How many proxies have refused resources of each type and not taken them since.
     #[must_use]
     pub fn refusing(&self) -> BTreeMap<Type, usize> {

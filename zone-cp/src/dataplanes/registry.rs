@@ -17,7 +17,7 @@ use proto::{
     atoll::proxy::v1::{Address, Problems, State},
     envoy::service::discovery::v3::DeltaDiscoveryRequest,
 };
-use resource::ResourceKey;
+use resource::{MeshName, ResourceKey};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -177,6 +177,14 @@ impl Registry {
         let inner = self.state.lock();
         let streams = inner.proxies.get(key).into_iter().flat_map(|proxy| proxy.streams.values());
         streams.flat_map(|taken| taken.lock().refused.clone()).collect()
+    }
+
+    /// Whether any proxy of a mesh refused something and has not taken it since.
+    pub(super) fn refuses(&self, mesh: &MeshName) -> bool {
+        let inner = self.state.lock();
+        let of_mesh = inner.proxies.iter().filter(|(key, _)| key.mesh.as_ref() == Some(mesh));
+        let mut streams = of_mesh.flat_map(|(_, proxy)| proxy.streams.values());
+        streams.any(|taken| !taken.lock().refused.is_empty())
     }
 
     /// How many proxies refused resources of each type.

@@ -8,7 +8,7 @@ use crate::{
     dataplanes::Questions,
     reconcile::{Concerned, Meshes, reaching},
 };
-use api::propagation::{Patience, Propagate, Proxies, RefusedByProxy, State, Zone};
+use api::propagation::{Patience, Propagate, Proxies, RefusedByProxy, State, TakenByProxy, Zone};
 use bytes::Bytes;
 use daemon::Clock;
 use delta::Name;
@@ -33,11 +33,13 @@ use tokio::{
 };
 use xds::Type;
 
-/// So many proxies are named at most, of those that lack something and of those that refused it.
+/// So many proxies are named at most, of those that took it, that lack something and that refused it.
 const NAMED: usize = 100;
 /// So long at least lies between two looks for one who waits: proxies answer one by one.
 const PACE: Duration = Duration::from_millis(100);
-const FORGOTTEN: &str = "it is not known any more whom the last change concerned";
+pub(crate) const FORGOTTEN: &str = "it is not known any more whom the last change concerned";
+pub(crate) const ALL: &str =
+    "it is not known any more whom the last change concerned; every proxy took all that there is";
 pub(crate) const NOT_YET: &str = "the zone has not worked out yet what its proxies get";
 
 /// Knows what the proxies of a zone have.
@@ -92,12 +94,19 @@ impl Own {
             return Some(Proxies::only(State::Pending, NOT_YET));
         }
         Some(match self.meshes.concerned(kind.name, key) {
+            None if self.have_all(key) => Proxies::only(State::Applied, ALL),
             None => Proxies { note: Some(FORGOTTEN.into()), ..Proxies::default() },
             Some(concerned) => shown(&concerned, |proxy| {
                 let key = ResourceKey { mesh: key.mesh.clone(), name: proxy.clone() };
                 self.envoys.refused(&key)
             }),
         })
+    }
+
+    /// Whether all proxies of the mesh of a resource took everything, so that they have it too.
+    fn have_all(&self, key: &ResourceKey) -> bool {
+        let Some(mesh) = &key.mesh else { return false };
+        self.meshes.is_settled(mesh) && !self.envoys.refuses(mesh)
     }
 
     /// What global is told about a resource that is called `key` here.
@@ -143,7 +152,7 @@ fn shown(
 ) -> Proxies {
     let mut shown = Proxies { concerned: concerned.len(), ..Proxies::default() };
     let (mut pending, mut lost) = (0, 0);
-    for Concerned { proxy, names, pending: waits, .. } in concerned {
+    for Concerned { proxy, names, pending: waits, answered, .. } in concerned {
         if *waits {
             // What it refused of before it may take now.
             pending += 1;
@@ -154,7 +163,11 @@ fn shown(
         }
         let of_it = refused(proxy).into_iter().filter(|(what, _)| names.contains(what));
         let of_it: Vec<_> = of_it.collect();
-        if !of_it.is_empty() {
+        if of_it.is_empty() {
+            if shown.took.len() < NAMED {
+                shown.took.push(TakenByProxy { proxy: proxy.to_string(), at: *answered });
+            }
+        } else {
             lost += 1;
             let room = NAMED.saturating_sub(shown.refused.len());
             shown.refused.extend(of_it.into_iter().take(room).map(|((kind, name), reason)| {
@@ -181,7 +194,12 @@ mod tests {
 
     fn concerned(proxy: &str, pending: bool) -> Concerned {
         let names = [(Type::Route, "a".into())].into();
-        Concerned { proxy: proxy.into(), pending, since: Timestamp::UNIX_EPOCH, names }
+        let answered = Timestamp::from_second(1).ok().filter(|_| !pending);
+        Concerned { proxy: proxy.into(), pending, answered, since: Timestamp::UNIX_EPOCH, names }
+    }
+
+    fn took(proxy: &str) -> TakenByProxy {
+        TakenByProxy { proxy: proxy.into(), at: Timestamp::from_second(1).ok() }
     }
 
     fn refused(proxy: &Name) -> BTreeMap<(Type, Name), String> {
@@ -201,6 +219,7 @@ mod tests {
             state: Some(State::Refused),
             concerned: 4,
             applied: 2,
+            took: ["good", "other"].map(took).into(),
             pending: vec!["late".into()],
             refused: vec![RefusedByProxy {
                 proxy: "bad".into(),
@@ -227,5 +246,7 @@ mod tests {
         let all: Vec<_> = (0..1000).map(|number| concerned(&number.to_string(), false)).collect();
         let lost = shown(&all, |_| [((Type::Route, "a".into()), String::new())].into());
         assert_eq!((lost.applied, lost.refused.len(), lost.pending.len()), (0, NAMED, 0));
+        let good = shown(&all, |_| BTreeMap::new());
+        assert_eq!((good.applied, good.took.len()), (1000, NAMED));
     }
 }

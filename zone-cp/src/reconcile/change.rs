@@ -38,6 +38,8 @@ pub struct Concerned {
     pub proxy: Name,
     /// It has not answered about all of it.
     pub pending: bool,
+    /// When it had; `None` if it has not, or if that is not known any more.
+    pub answered: Option<Timestamp>,
     /// When it was told.
     pub since: Timestamp,
     /// What of it is another one since.

@@ -21,6 +21,8 @@ pub(super) type Cause = (&'static str, Name);
 pub(super) struct Concern {
     /// The stream that was told.
     pub(super) stream: ProxyId,
+    /// With that mark.
+    pub(super) mark: u64,
     /// Of what.
     pub(super) names: BTreeSet<(Type, Name)>,
     /// Something has to be written down before more is told.
@@ -75,15 +77,24 @@ impl Effects {
         self.by_cause.iter()
     }
 
-    /// What had to be written down for a proxy was, and told as `marked`; more has to be if `again`.
-    pub(super) fn written(&mut self, proxy: &Name, marked: &Marked, again: bool) {
+    /// What had to be written down for a proxy was, and told as `marked` with the mark of each
+    /// stream; more has to be if `again`.
+    pub(super) fn written(
+        &mut self,
+        proxy: &Name,
+        marked: &Marked,
+        mark: impl Fn(&ProxyId) -> u64,
+        again: bool,
+    ) {
         for Effect { concerns, .. } in self.by_cause.values_mut() {
             let Some(concern) = concerns.get_mut(proxy).filter(|concern| concern.unwritten) else {
                 continue;
             };
             let before = concern.names.len();
-            let names = marked.get(&concern.stream).into_iter().flatten();
-            concern.names.extend(names.cloned());
+            if let Some(names) = marked.get(&concern.stream) {
+                concern.names.extend(names.iter().cloned());
+                concern.mark = mark(&concern.stream);
+            }
             concern.unwritten = again;
             self.names += concern.names.len() - before;
         }
@@ -104,7 +115,7 @@ mod tests {
 
     fn concern(names: usize) -> Effect {
         let names = (0..names).map(|name| (Type::Route, name.to_string().into())).collect();
-        let concern = Concern { stream: ProxyId(1), names, unwritten: false };
+        let concern = Concern { stream: ProxyId(1), mark: 1, names, unwritten: false };
         Effect { at: Timestamp::UNIX_EPOCH, concerns: [("web".into(), concern)].into() }
     }
 

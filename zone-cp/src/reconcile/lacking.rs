@@ -1,7 +1,11 @@
-//! How many proxies lack what changed, for numbers.
+//! What proxies have of what changed, and how many lack it.
 
-use super::{change::reaching, meshes::Meshes};
+use super::{
+    change::{Concerned, reaching},
+    meshes::Meshes,
+};
 use jiff::Timestamp;
+use resource::{MeshName, ResourceKey};
 use std::collections::BTreeMap;
 
 /// How many proxies lack changes of a kind.
@@ -14,6 +18,23 @@ pub struct Lacking {
 }
 
 impl Meshes {
+    /// The proxies that the last change of a resource concerned, so far as they are still there;
+    /// `None` if that is not known: it is of no mesh or of a kind that does not reach proxies, or too
+    /// much changed since.
+    #[must_use]
+    pub fn concerned(&self, kind: &str, key: &ResourceKey) -> Option<Vec<Concerned>> {
+        let kind = reaching().find(|name| *name == kind)?;
+        let mesh = self.tables(key.mesh.as_ref()?)?;
+        let mesh = mesh.lock();
+        mesh.concerned(&(kind, key.name.clone()), self.now())
+    }
+
+    /// Whether every proxy of a mesh has all that there is for it.
+    #[must_use]
+    pub fn is_settled(&self, mesh: &MeshName) -> bool {
+        self.tables(mesh).is_none_or(|mesh| mesh.lock().is_settled())
+    }
+
     /// Which proxies lack what changed lately, for each kind that reaches proxies.
     #[must_use]
     pub fn lacking(&self) -> BTreeMap<&'static str, Lacking> {

@@ -2,8 +2,8 @@
 
 use super::{
     calls::Calls,
-    change::{Concerned, Input},
-    effects::{Cause, Concern, Effect, Effects},
+    change::Input,
+    effects::Effects,
     groups::{Groups, PolicyId, Replaced},
     marks::{Marks, ProxyId},
     proxies::Connected,
@@ -17,7 +17,6 @@ use crate::{
     services::selection::Selection,
 };
 use delta::{Item, Name};
-use jiff::Timestamp;
 use kinds::{
     dataplane, mesh_service,
     mesh_zone_address::{self, MeshZoneAddress},
@@ -59,7 +58,7 @@ pub(super) struct Mesh {
     pub(super) groups: Groups,
     pub(super) results: Results,
     pub(super) marks: Marks,
-    effects: Effects,
+    pub(super) effects: Effects,
     /// Dataplanes of which something was found that is to be written down, by what is looked at now.
     pub(super) unwritten_now: BTreeSet<Name>,
     /// Whose certificates are to be asked for.
@@ -118,70 +117,6 @@ impl Mesh {
                 proxy.marker.mark_all(marks);
             }
         }
-    }
-
-    /// Everything that was marked since the last call is because `cause` changed.
-    pub(super) fn attribute(&mut self, cause: Cause) {
-        let mut concerns = BTreeMap::new();
-        for (stream, names) in self.marks.last() {
-            if let Some(proxy) = self.proxies.get(&stream) {
-                let concern = Concern { stream, names, unwritten: false };
-                concerns.insert(proxy.name.clone(), concern);
-            }
-        }
-        for name in std::mem::take(&mut self.unwritten_now) {
-            let Some(stream) = self.by_name.get(&name).copied() else { continue };
-            let none = || Concern { stream, names: BTreeSet::new(), unwritten: false };
-            concerns.entry(name).or_insert_with(none).unwritten = true;
-        }
-        self.effects.set(cause, Effect { at: self.moment.now, concerns });
-    }
-
-    /// What was found to be written down for a proxy holds now.
-    pub(super) fn attribute_written(&mut self, proxy: &Name) {
-        let again = std::mem::take(&mut self.unwritten_now).contains(proxy);
-        let marked = self.marks.last();
-        self.effects.written(proxy, &marked, again);
-    }
-
-    /// The proxies that the last change of a resource concerned and that are still there, and what
-    /// of it is open; `None` if that is not known any more.
-    pub(super) fn concerned(&self, cause: &Cause) -> Option<Vec<Concerned>> {
-        let Effect { at, concerns } = self.effects.of(cause)?;
-        let there = concerns.iter().filter_map(|(name, concern)| {
-            let pending = self.lacks(name, concern)?;
-            let (proxy, names) = (name.clone(), concern.names.clone());
-            Some(Concerned { proxy, pending, since: *at, names })
-        });
-        Some(there.collect())
-    }
-
-    /// Whether a proxy lacks something of a change; `None` if it is not there any more.
-    fn lacks(&self, name: &Name, concern: &Concern) -> Option<bool> {
-        let stream = self.by_name.get(name)?;
-        let marker = &self.proxies.get(stream)?.marker;
-        let open = || concern.names.iter().any(|(kind, name)| marker.is_open(*kind, name));
-        // One that came back gets everything anew.
-        Some(match *stream == concern.stream {
-            true => concern.unwritten || open(),
-            false => !marker.is_synced(),
-        })
-    }
-
-    /// The proxies that lack a change of a kind, and when the oldest one of these was.
-    pub(super) fn pending(&self) -> BTreeMap<&'static str, (BTreeSet<Name>, Timestamp)> {
-        let mut pending = BTreeMap::new();
-        for ((kind, _), Effect { at, concerns }) in self.effects.iter() {
-            for (name, concern) in concerns {
-                if self.lacks(name, concern) == Some(true) {
-                    let (proxies, oldest) =
-                        pending.entry(*kind).or_insert_with(|| (BTreeSet::new(), *at));
-                    proxies.insert(name.clone());
-                    *oldest = (*oldest).min(*at);
-                }
-            }
-        }
-        pending
     }
 
     /// The proxy that is connected for the longest time.

@@ -1,7 +1,7 @@
 //! The handle to all meshes of a zone.
 
 use super::{
-    change::{Change, Concerned, Input, reaching},
+    change::{Change, Input},
     marks::ProxyId,
     mesh::Mesh,
     proxies::Traits,
@@ -154,17 +154,6 @@ impl Meshes {
         self.0.wake.notify_one();
     }
 
-    /// The proxies that the last change of a resource concerned, so far as they are still there;
-    /// `None` if that is not known: it is of no mesh or of a kind that does not reach proxies, or too
-    /// much changed since.
-    #[must_use]
-    pub fn concerned(&self, kind: &str, key: &ResourceKey) -> Option<Vec<Concerned>> {
-        let kind = reaching().find(|name| *name == kind)?;
-        let mesh = self.0.meshes.read().get(key.mesh.as_ref()?).cloned()?;
-        let mesh = mesh.lock();
-        mesh.concerned(&(kind, key.name.clone()))
-    }
-
     /// Changes whenever [`concerned`](Self::concerned) may say something else.
     #[must_use]
     pub fn moves(&self) -> watch::Receiver<u64> {
@@ -294,6 +283,11 @@ impl Meshes {
     pub(super) fn all(&self) -> Vec<(MeshName, Arc<Mutex<Mesh>>)> {
         let meshes = self.0.meshes.read();
         meshes.iter().map(|(name, mesh)| (name.clone(), mesh.clone())).collect()
+    }
+
+    /// The tables of a mesh.
+    pub(super) fn tables(&self, mesh: &MeshName) -> Option<Arc<Mutex<Mesh>>> {
+        self.0.meshes.read().get(mesh).cloned()
     }
 
     /// The mesh of that name, made if it is not there.

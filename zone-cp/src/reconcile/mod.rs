@@ -26,6 +26,7 @@ mod source;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod told;
 mod written;
 
 pub(crate) use self::change::reaching;

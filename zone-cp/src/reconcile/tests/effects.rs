@@ -7,7 +7,7 @@ use super::{
 use crate::{
     dataplanes::{Dataplanes, Parts},
     identities::Issuer,
-    propagation::{Answers, NOT_YET, Own},
+    propagation::{ALL, Answers, FORGOTTEN, NOT_YET, Own},
     reconcile::{Concerned, Lacking, Meshes},
 };
 use daemon::{Clock, Metrics};
@@ -23,7 +23,7 @@ use proto::{
 };
 use resource::inspect::What;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use store::Backend as _;
 use tokio::{
     sync::{mpsc, watch},
@@ -204,8 +204,11 @@ async fn global_is_told_at_once_or_when_the_proxies_have_answered_or_after_some_
             (answer, began.elapsed().as_secs())
         }
     };
-    let applied = json!({"state": "Applied", "concerned": 1, "applied": 1});
-    assert_eq!(ask("MeshService", &service.name, When::Settled).await, (Ok(applied.clone()), 0));
+    let applied = |after| {
+        let took = json!([{"proxy": "cart-1", "at": (start() + Duration::from_secs(after))}]);
+        Ok(json!({"state": "Applied", "concerned": 1, "applied": 1, "took": took}))
+    };
+    assert_eq!(ask("MeshService", &service.name, When::Settled).await, (applied(0), 0));
 
     cart.send_replace(false);
     let more = remote("east", "more");
@@ -217,12 +220,14 @@ async fn global_is_told_at_once_or_when_the_proxies_have_answered_or_after_some_
         (&json!("Pending"), &json!(["cart-1"]), 8)
     );
     let answering = async {
-        tokio::time::sleep_until(Instant::now() + std::time::Duration::from_secs(3)).await;
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(3)).await;
         cart.send_replace(true);
     };
     let asking = ask("MeshService", &more.name, When::Settled);
     let (answer, ()) = tokio::join!(asking, answering);
-    assert_eq!(answer, (Ok(applied), 3));
+    assert_eq!(answer, (applied(8 + 3), 3));
+    let before = ask("MeshService", &service.name, When::Now).await;
+    assert_eq!(before, (applied(0), 0), "what came later is something else");
 
     for (kind, name, why) in [
         ("MeshService", "none", "the zone does not have it"),
@@ -237,6 +242,41 @@ async fn global_is_told_at_once_or_when_the_proxies_have_answered_or_after_some_
         What::Config { endpoints: false },
     );
     assert_eq!(answers.answer(other).await, Err("Dataplane \"a\" is not connected".into()));
+    drop(program.tasks);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_long_ago_is_applied_if_every_proxy_took_everything() {
+    let mut program = Program::start();
+    program.put(&row(mesh::KIND, "shop", json!({}))).await;
+    program.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
+    let revision = program.put(&sidecar("cart", 1, json!([http(8080)]))).await;
+    program.meshes.open();
+    program.reached(revision).await;
+    let cart = watch::Sender::new(true);
+    connect(&mut program, "cart-1", &cart);
+    let first = remote("east", "first");
+    program.reached(program.put(&first).await).await;
+    let mut last = first.clone();
+    for number in 0..256 {
+        last = remote("east", &format!("more{number}"));
+        program.reached(program.put(&last).await).await;
+    }
+    until(&program, &last, &[("cart-1", false)]).await;
+    let key = resource::ResourceKey::in_mesh(&shop(), &first.name);
+    assert_eq!(program.meshes.concerned("MeshService", &key), None);
+    let answers = answers(&program, &program.meshes);
+    let ask = async || {
+        let answer = answers.answer(Question::propagation("MeshService", &key, When::Now)).await;
+        serde_json::from_slice::<Value>(&answer.unwrap()).unwrap()
+    };
+    let all = json!({"state": "Applied", "concerned": 0, "applied": 0, "note": ALL});
+    assert_eq!(ask().await, all);
+    cart.send_replace(false);
+    let late = remote("east", "late");
+    program.reached(program.put(&late).await).await;
+    until(&program, &late, &[("cart-1", true)]).await;
+    assert_eq!(ask().await, json!({"concerned": 0, "applied": 0, "note": FORGOTTEN}));
     drop(program.tasks);
 }
 

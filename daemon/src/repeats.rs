@@ -15,7 +15,7 @@ const KNOWN: usize = 256;
 
 /// Decides what is said.
 #[derive(Debug, Default)]
-pub(crate) struct Repeats {
+pub struct Repeats {
     hasher: RandomState,
     known: Mutex<Known>,
 }
@@ -40,7 +40,8 @@ impl Said {
 
 impl Repeats {
     /// If `what` is to be said now: how often it was not, since it was said before.
-    pub(crate) fn say(&self, what: impl Hash) -> Option<u64> {
+    #[must_use]
+    pub fn say(&self, what: impl Hash) -> Option<u64> {
         let (key, now) = (self.hasher.hash_one(what), Instant::now());
         let known = &mut *self.known.lock();
         if !known.said.contains_key(&key) && known.said.len() >= KNOWN {
