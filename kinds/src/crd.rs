@@ -7,7 +7,7 @@
 
 use crate::{all, crd_schema::structural};
 use resource::{CustomResource, Kind};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The API group of every kind.
 pub const GROUP: &str = "kuma.io";
@@ -42,22 +42,23 @@ pub fn manifests() -> Vec<Manifest> {
 #[must_use]
 pub fn definition(kind: &Kind) -> Option<Value> {
     let custom = kind.custom?;
-    let mut names = json!({
-        "categories": ["kuma"],
-        "kind": kind.name,
-        "listKind": format!("{}List", kind.name),
-        "plural": kind.plural,
-        "singular": kind.name.to_lowercase(),
-    });
-    if !kind.short.is_empty() {
-        names["shortNames"] = json!([kind.short]);
-    }
+    let short = Some(kind.short).filter(|short| !short.is_empty());
+    let names = object([
+        ("categories", Some(json!(["kuma"]))),
+        ("kind", Some(kind.name.into())),
+        ("listKind", Some(format!("{}List", kind.name).into())),
+        ("plural", Some(kind.plural.into())),
+        ("shortNames", short.map(|short| json!([short]))),
+        ("singular", Some(kind.name.to_lowercase().into())),
+    ]);
     let schema = schema(kind, custom);
-    let mut version = json!({ "name": VERSION, "served": true, "storage": true });
-    if let Some(column) = column(&schema) {
-        version["additionalPrinterColumns"] = json!([column]);
-    }
-    version["schema"] = json!({ "openAPIV3Schema": schema });
+    let version = object([
+        ("additionalPrinterColumns", column(&schema).map(|column| json!([column]))),
+        ("name", Some(VERSION.into())),
+        ("schema", Some(json!({ "openAPIV3Schema": schema }))),
+        ("served", Some(true.into())),
+        ("storage", Some(true.into())),
+    ]);
     let mut definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -73,33 +74,34 @@ pub fn definition(kind: &Kind) -> Option<Value> {
     Some(definition)
 }
 
+/// An object of those of `fields` that there are.
+fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+    fields.into_iter().filter_map(|(name, field)| Some((name, field?))).collect()
+}
+
 /// The schema of whole objects of a kind.
 fn schema(kind: &Kind, custom: CustomResource) -> Value {
     const STRUCTURAL: &str = "a test makes the definitions of all kinds";
-    let mut fields = Map::new();
-    for (field, kind) in [("apiVersion", "string"), ("kind", "string"), ("metadata", "object")] {
-        fields.insert(field.into(), json!({ "type": kind }));
-    }
-    if custom.names_mesh {
-        let about = "The name of the mesh it belongs to.";
-        fields.insert("mesh".into(), json!({ "description": about, "type": "string" }));
-    }
+    let text = json!({ "type": "string" });
+    let mesh = json!({ "description": "The name of the mesh it belongs to.", "type": "string" });
     let content = if kind.inline {
         json!({ "x-kubernetes-preserve-unknown-fields": true })
     } else {
         structural(kind.schema().as_value(), custom.content).expect(STRUCTURAL)
     };
+    let status = kind
+        .has_status
+        .then(|| structural(kind.status_schema().as_value(), "status").expect(STRUCTURAL));
     let about = content.get("description").cloned();
-    fields.insert(custom.content.into(), content);
-    if kind.has_status {
-        let status = structural(kind.status_schema().as_value(), "status").expect(STRUCTURAL);
-        fields.insert("status".into(), status);
-    }
-    let mut schema = json!({ "properties": fields, "type": "object" });
-    if let Some(about) = about {
-        schema["description"] = about;
-    }
-    schema
+    let fields = object([
+        ("apiVersion", Some(text.clone())),
+        ("kind", Some(text)),
+        ("mesh", custom.names_mesh.then_some(mesh)),
+        ("metadata", Some(json!({ "type": "object" }))),
+        (custom.content, Some(content)),
+        ("status", status),
+    ]);
+    object([("description", about), ("properties", Some(fields)), ("type", Some("object".into()))])
 }
 
 /// What is shown of an object in lists, beside its name.
