@@ -14,13 +14,15 @@ pub(crate) struct NotStructural {
 }
 
 /// What bounds a value, and is the same in both.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 11] = [
     "description",
     "maxItems",
     "maxLength",
+    "maxProperties",
     "maximum",
     "minItems",
     "minLength",
+    "minProperties",
     "minimum",
     "pattern",
     "x-kubernetes-validations",
@@ -141,12 +143,10 @@ impl Converter<'_> {
     /// A schema without references and without being optional. What it says itself goes before what
     /// it refers to says.
     fn resolved(self, schema: &Value, path: &str) -> Result<Map<String, Value>, NotStructural> {
-        let mut fields = match schema {
-            Value::Object(fields) => fields.clone(),
-            // Anything.
-            Value::Bool(true) => Map::new(),
-            other => return Err(refused(path, other)),
-        };
+        // `true` is anything.
+        let anything = (*schema == Value::Bool(true)).then(Map::new);
+        let fields = schema.as_object().cloned().or(anything);
+        let mut fields = fields.ok_or_else(|| refused(path, schema))?;
         loop {
             let inner = if let Some(name) = fields.remove("$ref") {
                 let name = name.as_str().and_then(|name| name.rsplit('/').next());

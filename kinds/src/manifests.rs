@@ -79,10 +79,17 @@ impl Reader {
 
     fn bounds(&mut self, schema: &Value, document: &Value, path: &str) {
         let text = document.as_str().unwrap_or_default();
-        let size = document.as_array().map_or_else(|| text.chars().count(), Vec::len);
-        let limit = |word: &str| schema[word].as_u64().map(|limit| usize::try_from(limit).unwrap());
-        let few = [limit("minLength"), limit("minItems")].iter().flatten().any(|it| size < *it);
-        let many = [limit("maxLength"), limit("maxItems")].iter().flatten().any(|it| size > *it);
+        let size = match document {
+            Value::Array(items) => items.len(),
+            Value::Object(fields) => fields.len(),
+            Value::String(text) => text.chars().count(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        };
+        let limit =
+            |word: &'static str| schema[word].as_u64().map(|limit| usize::try_from(limit).unwrap());
+        let all = |words: [&'static str; 3]| words.into_iter().filter_map(limit);
+        let few = all(["minLength", "minItems", "minProperties"]).any(|it| size < it);
+        let many = all(["maxLength", "maxItems", "maxProperties"]).any(|it| size > it);
         let number = document.as_i64().unwrap_or_default();
         let low = schema["minimum"].as_i64().is_some_and(|least| number < least);
         let high = schema["maximum"].as_i64().is_some_and(|most| number > most);
@@ -117,8 +124,8 @@ impl Reader {
     fn all_rules(&mut self, schema: &Value, document: &Value, path: &str) {
         self.rules(schema, document, path);
         for (name, field) in document.as_object().into_iter().flatten() {
-            let schema = schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
-            self.all_rules(schema, field, &format!("{path}.{name}"));
+            let (known, other) = (&schema["properties"], &schema["additionalProperties"]);
+            self.all_rules(known.get(name).unwrap_or(other), field, &format!("{path}.{name}"));
         }
         for (i, item) in document.as_array().into_iter().flatten().enumerate() {
             self.all_rules(&schema["items"], item, &format!("{path}[{i}]"));

@@ -32,14 +32,7 @@ pub struct Conf {
 /// One change: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = cel(&[
-    (
-        "",
-        "[has(self.cluster), has(self.listener), has(self.networkFilter), has(self.httpFilter), \
-         has(self.virtualHost)].exists_one(set, set)",
-        "must have exactly one defined: cluster, listener, networkFilter, httpFilter, virtualHost",
-    ),
-])))]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct Modification {
     /// Of clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]

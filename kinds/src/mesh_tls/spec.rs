@@ -14,13 +14,6 @@ use xds::{Rule, TargetRef};
          self.rules.all(rule, !has(rule.default) || !has(rule.default.tlsVersion))",
         "tlsVersion can only be defined with top level targetRef kind: Mesh",
     ),
-    (
-        ".rules",
-        "!has(self.targetRef) || self.targetRef.kind == 'Mesh' || !has(self.rules) || \
-         self.rules.all(rule, !has(rule.default) || !has(rule.default.tlsCiphers) || \
-         size(rule.default.tlsCiphers) == 0)",
-        "tlsCiphers can only be defined with top level targetRef kind: Mesh",
-    ),
 ])))]
 pub struct MeshTLS {
     /// Which proxies; all of the mesh without it.

@@ -21,8 +21,7 @@ pub struct MeshTrafficPermission {
 #[schemars(extend("x-kubernetes-validations" = cel(&[
     (
         "",
-        "(has(self.allow) && size(self.allow) > 0) || (has(self.allowWithShadowDeny) && \
-         size(self.allowWithShadowDeny) > 0) || (has(self.deny) && size(self.deny) > 0)",
+        "has(self.allow) || has(self.allowWithShadowDeny) || has(self.deny)",
         "at least one of 'allow', 'allowWithShadowDeny', 'deny' has to be defined",
     ),
 ])))]
