@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bless e2e bench sim sim-bugs fuzz soak envoy
+.PHONY: help demo test check gen bless e2e bench sim sim-bugs fuzz soak envoy
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
@@ -26,6 +26,10 @@ check: ## format, lints, documentation, layers, licences, sizes, files that noth
 	tools/size.sh
 	tools/sim-bugs.sh --fit
 	tools/orphans.sh
+
+gen: ## write what is made of the types: the custom resource definitions in deploy/crds
+	BLESS=1 cargo test -p kinds --locked --quiet --lib -- crd::
+	git --no-pager diff --stat -- deploy
 
 bless: ## rewrite the goldens and show what changed
 	BLESS=1 cargo test --workspace --locked --no-fail-fast --quiet --lib --bins

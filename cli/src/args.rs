@@ -6,10 +6,11 @@ use crate::{
     demo::Demo,
     expiry::Expiry,
     inspect::Inspect,
+    install::Install,
     lists::Get,
     status::{Status, Wait},
     token::TokenCommand,
-    transparent_proxy::{Install, Uninstall},
+    transparent_proxy::Uninstall,
     zone::ZoneCommand,
 };
 use clap::{Parser, Subcommand};
@@ -83,7 +84,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ContextCommand,
     },
-    /// Set up this machine.
+    /// Set up this machine, or print what a Kubernetes cluster needs.
     #[command(after_help = "Example: atoll install transparent-proxy --proxy-user atoll")]
     Install {
         #[command(subcommand)]

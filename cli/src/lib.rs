@@ -8,6 +8,7 @@ mod demo;
 mod documents;
 mod expiry;
 mod inspect;
+mod install;
 mod kind;
 mod lists;
 mod output;

@@ -1,12 +1,35 @@
 //! Bytes that a resource names or contains.
 
-use resource::Violations;
+use resource::{Violations, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where bytes come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        ".file",
+        "self.type != 'File' || (has(self.file) && size(self.file.path) > 0)",
+        "must be set when type is File",
+    ),
+    (
+        ".secretRef",
+        "self.type != 'Secret' || (has(self.secretRef) && size(self.secretRef.name) > 0)",
+        "must be set when type is Secret",
+    ),
+    (
+        ".envVar",
+        "self.type != 'EnvVar' || (has(self.envVar) && size(self.envVar.name) > 0)",
+        "must be set when type is EnvVar",
+    ),
+    (
+        ".insecureInline",
+        "self.type != 'InsecureInline' || (has(self.insecureInline) && \
+         size(self.insecureInline.value) > 0)",
+        "must be set when type is InsecureInline",
+    ),
+])))]
 pub struct DataSource {
     /// Which of the following it is.
     #[serde(rename = "type")]

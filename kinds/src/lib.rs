@@ -6,6 +6,8 @@ pub mod beacon_echo;
 mod condition;
 pub mod config;
 pub mod container_patch;
+pub mod crd;
+mod crd_schema;
 mod data_source;
 pub mod dataplane;
 pub mod dataplane_insight;
@@ -22,6 +24,8 @@ mod int_or_string;
 mod json_patch;
 mod label_selector;
 pub mod labels;
+#[cfg(test)]
+mod manifests;
 pub mod mesh;
 pub mod mesh_access_log;
 pub mod mesh_circuit_breaker;

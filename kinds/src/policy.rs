@@ -16,6 +16,34 @@ pub(crate) const DESTINATIONS_AND_ROUTES: [ToKind; 5] = [
     ToKind::MeshHTTPRoute,
 ];
 
+/// What [`check_direction`] refuses, for [`resource::cel`]: a policy for no traffic,
+pub(crate) const SOME_TRAFFIC: (&str, &str, &str) = (
+    "",
+    "(has(self.to) && size(self.to) > 0) || (has(self.rules) && size(self.rules) > 0)",
+    "at least one of 'to' or 'rules' has to be defined",
+);
+
+/// one for both directions,
+pub(crate) const ONE_DIRECTION: (&str, &str, &str) = (
+    "",
+    "!has(self.to) || size(self.to) == 0 || !has(self.rules) || size(self.rules) == 0",
+    "'to' must be empty when 'rules' is defined",
+);
+
+/// and one for outgoing traffic that is about an inbound.
+pub(crate) const SECTION_OF_INBOUND: (&str, &str, &str) = (
+    ".targetRef.sectionName",
+    "!has(self.targetRef) || !has(self.targetRef.sectionName) || !has(self.to) || size(self.to) == 0",
+    "can only be used with inbound policies",
+);
+
+/// The same of policies that are never about an inbound.
+pub(crate) const NO_SECTION: (&str, &str, &str) = (
+    ".targetRef.sectionName",
+    "!has(self.targetRef) || !has(self.targetRef.sectionName)",
+    "can only be used with inbound policies",
+);
+
 /// A policy for outgoing or for incoming traffic, with what it selects.
 pub(crate) fn check_direction<C>(
     target: Option<&TargetRef>,

@@ -1,9 +1,9 @@
 //! What is known about a kind without knowing its spec type.
 
 use super::{
-    Access, Audience, Encoding, Export, Feature, Features, Flow, Head, Kri, Labels, NameRule, Peer,
-    RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName, Violations,
-    ZoneName, label,
+    Access, Audience, CustomResource, Encoding, Export, Feature, Features, Flow, Head, Kri, Labels,
+    NameRule, Peer, RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName,
+    Violations, ZoneName, label,
     limit::{Zones, is_limited},
     schema,
 };
@@ -37,6 +37,8 @@ pub struct Kind {
     pub access: Access,
     /// Set for policies.
     pub targets: Option<Targets>,
+    /// How it stands in Kubernetes; `None` for kinds that are no custom resources there.
+    pub custom: Option<CustomResource>,
     /// Whether control planes report a status.
     pub has_status: bool,
     /// Whether the fields of its specs stand beside `name` in the API, not under `spec`.
@@ -78,6 +80,7 @@ impl Kind {
             name_rule: S::NAME,
             access: S::ACCESS,
             targets: S::TARGETS,
+            custom: S::CUSTOM,
             has_status: S::Status::PRESENT,
             inline: S::Encoding::INLINE,
             type_url: S::Encoding::type_url,

@@ -1,6 +1,7 @@
 //! What a resource is: names, kinds, content. No I/O.
 
 mod content;
+mod custom;
 mod feature;
 mod flow;
 mod go_duration;
@@ -17,6 +18,7 @@ mod violation;
 
 pub use self::{
     content::{Audience, Exported, Head, Labels, Resource, Times, Version},
+    custom::{CustomResource, cel},
     feature::{Feature, Features},
     flow::{Export, Flow, Peer, Scope, TransitName},
     go_duration::{GoDuration, InvalidDuration},

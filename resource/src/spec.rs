@@ -1,7 +1,8 @@
 //! The one trait that a kind implements.
 
 use super::{
-    Export, Features, Flow, Labels, NameRule, Peer, ResourceKey, Scope, TransitName, Violations,
+    CustomResource, Export, Features, Flow, Labels, NameRule, Peer, ResourceKey, Scope,
+    TransitName, Violations,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -124,6 +125,8 @@ pub trait Spec: fmt::Debug + Send + Sync + Sized + 'static {
     const ACCESS: Access = Access::Users;
     /// Set for policies.
     const TARGETS: Option<Targets> = None;
+    /// How it stands in Kubernetes; `None` for kinds that are no custom resources there.
+    const CUSTOM: Option<CustomResource> = Some(CustomResource::NAMESPACED);
 
     /// The JSON schema of a spec; `true` (anything) for kinds that have none.
     #[must_use]

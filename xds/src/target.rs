@@ -1,6 +1,6 @@
 //! The parts that the specs of all policies have in common, and what is wrong with them.
 
-use resource::Violations;
+use resource::{Violations, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -8,6 +8,18 @@ use std::collections::BTreeMap;
 /// Which proxies a policy is for; without one it is for all of the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        ".labels",
+        "self.kind != 'Mesh' || !has(self.labels) || size(self.labels) == 0",
+        "must not be set when kind is Mesh",
+    ),
+    (
+        ".sectionName",
+        "self.kind != 'Mesh' || !has(self.sectionName)",
+        "must not be set when kind is Mesh",
+    ),
+])))]
 pub struct TargetRef {
     /// All proxies, or some.
     pub kind: TargetKind,
@@ -38,6 +50,23 @@ pub enum TargetKind {
 /// Which destinations an item of `to` is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        ".labels",
+        "self.kind != 'Mesh' || !has(self.labels) || size(self.labels) == 0",
+        "must not be set when kind is Mesh",
+    ),
+    (
+        ".labels",
+        "self.kind == 'Mesh' || (has(self.labels) && size(self.labels) > 0)",
+        "must be set unless kind is Mesh",
+    ),
+    (
+        ".sectionName",
+        "!has(self.sectionName) || self.kind in ['MeshService', 'MeshMultiZoneService']",
+        "must not be set unless kind is MeshService or MeshMultiZoneService",
+    ),
+])))]
 pub struct ToRef {
     /// All destinations, or some of one kind.
     pub kind: ToKind,

@@ -16,15 +16,6 @@ use std::{
 /// back to them.
 const RESOLVERS: [&str; 4] = ["systemd-resolve", "unbound", "dnsmasq", "named"];
 
-/// What to install.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Install {
-    /// Hand what programs of this machine open, and what comes to it, to its sidecar. Needs root and
-    /// `nft`. Connections that are open stay as they are; the rules last until the machine restarts.
-    #[command(after_help = "Example: atoll install transparent-proxy --proxy-user atoll --dry-run")]
-    TransparentProxy(TransparentProxy),
-}
-
 /// What to take away.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Uninstall {
@@ -81,31 +72,17 @@ pub(crate) struct TransparentProxy {
     dry_run: bool,
 }
 
-impl Install {
-    pub(crate) fn run(self, out: &mut Output<'_>) -> Result<()> {
-        let Self::TransparentProxy(asked) = self;
-        let dry_run = asked.dry_run;
-        let script = asked.plan()?.script();
+impl TransparentProxy {
+    pub(crate) fn install(self, out: &mut Output<'_>) -> Result<()> {
+        let dry_run = self.dry_run;
+        let script = self.plan()?.script();
         if dry_run {
             return out.text(&script);
         }
         nft(&script)?;
         out.line("installed: what this machine opens and what comes to it goes through its sidecar")
     }
-}
 
-impl Uninstall {
-    pub(crate) fn run(self, out: &mut Output<'_>) -> Result<()> {
-        let Self::TransparentProxy { dry_run } = self;
-        if dry_run {
-            return out.text(&removal());
-        }
-        nft(&removal())?;
-        out.line("uninstalled: nothing of this machine goes through a sidecar any more")
-    }
-}
-
-impl TransparentProxy {
     fn plan(self) -> Result<Plan> {
         let given = self.exclude_outbound_uids.iter();
         let given = given.map(|user| user_id(user).context("--exclude-outbound-uids"));
@@ -133,6 +110,17 @@ impl TransparentProxy {
             },
             users,
         })
+    }
+}
+
+impl Uninstall {
+    pub(crate) fn run(self, out: &mut Output<'_>) -> Result<()> {
+        let Self::TransparentProxy { dry_run } = self;
+        if dry_run {
+            return out.text(&removal());
+        }
+        nft(&removal())?;
+        out.line("uninstalled: nothing of this machine goes through a sidecar any more")
     }
 }
 

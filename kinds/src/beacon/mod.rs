@@ -3,7 +3,7 @@
 //! It goes the way of every change: the writer of global, its view, the stream to a zone, the zone's
 //! store and tables, and one Envoy. How far it came the zone says by a [`beacon_echo`](super::beacon_echo).
 
-use resource::{Access, Flow, Json, Kind, NoStatus, Scope, Spec, TransitName};
+use resource::{Access, CustomResource, Flow, Json, Kind, NoStatus, Scope, Spec, TransitName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,7 @@ impl Spec for Beacon {
     const FLOW: Flow = Flow::BeaconToZones;
     const TRANSIT_NAME: TransitName = TransitName::Kept;
     const ACCESS: Access = Access::ReadOnly;
+    const CUSTOM: Option<CustomResource> = None;
 
     fn schema() -> schemars::Schema {
         schemars::schema_for!(Self)

@@ -1,6 +1,6 @@
 //! BeaconEcho: how far the beacons of global came in a zone.
 
-use resource::{Access, Flow, Json, Kind, NoStatus, Scope, Spec};
+use resource::{Access, CustomResource, Flow, Json, Kind, NoStatus, Scope, Spec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,7 @@ impl Spec for BeaconEcho {
     const SCOPE: Scope = Scope::Global;
     const FLOW: Flow = Flow::BeaconToGlobal;
     const ACCESS: Access = Access::ReadOnly;
+    const CUSTOM: Option<CustomResource> = None;
 
     fn schema() -> schemars::Schema {
         schemars::schema_for!(Self)

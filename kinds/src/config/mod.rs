@@ -2,7 +2,10 @@
 
 use crate::protobuf::{self, Protobuf};
 use proto::kuma::system::v1alpha1::Config as Message;
-use resource::{Access, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope, Spec, TransitName};
+use resource::{
+    Access, CustomResource, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope, Spec,
+    TransitName,
+};
 
 /// See [`Config`].
 pub const KIND: Kind = Kind::of::<Config>();
@@ -24,6 +27,7 @@ impl Spec for Config {
     const FLOW: Flow = Flow::GlobalToZonesOrLocal;
     const TRANSIT_NAME: TransitName = TransitName::Kept;
     const ACCESS: Access = Access::ReadOnly;
+    const CUSTOM: Option<CustomResource> = None;
 
     fn export(&self, key: &ResourceKey, _peer: Peer) -> Export<Self> {
         if &*key.name == CLUSTER_ID { Export::AsIs } else { Export::Withheld }

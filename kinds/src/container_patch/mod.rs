@@ -4,7 +4,7 @@
 //! the REST API does not know it.
 
 use crate::json_patch::{PatchOp, Step};
-use resource::{Flow, Json, Kind, NoStatus, Scope, Spec, Violations};
+use resource::{CustomResource, Flow, Json, Kind, NoStatus, Scope, Spec, Violations, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,18 @@ pub struct ContainerPatch {
 
 /// One step of a patch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        ".value",
+        "!(self.op in ['add', 'replace']) || has(self.value)",
+        "must be defined when op is add or replace",
+    ),
+    (
+        ".from",
+        "!(self.op in ['move', 'copy']) || has(self.from)",
+        "must be defined when op is move or copy",
+    ),
+])))]
 pub struct JsonPatch {
     /// What it does.
     pub op: PatchOp,
@@ -48,6 +60,8 @@ impl Spec for ContainerPatch {
     const SHORT: &'static str = "";
     const SCOPE: Scope = Scope::Mesh;
     const FLOW: Flow = Flow::Local;
+    const CUSTOM: Option<CustomResource> =
+        Some(CustomResource { names_mesh: true, ..CustomResource::NAMESPACED });
 
     fn schema() -> schemars::Schema {
         schemars::schema_for!(Self)

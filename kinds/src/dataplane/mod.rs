@@ -12,7 +12,7 @@ use proto::kuma::mesh::v1alpha1::{
         networking::{Inbound, Listener, inbound::State, listener},
     },
 };
-use resource::{Flow, Kind, NoStatus, Scope, Spec, Violations};
+use resource::{CustomResource, Flow, Kind, NoStatus, Scope, Spec, Violations};
 use std::borrow::Cow;
 use xds::Protocol;
 
@@ -33,6 +33,8 @@ impl Spec for Dataplane {
     const SHORT: &'static str = "dp";
     const SCOPE: Scope = Scope::Mesh;
     const FLOW: Flow = Flow::ZoneToGlobal;
+    const CUSTOM: Option<CustomResource> =
+        Some(CustomResource { names_mesh: true, ..CustomResource::NAMESPACED });
 
     fn validate(&self, violations: &mut Violations) {
         validate::validate(self, violations);

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use prost_types::{Timestamp as Time, value::Kind as Value};
 use proto::kuma::mesh::v1alpha1::DataplaneInsight as Message;
 use resource::{
-    Access, Encoding as _, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope, Spec, Violations,
+    Access, CustomResource, Encoding as _, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope,
+    Spec, Violations,
 };
 
 /// See [`DataplaneInsight`].
@@ -33,6 +34,8 @@ impl Spec for DataplaneInsight {
     const SCOPE: Scope = Scope::Mesh;
     const FLOW: Flow = Flow::ZoneToGlobal;
     const ACCESS: Access = Access::ReadOnly;
+    const CUSTOM: Option<CustomResource> =
+        Some(CustomResource { names_mesh: true, content: "status", ..CustomResource::NAMESPACED });
 
     /// Times that are none, and numbers that JSON does not have, cannot be shown.
     fn validate(&self, violations: &mut Violations) {

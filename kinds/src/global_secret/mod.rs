@@ -4,7 +4,10 @@ mod signing_key;
 
 use crate::protobuf::{self, Protobuf};
 use proto::kuma::system::v1alpha1::Secret as Message;
-use resource::{Access, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope, Spec, TransitName};
+use resource::{
+    Access, CustomResource, Export, Flow, Kind, NoStatus, Peer, ResourceKey, Scope, Spec,
+    TransitName,
+};
 
 /// See [`GlobalSecret`].
 pub const KIND: Kind = Kind::of::<GlobalSecret>();
@@ -33,6 +36,7 @@ impl Spec for GlobalSecret {
     const FLOW: Flow = Flow::GlobalToZonesOrLocal;
     const TRANSIT_NAME: TransitName = TransitName::Kept;
     const ACCESS: Access = Access::Admins;
+    const CUSTOM: Option<CustomResource> = None;
 
     fn export(&self, key: &ResourceKey, _peer: Peer) -> Export<Self> {
         let name = &*key.name;

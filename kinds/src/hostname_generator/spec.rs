@@ -1,4 +1,5 @@
 use crate::LabelSelector;
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,15 @@ pub struct HostnameGenerator {
 /// Selects services of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "[has(self.meshService), has(self.meshExternalService), \
+         has(self.meshMultiZoneService)].exists_one(set, set)",
+        "exactly one selector (meshService, meshExternalService or meshMultiZoneService) must be \
+         defined",
+    ),
+])))]
 pub struct Selector {
     /// Services of one zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use crate::protobuf::{self, Protobuf};
 use proto::kuma::mesh::v1alpha1::Mesh as Message;
-use resource::{Flow, Kind, NameRule, NoStatus, Scope, Spec, TransitName};
+use resource::{CustomResource, Flow, Kind, NameRule, NoStatus, Scope, Spec, TransitName};
 
 /// See [`Mesh`].
 pub const KIND: Kind = Kind::of::<Mesh>();
@@ -23,4 +23,5 @@ impl Spec for Mesh {
     const FLOW: Flow = Flow::GlobalToZones;
     const TRANSIT_NAME: TransitName = TransitName::Kept;
     const NAME: NameRule = NameRule::Label;
+    const CUSTOM: Option<CustomResource> = Some(CustomResource::CLUSTER);
 }

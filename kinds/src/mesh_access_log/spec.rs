@@ -1,4 +1,5 @@
-use crate::TelemetryRef;
+use crate::{TelemetryRef, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,6 +8,11 @@ use xds::{Rule, TargetRef, To};
 /// Says where proxies write down what they did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::SOME_TRAFFIC,
+    policy::ONE_DIRECTION,
+    policy::SECTION_OF_INBOUND,
+])))]
 pub struct MeshAccessLog {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

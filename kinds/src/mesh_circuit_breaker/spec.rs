@@ -1,4 +1,5 @@
-use crate::{GoDuration, IntOrString};
+use crate::{GoDuration, IntOrString, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{Rule, TargetRef, To};
@@ -6,6 +7,11 @@ use xds::{Rule, TargetRef, To};
 /// Bounds what a destination is asked at once, and leaves out endpoints that fail.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::SOME_TRAFFIC,
+    policy::ONE_DIRECTION,
+    policy::SECTION_OF_INBOUND,
+])))]
 pub struct MeshCircuitBreaker {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,6 +27,13 @@ pub struct MeshCircuitBreaker {
 /// Limits, and when an endpoint has failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.connectionLimits) || has(self.outlierDetection)",
+        "at least one of: 'connectionLimits' or 'outlierDetection' should be configured",
+    ),
+])))]
 pub struct Conf {
     /// What may be open at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +67,9 @@ pub struct ConnectionLimits {
 /// When an endpoint is left out, and for how long.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (".detectors", "has(self.detectors) || has(self.healthyPanicThreshold)", "must be defined"),
+])))]
 pub struct OutlierDetection {
     /// Whether none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +97,15 @@ pub struct OutlierDetection {
 /// What makes an endpoint one that has failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.totalFailures) || has(self.gatewayFailures) || has(self.localOriginFailures) || \
+         has(self.successRate) || has(self.failurePercentage)",
+        "must have at least one defined: totalFailures, gatewayFailures, localOriginFailures, \
+         successRate, failurePercentage",
+    ),
+])))]
 pub struct Detectors {
     /// Failures of any sort in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,12 +2,27 @@ use crate::{
     DataSource, TlsVersions,
     mesh_service::{Address, GeneratorConditions, Vip},
 };
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A service outside the mesh that proxies of the mesh call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        ".tls.verification.clientKey",
+        "has(self.extension) || !has(self.tls) || !has(self.tls.verification) || \
+         !has(self.tls.verification.clientCert) || has(self.tls.verification.clientKey)",
+        "must be defined when clientCert is defined",
+    ),
+    (
+        ".tls.verification.clientCert",
+        "has(self.extension) || !has(self.tls) || !has(self.tls.verification) || \
+         !has(self.tls.verification.clientKey) || has(self.tls.verification.clientCert)",
+        "must be defined when clientKey is defined",
+    ),
+])))]
 pub struct MeshExternalService {
     /// What is called by the mesh.
     pub r#match: Match,

@@ -1,4 +1,5 @@
-use crate::{GoDuration, IntOrString};
+use crate::{GoDuration, IntOrString, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{Rule, TargetRef, To};
@@ -6,6 +7,17 @@ use xds::{Rule, TargetRef, To};
 /// Makes requests fail on purpose, to see how callers cope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::SOME_TRAFFIC,
+    policy::ONE_DIRECTION,
+    policy::SECTION_OF_INBOUND,
+    (
+        ".to",
+        "!has(self.targetRef) || self.targetRef.kind == 'Mesh' || !has(self.to) || size(self.to) \
+         == 0",
+        "must not be defined: it needs a targetRef of kind Mesh",
+    ),
+])))]
 pub struct MeshFaultInjection {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

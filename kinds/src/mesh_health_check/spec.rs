@@ -1,4 +1,5 @@
-use crate::{GoDuration, Header};
+use crate::{GoDuration, Header, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{TargetRef, To};
@@ -6,6 +7,9 @@ use xds::{TargetRef, To};
 /// Lets proxies ask the endpoints of a destination whether they are healthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+])))]
 pub struct MeshHealthCheck {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -18,6 +22,13 @@ pub struct MeshHealthCheck {
 /// How endpoints are asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.http) || has(self.tcp) || has(self.grpc)",
+        "must have at least one defined: http, tcp, grpc",
+    ),
+])))]
 pub struct Conf {
     /// How often.
     #[serde(default, skip_serializing_if = "Option::is_none")]

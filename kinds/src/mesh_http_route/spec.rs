@@ -1,4 +1,5 @@
-use crate::{BackendRef, HeaderMatch, HeaderModifier, IntOrString};
+use crate::{BackendRef, HeaderMatch, HeaderModifier, IntOrString, policy};
+use resource::cel;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -7,6 +8,9 @@ use xds::{TargetRef, ToRef};
 /// Says where requests go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+])))]
 pub struct MeshHTTPRoute {
     /// Whose requests; those of all proxies of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,5 @@
 use crate::{Condition, DataSource, GoDuration, LabelSelector};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,28 @@ pub struct SpiffeIdTemplates {
 
 /// Who issues certificates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (".bundled", "self.type != 'Bundled' || has(self.bundled)", "must be set when type is Bundled"),
+    (
+        ".extension",
+        "self.type != 'Extension' || has(self.extension)",
+        "must be set when type is Extension",
+    ),
+    (
+        ".bundled.ca",
+        "self.type != 'Bundled' || !has(self.bundled) || !has(self.bundled.ca) \
+         || !has(self.bundled.autogenerate) || !has(self.bundled.autogenerate.enabled) \
+         || !self.bundled.autogenerate.enabled",
+        "must not be set when autogenerate is enabled",
+    ),
+    (
+        ".bundled.ca",
+        "self.type != 'Bundled' || !has(self.bundled) || has(self.bundled.ca) \
+         || (has(self.bundled.autogenerate) && has(self.bundled.autogenerate.enabled) \
+         && self.bundled.autogenerate.enabled)",
+        "must be set when autogenerate is not enabled",
+    ),
+])))]
 pub struct Provider {
     /// Which of the following it is.
     #[serde(rename = "type")]

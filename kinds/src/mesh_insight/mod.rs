@@ -2,7 +2,7 @@
 
 use crate::protobuf::{self, Protobuf};
 use proto::kuma::mesh::v1alpha1::MeshInsight as Message;
-use resource::{Access, Flow, Kind, NoStatus, Scope, Spec};
+use resource::{Access, CustomResource, Flow, Kind, NoStatus, Scope, Spec};
 
 /// See [`MeshInsight`].
 pub const KIND: Kind = Kind::of::<MeshInsight>();
@@ -23,6 +23,7 @@ impl Spec for MeshInsight {
     const SCOPE: Scope = Scope::Global;
     const FLOW: Flow = Flow::Local;
     const ACCESS: Access = Access::ReadOnly;
+    const CUSTOM: Option<CustomResource> = Some(CustomResource::CLUSTER);
 }
 
 #[cfg(test)]

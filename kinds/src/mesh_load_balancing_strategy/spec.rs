@@ -1,4 +1,5 @@
-use crate::{GoDuration, IntOrString};
+use crate::{GoDuration, IntOrString, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{TargetRef, To};
@@ -6,6 +7,23 @@ use xds::{TargetRef, To};
 /// Chooses among the endpoints of a destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+    (
+        ".to",
+        "!has(self.to) || self.to.all(to, to.targetRef.kind != 'MeshHTTPRoute' || \
+         !has(to.default) || (!has(to.default.loadBalancer) && \
+         !has(to.default.localityAwareness)))",
+        "only hashPolicies may be set when kind is MeshHTTPRoute",
+    ),
+    (
+        ".to",
+        "!has(self.to) || self.to.all(to, to.targetRef.kind in ['MeshMultiZoneService', \
+         'MeshHTTPRoute'] || !has(to.default) || !has(to.default.localityAwareness) || \
+         !has(to.default.localityAwareness.crossZone))",
+        "crossZone is only supported when targetRef.kind is MeshMultiZoneService",
+    ),
+])))]
 pub struct MeshLoadBalancingStrategy {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

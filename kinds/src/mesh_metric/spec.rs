@@ -1,4 +1,5 @@
-use crate::{GoDuration, TelemetryRef};
+use crate::{GoDuration, TelemetryRef, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::TargetRef;
@@ -6,6 +7,9 @@ use xds::TargetRef;
 /// Says which metrics proxies offer, and to whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+])))]
 pub struct MeshMetric {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,6 +123,14 @@ pub struct Application {
 /// Somebody who gets metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (".prometheus", "self.type != 'Prometheus' || has(self.prometheus)", "must be defined"),
+    (
+        ".openTelemetry",
+        "self.type != 'OpenTelemetry' || has(self.openTelemetry)",
+        "must be defined",
+    ),
+])))]
 pub struct Backend {
     /// Which of the following it is.
     pub r#type: BackendType,

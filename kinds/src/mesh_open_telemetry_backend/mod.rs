@@ -4,7 +4,7 @@
 mod tests;
 
 use crate::{Conditions, rule};
-use resource::{Flow, Json, Kind, Scope, Spec, Violations};
+use resource::{Flow, Json, Kind, Scope, Spec, Violations, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -14,6 +14,14 @@ pub const KIND: Kind = Kind::of::<MeshOpenTelemetryBackend>();
 
 /// A collector that policies name. One that says nothing is the collector of each machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        ".endpoint.path",
+        "!has(self.endpoint) || !has(self.endpoint.path) || size(self.endpoint.path) == 0 || \
+         (has(self.protocol) && self.protocol == 'http')",
+        "must not be set when protocol is grpc",
+    ),
+])))]
 pub struct MeshOpenTelemetryBackend {
     /// Where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,3 +1,5 @@
+use crate::policy;
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::TargetRef;
@@ -5,6 +7,9 @@ use xds::TargetRef;
 /// Says what applications may reach outside the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+])))]
 pub struct MeshPassthrough {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +45,18 @@ pub enum PassthroughMode {
 /// A place outside the mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        ".port",
+        "self.protocol != 'mysql' || has(self.port)",
+        "port must be defined for Mysql protocol",
+    ),
+    (
+        ".protocol",
+        "self.type != 'Domain' || !(self.protocol in ['tcp', 'mysql'])",
+        "is not supported for a domain",
+    ),
+])))]
 pub struct Match {
     /// What its value is.
     pub r#type: MatchType,

@@ -1,4 +1,5 @@
-use crate::PatchOp;
+use crate::{PatchOp, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -8,6 +9,9 @@ use xds::TargetRef;
 /// Changes the Envoy configuration of proxies, after everything else made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+])))]
 pub struct MeshProxyPatch {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,6 +32,7 @@ pub struct Conf {
 /// One change: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct Modification {
     /// Of clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,6 +54,16 @@ pub struct Modification {
 /// A change of objects of one sort.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (".value", "self.operation != 'Remove' || !has(self.value)", "must not be defined"),
+    (".value", "!self.operation.startsWith('Add') || has(self.value)", "must be defined"),
+    (
+        "",
+        "self.operation != 'Patch' || has(self.value) != (has(self.jsonPatches) && \
+         size(self.jsonPatches) > 0)",
+        "must have exactly one defined: value, jsonPatches",
+    ),
+])))]
 pub struct Change<M, O> {
     /// Which objects; all of them without it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +81,17 @@ pub struct Change<M, O> {
 /// A change of virtual hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (".value", "self.operation != 'Remove' || !has(self.value)", "must not be defined"),
+    (".value", "self.operation != 'Add' || has(self.value)", "must be defined"),
+    (
+        "",
+        "self.operation != 'Patch' || has(self.value) != (has(self.jsonPatches) && \
+         size(self.jsonPatches) > 0)",
+        "must have exactly one defined: value, jsonPatches",
+    ),
+    (".match.name", "self.operation != 'Add' || !has(self.match.name)", "must not be defined"),
+])))]
 pub struct VirtualHostChange {
     /// Which ones.
     pub r#match: VirtualHostMatch,

@@ -1,4 +1,5 @@
-use crate::{GoDuration, Header};
+use crate::{GoDuration, Header, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{Rule, TargetRef, To};
@@ -6,6 +7,23 @@ use xds::{Rule, TargetRef, To};
 /// Bounds how often a proxy may be called.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::SOME_TRAFFIC,
+    policy::ONE_DIRECTION,
+    policy::SECTION_OF_INBOUND,
+    (
+        ".to",
+        "!has(self.targetRef) || self.targetRef.kind == 'Mesh' || !has(self.to) || size(self.to) \
+         == 0",
+        "must not be defined: it needs a targetRef of kind Mesh",
+    ),
+    (
+        ".rules",
+        "!(!has(self.targetRef) || self.targetRef.kind == 'Mesh') || !has(self.rules) || \
+         size(self.rules) == 0",
+        "must not be defined: it needs a targetRef of kind Dataplane",
+    ),
+])))]
 pub struct MeshRateLimit {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,6 +48,9 @@ pub struct Conf {
 /// Limits that each proxy counts for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    ("", "has(self.http) || has(self.tcp)", "must have at least one defined: tcp, http"),
+])))]
 pub struct Local {
     /// Of requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +63,13 @@ pub struct Local {
 /// A limit of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.disabled) || has(self.requestRate) || has(self.onRateLimit)",
+        "must have at least one defined: disabled, requestRate, onRateLimit",
+    ),
+])))]
 pub struct Http {
     /// Whether there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,6 +85,13 @@ pub struct Http {
 /// A limit of connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.disabled) || has(self.connectionRate)",
+        "must have at least one defined: disabled, connectionRate",
+    ),
+])))]
 pub struct Tcp {
     /// Whether there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

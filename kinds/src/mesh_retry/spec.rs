@@ -1,4 +1,5 @@
-use crate::{GoDuration, HeaderMatch, header};
+use crate::{GoDuration, HeaderMatch, header, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -7,6 +8,10 @@ use xds::{TargetRef, To};
 /// Lets proxies try again what failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+    (".to", "has(self.to) && size(self.to) > 0", "needs at least one item"),
+])))]
 pub struct MeshRetry {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,6 +24,13 @@ pub struct MeshRetry {
 /// What is tried again, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.tcp) || has(self.http) || has(self.grpc)",
+        "at least one of the 'tcp', 'http', 'grpc' must be specified",
+    ),
+])))]
 pub struct Conf {
     /// Connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +124,9 @@ pub enum GrpcRetryOn {
 /// How long to wait before a try: longer each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    ("", "has(self.baseInterval) || has(self.maxInterval)", "must not be empty"),
+])))]
 pub struct BackOff {
     /// At first.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 use crate::{Condition, IntOrString, LabelSelector, dataplane};
 use proto::kuma::mesh::v1alpha1::dataplane::networking::Inbound;
-use resource::Labels;
+use resource::{Labels, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -39,6 +39,13 @@ pub enum State {
 /// Which proxies serve a service. One that says nothing selects none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "!(has(self.dataplaneRef) && has(self.dataplaneLabels))",
+        "dataplaneRef and dataplaneLabels exclude each other",
+    ),
+])))]
 pub struct Selector {
     /// One proxy by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{BackendKind, BackendRef, mesh_http_route, role, rule};
-use resource::{Flow, Json, Kind, Labels, NoStatus, Scope, Spec, Targets, Violations};
+use crate::{BackendKind, BackendRef, mesh_http_route, policy, role, rule};
+use resource::{Flow, Json, Kind, Labels, NoStatus, Scope, Spec, Targets, Violations, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{TargetRef, ToRef};
@@ -15,6 +15,9 @@ pub const KIND: Kind = Kind::of::<MeshTCPRoute>();
 /// Says where connections go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+])))]
 pub struct MeshTCPRoute {
     /// Whose connections; those of all proxies of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,5 @@
-use crate::GoDuration;
+use crate::{GoDuration, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{Rule, TargetRef, To};
@@ -6,6 +7,19 @@ use xds::{Rule, TargetRef, To};
 /// Bounds how long proxies wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::SOME_TRAFFIC,
+    policy::SECTION_OF_INBOUND,
+    (
+        ".to",
+        "!has(self.to) || self.to.all(to, to.targetRef.kind != 'MeshHTTPRoute' || \
+         !has(to.default) || (!has(to.default.connectionTimeout) && !has(to.default.idleTimeout) \
+         && (!has(to.default.http) || (!has(to.default.http.maxStreamDuration) && \
+         !has(to.default.http.maxConnectionDuration) && \
+         !has(to.default.http.requestHeadersTimeout)))))",
+        "only requestTimeout and streamIdleTimeout may be set when kind is MeshHTTPRoute",
+    ),
+])))]
 pub struct MeshTimeout {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,6 +35,13 @@ pub struct MeshTimeout {
 /// Timeouts; zero means no limit, except for connecting.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.connectionTimeout) || has(self.idleTimeout) || has(self.http)",
+        "at least one timeout should be configured",
+    ),
+])))]
 pub struct Conf {
     /// How long connecting may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +57,14 @@ pub struct Conf {
 /// Timeouts of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.requestTimeout) || has(self.streamIdleTimeout) || has(self.maxStreamDuration) \
+         || has(self.maxConnectionDuration) || has(self.requestHeadersTimeout)",
+        "at least one timeout in this section should be configured",
+    ),
+])))]
 pub struct Http {
     /// How long a request may take, from its end to the end of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,5 @@
 use crate::TlsVersions;
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{Rule, TargetRef};
@@ -6,6 +7,14 @@ use xds::{Rule, TargetRef};
 /// Says how proxies speak TLS with each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        ".rules",
+        "!has(self.targetRef) || self.targetRef.kind == 'Mesh' || !has(self.rules) || \
+         self.rules.all(rule, !has(rule.default) || !has(rule.default.tlsVersion))",
+        "tlsVersion can only be defined with top level targetRef kind: Mesh",
+    ),
+])))]
 pub struct MeshTLS {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

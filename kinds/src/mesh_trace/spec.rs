@@ -1,4 +1,5 @@
-use crate::{IntOrString, TelemetryRef};
+use crate::{IntOrString, TelemetryRef, policy};
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::TargetRef;
@@ -6,6 +7,9 @@ use xds::TargetRef;
 /// Says where proxies tell the way of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    policy::NO_SECTION,
+])))]
 pub struct MeshTrace {
     /// Which proxies; all of the mesh without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,6 +38,15 @@ pub struct Conf {
 /// A place where ways are told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (".zipkin", "self.type != 'Zipkin' || has(self.zipkin)", "must be defined"),
+    (".datadog", "self.type != 'Datadog' || has(self.datadog)", "must be defined"),
+    (
+        ".openTelemetry",
+        "self.type != 'OpenTelemetry' || has(self.openTelemetry)",
+        "must be defined",
+    ),
+])))]
 pub struct Backend {
     /// Which of the following it is.
     pub r#type: BackendType,
@@ -126,6 +139,13 @@ pub struct Sampling {
 /// Something else that is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.header) != has(self.literal)",
+        "tag must have only one type defined: header, literal",
+    ),
+])))]
 pub struct Tag {
     /// Its name.
     pub name: String,

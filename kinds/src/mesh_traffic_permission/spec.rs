@@ -1,3 +1,4 @@
+use resource::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xds::{Match, Rule, TargetRef};
@@ -17,6 +18,13 @@ pub struct MeshTrafficPermission {
 /// Who may call and who may not; who is denied is denied whatever else admits it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (
+        "",
+        "has(self.allow) || has(self.allowWithShadowDeny) || has(self.deny)",
+        "at least one of 'allow', 'allowWithShadowDeny', 'deny' has to be defined",
+    ),
+])))]
 pub struct Conf {
     /// Who may not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

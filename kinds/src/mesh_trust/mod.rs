@@ -5,7 +5,7 @@ mod tests;
 
 use crate::rule;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use resource::{Flow, Json, Kind, Scope, Spec, Violations};
+use resource::{Flow, Json, Kind, Scope, Spec, Violations, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub struct MeshTrust {
 
 /// Certificates of CAs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = cel(&[
+    (".pem", "self.type != 'Pem' || has(self.pem)", "must be set when type is Pem"),
+])))]
 pub struct CaBundle {
     /// Their form.
     #[serde(rename = "type")]

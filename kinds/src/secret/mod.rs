@@ -2,7 +2,7 @@
 
 use crate::protobuf::{self, Protobuf};
 use proto::kuma::system::v1alpha1::Secret as Message;
-use resource::{Access, Flow, Kind, NoStatus, Scope, Spec, TransitName};
+use resource::{Access, CustomResource, Flow, Kind, NoStatus, Scope, Spec, TransitName};
 
 /// See [`Secret`].
 pub const KIND: Kind = Kind::of::<Secret>();
@@ -23,6 +23,7 @@ impl Spec for Secret {
     const FLOW: Flow = Flow::GlobalToZonesOrLocal;
     const TRANSIT_NAME: TransitName = TransitName::Kept;
     const ACCESS: Access = Access::Admins;
+    const CUSTOM: Option<CustomResource> = None;
 }
 
 impl Secret {

@@ -3,7 +3,7 @@
 
 use crate::protobuf::{self, Protobuf};
 use proto::kuma::mesh::v1alpha1::ServiceInsight as Message;
-use resource::{Access, Flow, Kind, NoStatus, Scope, Spec};
+use resource::{Access, CustomResource, Flow, Kind, NoStatus, Scope, Spec};
 
 /// See [`ServiceInsight`].
 pub const KIND: Kind = Kind::of::<ServiceInsight>();
@@ -24,6 +24,7 @@ impl Spec for ServiceInsight {
     const SCOPE: Scope = Scope::Mesh;
     const FLOW: Flow = Flow::GlobalToZones;
     const ACCESS: Access = Access::ReadOnly;
+    const CUSTOM: Option<CustomResource> = Some(CustomResource::CLUSTER);
 }
 
 #[cfg(test)]

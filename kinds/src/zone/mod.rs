@@ -2,7 +2,7 @@
 
 use crate::protobuf::{self, Protobuf};
 use proto::kuma::system::v1alpha1::Zone as Message;
-use resource::{Flow, Kind, NameRule, NoStatus, Scope, Spec};
+use resource::{CustomResource, Flow, Kind, NameRule, NoStatus, Scope, Spec};
 
 /// See [`Zone`].
 pub const KIND: Kind = Kind::of::<Zone>();
@@ -22,6 +22,7 @@ impl Spec for Zone {
     const SCOPE: Scope = Scope::Global;
     const FLOW: Flow = Flow::Local;
     const NAME: NameRule = NameRule::Label;
+    const CUSTOM: Option<CustomResource> = Some(CustomResource::CLUSTER);
 }
 
 impl Zone {

@@ -7,7 +7,7 @@ use crate::{
 use jiff::Timestamp;
 use prost_types::Timestamp as Time;
 use proto::kuma::system::v1alpha1::ZoneInsight as Message;
-use resource::{Access, Flow, Kind, Scope, Spec};
+use resource::{Access, CustomResource, Flow, Kind, Scope, Spec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,7 @@ impl Spec for ZoneInsight {
     const SCOPE: Scope = Scope::Global;
     const FLOW: Flow = Flow::Local;
     const ACCESS: Access = Access::ReadOnly;
+    const CUSTOM: Option<CustomResource> = Some(CustomResource::CLUSTER);
 }
 
 impl ZoneInsight {
