@@ -8,7 +8,7 @@ use super::{
     proxies::{Circumstances, Connected, Identified, Traits},
     tcp::Record,
 };
-use crate::identities::Issued;
+use crate::{generate::Redirection, identities::Issued};
 use delta::Name;
 use resource::Labels;
 use std::{collections::BTreeMap, sync::Arc};
@@ -98,6 +98,11 @@ impl Mesh {
                 None
             }
         };
+        let nothing = Redirection::default();
+        let redirection = self.replicas.get(&name).map_or(&nothing, |it| &it.redirection);
+        for name in proxy.redirect(id, redirection, &mut self.marks) {
+            self.results.redirected_changed(&name);
+        }
         match unwritten {
             Some(record) => {
                 self.unwritten_now.insert(name.clone());
@@ -126,7 +131,11 @@ impl Mesh {
             let select = policies.filter(|(_, it)| it.is_outbound() && it.selects(&facts));
             Key {
                 identity: issued.identity.to_string().into(),
-                calls: Arc::new(Calls::of(&replica.spec, proxy.traits.binds_vips)),
+                calls: Arc::new(Calls::of(
+                    &replica.spec,
+                    proxy.traits.binds_vips,
+                    replica.redirection.outbound.is_some(),
+                )),
                 policies: select.map(|(id, _)| id.clone()).collect(),
             }
         });

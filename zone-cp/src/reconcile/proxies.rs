@@ -7,12 +7,15 @@ use super::{
     tcp::{Moment, Record, Wanted},
 };
 use crate::{
-    generate::{Inbound, IngressListener, TcpPermissions},
+    generate::{Inbound, IngressListener, Part, Redirection, TcpPermissions},
     identities::Issued,
 };
 use delta::Name;
 use resource::{Labels, MeshName};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use xds::{
     Marker, Type,
     draft::{InboundDraft, ListenerDraft},
@@ -35,10 +38,12 @@ pub(super) struct Connected {
     /// Its certificate, if it has one.
     pub(super) issued: Option<Arc<Issued>>,
     pub(super) group: Option<GroupId>,
-    /// Those that select it and say something about incoming traffic.
+    /// Those that select it and say something about incoming traffic, or about it as a whole.
     policies: Vec<Arc<Applied>>,
     pub(super) inbounds: BTreeMap<Name, Open>,
     pub(super) ingresses: BTreeMap<Name, (IngressListener, ListenerDraft)>,
+    /// What it handles the connections with that the kernel redirects.
+    pub(super) redirected: BTreeMap<(Type, Name), Part>,
     /// What is written down about its TCP inbounds.
     pub(super) record: Record,
 }
@@ -76,8 +81,10 @@ impl Open {
         let seen = one.is_http() != two.is_http();
         let cluster = spoken
             || one.inbound.application != two.inbound.application
+            || one.inbound.redirected != two.inbound.redirected
             || from.cluster != to.cluster;
-        let listener = seen || one.inbound.bind != two.inbound.bind || from.listener != to.listener;
+        let at = |open: &Self| (open.inbound.bind, open.inbound.redirected);
+        let listener = seen || at(one) != at(two) || from.listener != to.listener;
         let route = from.route != to.route || from.permissions != to.permissions;
         let tcp = one.tcp != two.tcp;
         let changed = [
@@ -120,6 +127,7 @@ impl Connected {
             policies: Vec::new(),
             inbounds: BTreeMap::new(),
             ingresses: BTreeMap::new(),
+            redirected: BTreeMap::new(),
             record,
         }
     }
@@ -137,7 +145,7 @@ impl Connected {
         policies: impl Iterator<Item = &'a Arc<Applied>>,
     ) {
         let facts = ProxyFacts { mesh, labels };
-        let selected = policies.filter(|policy| policy.is_inbound() && policy.selects(&facts));
+        let selected = policies.filter(|policy| shapes(policy) && policy.selects(&facts));
         self.policies = selected.cloned().collect();
         policy::sort(&mut self.policies);
     }
@@ -190,6 +198,28 @@ impl Connected {
         self.inbounds = now;
         self.open_ingresses(*id, replica, marks);
         unwritten
+    }
+
+    /// Works out anew what it handles redirected connections with, and marks what changes. Returns
+    /// the names under which it got something else before.
+    pub(super) fn redirect(
+        &mut self,
+        id: ProxyId,
+        redirection: &Redirection,
+        marks: &mut Marks,
+    ) -> BTreeSet<Name> {
+        let parts = redirection.parts(&policy::proxy(&self.policies).passthrough);
+        let now = parts.into_iter().map(|((kind, name), part)| ((kind, name.into()), part));
+        let before = std::mem::replace(&mut self.redirected, now.collect());
+        let mut replaced = BTreeSet::new();
+        for key in before.keys().chain(self.redirected.keys()) {
+            let (old, new) = (before.get(key), self.redirected.get(key));
+            if old != new {
+                marks.mark(id, key.0, &key.1);
+                replaced.extend(old.map(|_| key.1.clone()));
+            }
+        }
+        replaced
     }
 
     /// Its Dataplane is gone: it serves nothing any more.
@@ -265,6 +295,11 @@ impl Connected {
             }
         }
     }
+}
+
+/// Whether a policy says something about what a proxy serves, or about it as a whole.
+pub(super) const fn shapes(policy: &Applied) -> bool {
+    policy.is_inbound() || policy.is_about_proxy()
 }
 
 fn wanted(open: &Open) -> Option<Wanted<'_>> {

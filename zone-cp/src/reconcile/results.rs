@@ -1,5 +1,6 @@
 //! What was generated, once for all who get the same.
 
+use crate::generate::Part;
 use delta::{Item, Name};
 use resource::Version;
 use std::{
@@ -51,13 +52,15 @@ impl<I: Ord> Shared<I> {
 pub(super) struct Results {
     /// By what shapes the connections, and by who calls.
     pub(super) clusters: Shared<(Version, Name)>,
-    /// By what shapes the connections of applications, and by where these reach it.
-    pub(super) listeners: Shared<(Version, Arc<BTreeSet<SocketAddr>>)>,
+    /// By what shapes the connections of applications, and by where and how these reach it.
+    pub(super) listeners: Shared<(Version, Arc<BTreeSet<SocketAddr>>, bool)>,
     /// By what shapes the requests.
     pub(super) routes: Shared<Version>,
     pub(super) assignments: Shared<()>,
     /// The same destinations, as an ingress forwards to them.
     pub(super) exposed: Shared<()>,
+    /// What goes with redirected connections, by its own name.
+    pub(super) redirected: Shared<Part>,
     /// What is of one proxy alone is not kept: it is asked for once.
     pub(super) made_for_one: usize,
 }
@@ -75,6 +78,11 @@ impl Results {
         self.exposed.changed(destination);
     }
 
+    /// A proxy gets something else under a name for redirected connections.
+    pub(super) fn redirected_changed(&mut self, name: &str) {
+        self.redirected.changed(name);
+    }
+
     /// Where a destination is changed.
     pub(super) fn moved(&mut self, destination: &str) {
         self.assignments.changed(destination);
@@ -87,6 +95,7 @@ impl Results {
             + self.routes.made
             + self.assignments.made
             + self.exposed.made
+            + self.redirected.made
             + self.made_for_one
     }
 }
