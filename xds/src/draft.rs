@@ -4,8 +4,8 @@
 //! request and disturbs nobody, what stands in a cluster makes its connections anew, what stands in
 //! a listener drains it.
 
-use crate::target::Match;
 use crate::protocol::Protocol;
+use crate::target::Match;
 use ipnet::IpNet;
 use resource::{Kri, Version};
 use serde::{Deserialize, Serialize};

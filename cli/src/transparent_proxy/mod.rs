@@ -1,8 +1,12 @@
 //! `atoll install transparent-proxy`: hands the connections of this machine to its sidecar.
 
 mod rules;
+mod source;
 
-use self::rules::{Excluded, Families, Plan, Ports, network, removal};
+use self::{
+    rules::{Excluded, Families, Plan, Ports, network, removal},
+    source::Source,
+};
 use crate::output::Output;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
@@ -85,11 +89,23 @@ impl Install {
     pub(crate) fn run(self, out: &mut Output<'_>) -> Result<()> {
         let Self::TransparentProxy(asked) = self;
         let dry_run = asked.dry_run;
-        let script = asked.plan()?.script();
+        let plan = asked.plan()?;
+        let (script, source) = (plan.script(), Source::here());
+        let adds = plan.needs_source() && source == Source::Missing;
         if dry_run {
-            return out.text(&script);
+            out.text(&script)?;
+            return if adds { out.line(source::WILL_BE_ADDED) } else { Ok(()) };
         }
-        nft(&script)?;
+        // First: by the rules, what has it may pass.
+        if adds {
+            source::add()?;
+        }
+        if let Err(error) = nft(&script) {
+            if adds {
+                source::delete()?;
+            }
+            return Err(error);
+        }
         out.line("installed: what this machine opens and what comes to it goes through its sidecar")
     }
 }
@@ -101,6 +117,9 @@ impl Uninstall {
             return out.text(&removal());
         }
         nft(&removal())?;
+        if Source::here() == Source::Present {
+            source::delete()?;
+        }
         out.line("uninstalled: nothing of this machine goes through a sidecar any more")
     }
 }

@@ -204,9 +204,11 @@ fn places_are_told_apart_as_their_protocol_can() {
 /// Each policy is checked alone; together they may say what Envoy cannot tell apart.
 #[test]
 fn of_two_policies_about_one_place_the_later_one_counts() {
-    let said = |protocol: &str| json!({ "appendMatch": [
+    let said = |protocol: &str| {
+        json!({ "appendMatch": [
         { "type": "IP", "value": "10.0.0.1", "port": 80, "protocol": protocol },
-    ] });
+    ] })
+    };
     let at = At::Network("10.0.0.1/32".parse().unwrap());
     let one = |speaks| Passthrough::Places([place(Some(80), at.clone(), speaks)].into());
     assert_eq!(draft(&[said("tcp"), said("mysql")]), one(Speaks::MySql));

@@ -1,7 +1,8 @@
 use super::{
     common::{ads, duration, limit, seconds},
-    endpoint, tls,
+    endpoint,
     redirect::{Family, Outside},
+    tls,
     value::{Destination, Inbound, IngressService},
 };
 use prost_types::Any;
@@ -17,8 +18,8 @@ use proto::{
                 },
             },
             core::v3::{
-                BindConfig, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
-                KeepaliveSettings, SocketAddress, TcpKeepalive,
+                BindConfig, Http1ProtocolOptions, Http2ProtocolOptions,
+                HttpProtocolOptions as Common, KeepaliveSettings, SocketAddress, TcpKeepalive,
                 socket_address::PortSpecifier,
             },
         },

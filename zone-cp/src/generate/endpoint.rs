@@ -1,4 +1,7 @@
-use super::{common::{address, name_address}, value::Endpoint};
+use super::{
+    common::{address, name_address},
+    value::Endpoint,
+};
 use proto::envoy::config::{
     core::v3::Locality,
     endpoint::v3::{

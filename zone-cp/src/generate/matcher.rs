@@ -104,8 +104,7 @@ pub(super) fn server_name_ends_with(suffix: &str) -> Predicate {
 
 /// Whether a connection is to the port.
 pub(super) fn port_is(port: u16) -> Predicate {
-    let input =
-        named("envoy.matching.inputs.destination_port", pack(&DestinationPortInput {}));
+    let input = named("envoy.matching.inputs.destination_port", pack(&DestinationPortInput {}));
     text(input, MatchPattern::Exact(port.to_string()))
 }
 

@@ -82,9 +82,8 @@ pub fn arriving_listener(name: &str, arriving: &Arriving) -> Listener {
     if !arriving.served.is_empty() {
         chains.push(chain(REFUSED, bytes(name, names::NO_DESTINATION, &draft)));
     }
-    let cases = arriving.served.iter().map(|port| {
-        matcher::case(matcher::port_is(*port), action(REFUSED))
-    });
+    let cases =
+        arriving.served.iter().map(|port| matcher::case(matcher::port_is(*port), action(REFUSED)));
     let cases: Vec<_> = cases.collect();
     let chosen = (!cases.is_empty()).then(|| matcher::first(cases, Some(action(PASSTHROUGH))));
     Listener {
@@ -215,8 +214,7 @@ fn inspectors(inspected: &Inspected) -> Vec<ListenerFilter> {
     let http =
         listener_filter("envoy.filters.listener.http_inspector", pack(&HttpInspector::default()));
     let looking = [tls_inspector(), http];
-    let looking =
-        looking.map(|it| ListenerFilter { filter_disabled: disabled.clone(), ..it });
+    let looking = looking.map(|it| ListenerFilter { filter_disabled: disabled.clone(), ..it });
     [original].into_iter().chain(looking).collect()
 }
 

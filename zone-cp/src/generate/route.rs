@@ -8,8 +8,8 @@ use super::{
 use proto::{
     envoy::{
         config::route::v3::{
-            DirectResponseAction, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
-            VirtualHost,
+            DirectResponseAction, HeaderMatcher, RetryPolicy, Route, RouteAction,
+            RouteConfiguration, RouteMatch, VirtualHost,
             header_matcher::HeaderMatchSpecifier,
             retry_policy::{
                 RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate,
@@ -100,11 +100,7 @@ pub fn outside_route(name: &str, hosts: &Hosts) -> RouteConfiguration {
             action: Some(Action::DirectResponse(answer)),
             ..Route::default()
         };
-        virtual_hosts.push(VirtualHost {
-            name: "none".into(),
-            routes: vec![none],
-            ..host("*")
-        });
+        virtual_hosts.push(VirtualHost { name: "none".into(), routes: vec![none], ..host("*") });
     }
     RouteConfiguration { name: name.into(), virtual_hosts, ..RouteConfiguration::default() }
 }

@@ -63,7 +63,8 @@ impl Replica {
             redirection.served = served.collect();
         }
         if redirection.outbound.is_some() && networking.is_some_and(|it| !it.outbound.is_empty()) {
-            problem = Some("networking.outbound: not used, since connections are redirected".into());
+            problem =
+                Some("networking.outbound: not used, since connections are redirected".into());
         }
         let labels = resource.head.labels.clone();
         Ok(Self { labels, spec, inbounds, ingresses, redirection, problem })
@@ -88,11 +89,7 @@ fn redirection(proxying: &TransparentProxying) -> Redirection {
     }
 }
 
-fn inbound(
-    message: &Message,
-    address: &str,
-    redirection: &Redirection,
-) -> Result<Inbound, String> {
+fn inbound(message: &Message, address: &str, redirection: &Redirection) -> Result<Inbound, String> {
     let bind = if message.address.is_empty() { address } else { &message.address };
     let application = match &*message.service_address {
         "" => LOOPBACK,

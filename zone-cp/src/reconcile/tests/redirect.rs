@@ -172,10 +172,10 @@ fn places_have_chains_of_the_listener_and_clusters_and_routes_of_their_own() {
     let mut zone = Zone::of(&[redirected(web()), cart]);
     let mut stream = zone.connect("web-1");
     let database = json!({ "type": "IP", "value": "192.0.2.9", "port": 5432 });
-    let host = |name: &str| {
-        json!({ "type": "Domain", "value": name, "port": 80, "protocol": "http" })
-    };
-    let these = |places: &[&serde_json::Value]| passthrough("some", json!({ "appendMatch": places }));
+    let host =
+        |name: &str| json!({ "type": "Domain", "value": name, "port": 80, "protocol": "http" });
+    let these =
+        |places: &[&serde_json::Value]| passthrough("some", json!({ "appendMatch": places }));
     let (one, two) = (host("one.example"), host("two.example"));
     zone.put(&these(&[&database, &one]));
     let (tcp, http) = ("meshpassthrough_tcp_192.0.2.9_5432", "meshpassthrough_http_one.example_80");
@@ -218,7 +218,11 @@ fn what_redirected_proxies_get_alike_is_made_once() {
         for stream in &streams {
             for kind in [Listener, Cluster, Route, Secret] {
                 let ours = |name: &&String| name.starts_with("self_") || name.starts_with("mesh");
-                stream.names(kind).iter().filter(ours).for_each(|name| drop(stream.get(kind, name)));
+                stream
+                    .names(kind)
+                    .iter()
+                    .filter(ours)
+                    .for_each(|name| drop(stream.get(kind, name)));
             }
         }
         zone.made()
@@ -237,9 +241,7 @@ fn an_inbound_that_comes_is_one_more_port_that_is_not_passed_on() {
     let mut stream = zone.connect("web-1");
     zone.put(&redirected(sidecar("web", 1, json!([http(8081)]))));
     let mut expected = marks(&[(Listener, IN[0]), (Listener, IN[1])]);
-    expected.extend(marks(&[
-        (Listener, "self_inbound_dp_http"),
-        (Cluster, "self_inbound_dp_http"),
-    ]));
+    expected
+        .extend(marks(&[(Listener, "self_inbound_dp_http"), (Cluster, "self_inbound_dp_http")]));
     assert_eq!(stream.marks(), expected);
 }
