@@ -46,8 +46,13 @@ impl Mesh {
     fn forget(&mut self, id: ProxyId) {
         self.marks.forget(id);
         self.unidentified.remove(&id);
-        if let Some(Connected { group: Some(group), .. }) = self.proxies.remove(&id) {
+        let Some(Connected { group, redirected, .. }) = self.proxies.remove(&id) else { return };
+        if let Some(group) = group {
             self.groups.leave(id, group);
+        }
+        // Who else gets the same has it already, and what nobody gets does not stay.
+        for ((_, name), part) in redirected {
+            self.results.redirected.forget(&name, &part);
         }
     }
 
@@ -100,8 +105,8 @@ impl Mesh {
         };
         let nothing = Redirection::default();
         let redirection = self.replicas.get(&name).map_or(&nothing, |it| &it.redirection);
-        for name in proxy.redirect(id, redirection, &mut self.marks) {
-            self.results.redirected_changed(&name);
+        for (name, part) in proxy.redirect(id, redirection, &mut self.marks) {
+            self.results.redirected.forget(&name, &part);
         }
         match unwritten {
             Some(record) => {

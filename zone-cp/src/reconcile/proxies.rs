@@ -12,10 +12,7 @@ use crate::{
 };
 use delta::Name;
 use resource::{Labels, MeshName};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use xds::{
     Marker, Type,
     draft::{InboundDraft, ListenerDraft},
@@ -201,25 +198,27 @@ impl Connected {
     }
 
     /// Works out anew what it handles redirected connections with, and marks what changes. Returns
-    /// the names under which it got something else before.
+    /// what it does not get any more.
     pub(super) fn redirect(
         &mut self,
         id: ProxyId,
         redirection: &Redirection,
         marks: &mut Marks,
-    ) -> BTreeSet<Name> {
+    ) -> Vec<(Name, Part)> {
         let parts = redirection.parts(&policy::proxy(&self.policies).passthrough);
         let now = parts.into_iter().map(|((kind, name), part)| ((kind, name.into()), part));
         let before = std::mem::replace(&mut self.redirected, now.collect());
-        let mut replaced = BTreeSet::new();
-        for key in before.keys().chain(self.redirected.keys()) {
-            let (old, new) = (before.get(key), self.redirected.get(key));
-            if old != new {
+        let new = self.redirected.iter().filter(|(key, part)| before.get(*key) != Some(*part));
+        new.for_each(|((kind, name), _)| marks.mark(id, *kind, name));
+        let mut gone = Vec::new();
+        for ((kind, name), part) in before {
+            let key = (kind, name);
+            if self.redirected.get(&key) != Some(&part) {
                 marks.mark(id, key.0, &key.1);
-                replaced.extend(old.map(|_| key.1.clone()));
+                gone.push((key.1, part));
             }
         }
-        replaced
+        gone
     }
 
     /// Its Dataplane is gone: it serves nothing any more.

@@ -40,6 +40,15 @@ impl<I: Ord> Shared<I> {
         results.entry(inputs).or_insert_with(make).clone()
     }
 
+    /// Forgets one result: somebody gets something else instead, and so do all the others soon.
+    pub(super) fn forget(&mut self, destination: &str, inputs: &I) {
+        let Some(results) = self.by_destination.get_mut(destination) else { return };
+        results.remove(inputs);
+        if results.is_empty() {
+            self.by_destination.remove(destination);
+        }
+    }
+
     /// Forgets the results of a destination: it changed, or what shapes it did. That bounds what is
     /// kept: results of settings that are gone do not stay.
     fn changed(&mut self, destination: &str) {
@@ -76,11 +85,6 @@ impl Results {
     /// How ingresses offer a destination changed.
     pub(super) fn exposed_changed(&mut self, destination: &str) {
         self.exposed.changed(destination);
-    }
-
-    /// A proxy gets something else under a name for redirected connections.
-    pub(super) fn redirected_changed(&mut self, name: &str) {
-        self.redirected.changed(name);
     }
 
     /// Where a destination is changed.
