@@ -31,8 +31,8 @@ use proto::{
 };
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
 };
 use xds::{
     draft::{At, ListenerDraft, OutboundDraft, Place, Speaks},
@@ -51,15 +51,14 @@ pub fn leaving_listener(name: &str, leaving: &Leaving) -> Listener {
     let draft = OutboundDraft::default().listener;
     let mut chains = vec![chain(PASSTHROUGH, bytes(name, name, &draft))];
     let places = &leaving.places;
-    let by_chain: BTreeMap<String, &Place> =
-        places.iter().map(|place| (chain_name(place), place)).collect();
-    chains.extend(by_chain.iter().map(|(chain_name, place)| {
+    chains.extend(places.iter().map(|place| {
+        let chosen = chain_name(place);
         let forward = match place.speaks {
             // What Envoy counts of all that is let through is in one place, as what it refuses.
-            Speaks::Bytes | Speaks::MySql | Speaks::Tls => bytes(name, chain_name, &draft),
-            Speaks::Requests(_) => http::outside(chain_name, &draft),
+            Speaks::Bytes | Speaks::MySql | Speaks::Tls => bytes(name, &chosen, &draft),
+            Speaks::Requests(_) => http::outside(&chosen, &draft),
         };
-        chain(chain_name, forward)
+        chain(&chosen, forward)
     }));
     let inspected = inspected(places);
     Listener {
@@ -93,12 +92,7 @@ pub fn arriving_listener(name: &str, arriving: &Arriving) -> Listener {
     }
 }
 
-fn redirected(
-    name: &str,
-    direction: TrafficDirection,
-    at: std::net::IpAddr,
-    port: u16,
-) -> Listener {
+fn redirected(name: &str, direction: TrafficDirection, at: IpAddr, port: u16) -> Listener {
     Listener {
         use_original_dst: Some(true),
         listener_filters: vec![original_destination()],
@@ -142,12 +136,9 @@ fn matcher(listener: &str, places: &BTreeSet<Place>) -> Matcher {
         };
         (Reverse(network), Reverse(place.port.is_some()), transport, Reverse(name), *place)
     });
-    let mut seen = BTreeSet::new();
-    let cases = ordered.into_iter().filter_map(|place| {
-        let name = chain_name(place);
-        // Names of requests to a port have one chain.
-        seen.insert(name.clone()).then(|| matcher::case(fits(listener, place), action(&name)))
-    });
+    let cases = ordered
+        .into_iter()
+        .map(|place| matcher::case(fits(listener, place), action(&chain_name(place))));
     matcher::first(cases.collect(), Some(action(PASSTHROUGH)))
 }
 

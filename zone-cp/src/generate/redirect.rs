@@ -56,7 +56,8 @@ pub struct Leaving {
     pub family: Family,
     /// What it binds.
     pub port: u16,
-    /// The places that are told apart; for all else there is one cluster, or none.
+    /// The places that are told apart, one for all hosts of requests to a port; for all else there is
+    /// one cluster, or none.
     pub places: BTreeSet<Place>,
 }
 
@@ -163,11 +164,11 @@ impl Redirection {
             let original = |from| Outside::Original { from, speaks: Speaks::Bytes };
             if let Some(port) = self.outbound {
                 let name = names::passthrough_outbound(family.version());
-                let places = places.iter().filter(|place| family.has(place)).cloned().collect();
+                let places = places.iter().filter(|place| family.has(place)).map(told_apart);
                 if *passthrough == Passthrough::Everything {
                     parts.insert((Type::Cluster, name.clone()), Part::Cluster(original(None)));
                 }
-                let leaving = Leaving { family: *family, port, places };
+                let leaving = Leaving { family: *family, port, places: places.collect() };
                 parts.insert((Type::Listener, name), Part::Outbound(leaving));
             }
             if let Some(port) = self.inbound {
@@ -184,6 +185,18 @@ impl Redirection {
             places.iter().filter(reached).for_each(|place| add(place, &mut parts));
         }
         parts
+    }
+}
+
+/// A place as the listener knows it. Hosts of requests it cannot tell apart: their routes do, which
+/// change without it.
+fn told_apart(place: &Place) -> Place {
+    match (&place.at, place.speaks) {
+        (At::Host(_) | At::Under(_) | At::Anywhere, Speaks::Requests(_)) => {
+            let speaks = Speaks::Requests(Protocol::Http);
+            Place { port: place.port, at: At::Anywhere, speaks }
+        }
+        (At::Network(_), _) | (_, Speaks::Bytes | Speaks::MySql | Speaks::Tls) => place.clone(),
     }
 }
 
