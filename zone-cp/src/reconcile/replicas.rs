@@ -62,9 +62,8 @@ impl Replica {
             let served = inbounds.iter().flat_map(ports).map(|address| address.port());
             redirection.served = served.collect();
         }
-        if redirection.outbound.is_some() && networking.is_some_and(|it| !it.outbound.is_empty()) {
-            problem =
-                Some("networking.outbound: not used, since connections are redirected".into());
+        if redirection.outbound.is_some() {
+            problem = problem.or_else(|| unused(networking?));
         }
         let labels = resource.head.labels.clone();
         Ok(Self { labels, spec, inbounds, ingresses, redirection, problem })
