@@ -3,9 +3,12 @@
 use crate::generate::{Family, Inbound, IngressListener, Redirection};
 use delta::Name;
 use kinds::dataplane::{self, Dataplane};
-use proto::kuma::mesh::v1alpha1::dataplane::networking::{
-    Inbound as Message, Listener, TransparentProxying, listener::Type,
-    transparent_proxying::IpFamilyMode,
+use proto::kuma::mesh::v1alpha1::dataplane::{
+    Networking,
+    networking::{
+        Inbound as Message, Listener, TransparentProxying, listener::Type,
+        transparent_proxying::IpFamilyMode,
+    },
 };
 use resource::{Labels, RejectedSpec, Resource};
 use std::{
@@ -86,6 +89,17 @@ fn redirection(proxying: &TransparentProxying) -> Redirection {
         inbound: port(proxying.redirect_port_inbound),
         ..Redirection::default()
     }
+}
+
+/// What a Dataplane says that its proxy does not do, since connections are redirected.
+fn unused(networking: &Networking) -> Option<String> {
+    let proxying = networking.transparent_proxying.as_ref()?;
+    if !networking.outbound.is_empty() {
+        return Some("networking.outbound: not used, since connections are redirected".into());
+    }
+    let followed = proxying.direct_access_services.is_empty();
+    let text = "networking.transparentProxying.directAccessServices: not followed";
+    (!followed).then(|| text.to_owned())
 }
 
 fn inbound(message: &Message, address: &str, redirection: &Redirection) -> Result<Inbound, String> {
