@@ -149,7 +149,8 @@ fn who_speaks_second_is_not_kept_waiting() {
     assert_eq!(looking(&[]), [""; 0]);
     assert_eq!(looking(&[bytes.clone(), mysql.clone()]), [""; 0]);
     assert_eq!(looking(&[mysql.clone(), tls(Some(3306))]), [""; 0]);
-    let [one, two] = &looking(&[bytes, mysql.clone(), tls(Some(443))])[..] else { panic!() };
+    let some = looking(&[bytes, mysql.clone(), tls(Some(443))]);
+    let [one, two] = &some[..] else { panic!("{some:?}") };
     assert!(one == two && one.contains("NotMatch") && one.contains("start: 443"), "{one}");
     assert!(!one.contains("3306"), "{one}");
     let all = looking(&[mysql, tls(None)]);
