@@ -21,8 +21,8 @@ fn network(text: &str) -> At {
     At::Network(text.parse().unwrap())
 }
 
-fn place(port: impl Into<Option<u16>>, at: At, speaks: Speaks) -> Place {
-    Place { port: port.into(), at, speaks }
+fn place(port: Option<u16>, at: At, speaks: Speaks) -> Place {
+    Place { port, at, speaks }
 }
 
 fn places(all: &[Place]) -> Passthrough {
@@ -65,17 +65,17 @@ fn places_outside_of_the_mesh() {
     let http = Speaks::Requests(Protocol::Http);
     let all = [
         place(None, network("10.0.0.0/8"), Speaks::Bytes),
-        place(5432, network("10.1.2.3/32"), Speaks::Bytes),
-        place(3306, network("10.1.2.4/32"), Speaks::MySql),
-        place(8080, network("192.0.2.0/24"), http),
+        place(Some(5432), network("10.1.2.3/32"), Speaks::Bytes),
+        place(Some(3306), network("10.1.2.4/32"), Speaks::MySql),
+        place(Some(8080), network("192.0.2.0/24"), http),
         place(None, network("fd00::/8"), Speaks::Tls),
-        place(443, At::Host("api.example.com".into()), Speaks::Tls),
-        place(443, At::Under("example.com".into()), Speaks::Tls),
-        place(8443, At::Anywhere, Speaks::Tls),
-        place(80, At::Host("www.example.com".into()), http),
-        place(80, At::Under("example.org".into()), http),
-        place(80, At::Host("grpc.example.com".into()), Speaks::Requests(Protocol::Grpc)),
-        place(81, At::Anywhere, Speaks::Requests(Protocol::Http2)),
+        place(Some(443), At::Host("api.example.com".into()), Speaks::Tls),
+        place(Some(443), At::Under("example.com".into()), Speaks::Tls),
+        place(Some(8443), At::Anywhere, Speaks::Tls),
+        place(Some(80), At::Host("www.example.com".into()), http),
+        place(Some(80), At::Under("example.org".into()), http),
+        place(Some(80), At::Host("grpc.example.com".into()), Speaks::Requests(Protocol::Grpc)),
+        place(Some(81), At::Anywhere, Speaks::Requests(Protocol::Http2)),
     ];
     let mut resources = golden::Resources::default();
     let only = Redirection { inbound: None, ..redirection() };
@@ -98,7 +98,7 @@ fn to_let_nothing_through_is_to_have_no_cluster_for_it() {
 fn without_ports_or_families_nothing_is_redirected() {
     let none = Redirection { outbound: None, inbound: None, ..redirection() };
     assert_eq!(none.parts(&Passthrough::Everything), [].into());
-    let place = place(80, At::Anywhere, Speaks::Requests(Protocol::Http));
+    let place = place(Some(80), At::Anywhere, Speaks::Requests(Protocol::Http));
     assert_eq!(none.parts(&places(&[place])), [].into());
     let none = Redirection { families: [].into(), ..redirection() };
     assert_eq!(none.parts(&Passthrough::Everything), [].into());
@@ -144,7 +144,7 @@ fn looking(all: &[Place]) -> Vec<String> {
 #[test]
 fn who_speaks_second_is_not_kept_waiting() {
     let bytes = place(None, network("10.0.0.0/8"), Speaks::Bytes);
-    let mysql = place(3306, network("10.0.0.0/8"), Speaks::MySql);
+    let mysql = place(Some(3306), network("10.0.0.0/8"), Speaks::MySql);
     let tls = |port: Option<u16>| place(port, At::Under("example".into()), Speaks::Tls);
     assert_eq!(looking(&[]), [""; 0]);
     assert_eq!(looking(&[bytes.clone(), mysql.clone()]), [""; 0]);
