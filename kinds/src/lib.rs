@@ -117,7 +117,8 @@ pub const PLAIN: &[Kind] = &[
 ];
 
 /// The kinds that are policies, in the order they run.
-pub const POLICIES: &[PolicyKind] = &[mesh_timeout::KIND, mesh_traffic_permission::KIND];
+pub const POLICIES: &[PolicyKind] =
+    &[mesh_passthrough::KIND, mesh_timeout::KIND, mesh_traffic_permission::KIND];
 
 /// The policies that our proxies do not follow yet, by name. They are validated, stored and passed
 /// on like all others, so that proxies elsewhere can follow them.
@@ -129,7 +130,6 @@ pub const NOT_FOLLOWED_YET: &[Kind] = &[
     mesh_http_route::KIND,
     mesh_load_balancing_strategy::KIND,
     mesh_metric::KIND,
-    mesh_passthrough::KIND,
     mesh_proxy_patch::KIND,
     mesh_rate_limit::KIND,
     mesh_retry::KIND,

@@ -4,10 +4,12 @@
 //! request and disturbs nobody, what stands in a cluster makes its connections anew, what stands in
 //! a listener drains it.
 
+use crate::protocol::Protocol;
 use crate::target::Match;
+use ipnet::IpNet;
 use resource::{Kri, Version};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// What calls to one destination will look like.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,6 +36,60 @@ pub struct InboundDraft {
     pub callers: Vec<(Match, RouteDraft)>,
     /// Who may call.
     pub permissions: Permissions,
+}
+
+/// What a proxy does besides calls to destinations and of inbounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyDraft {
+    /// What its application reaches outside the mesh.
+    pub passthrough: Passthrough,
+}
+
+/// What an application reaches outside the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Passthrough {
+    /// Everything.
+    #[default]
+    Everything,
+    /// These places, and nothing else.
+    Places(BTreeSet<Place>),
+}
+
+/// A place outside the mesh. Of one draft, no two differ in how requests or bytes are spoken alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Its port; every port without one.
+    pub port: Option<u16>,
+    /// Where it is.
+    pub at: At,
+    /// What is spoken there.
+    pub speaks: Speaks,
+}
+
+/// Where a place outside the mesh is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    /// At these addresses.
+    Network(IpNet),
+    /// Where the name leads to, in lower case.
+    Host(String),
+    /// Where names lead to that end in a dot and this, in lower case.
+    Under(String),
+    /// Where any name leads to.
+    Anywhere,
+}
+
+/// What is spoken at a place outside the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Speaks {
+    /// Bytes, of which the client sends the first.
+    Bytes,
+    /// MySQL: the server sends the first bytes.
+    MySql,
+    /// TLS of the application's own.
+    Tls,
+    /// Requests in this form.
+    Requests(Protocol),
 }
 
 /// The connections that a proxy opens.

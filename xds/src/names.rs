@@ -1,7 +1,7 @@
 //! Names of Envoy's resources and of servers in TLS.
 //!
 //! What belongs to a service is named by its KRI with the port as section, what belongs to the
-//! proxy itself by [`inbound`] and [`ingress`].
+//! proxy itself by [`inbound`], [`ingress`], [`passthrough_outbound`] and [`passthrough_inbound`].
 
 use resource::Kri;
 use std::{fmt, sync::Arc};
@@ -11,6 +11,9 @@ pub const TRUST_BUNDLE: &str = "system_trust_bundle";
 /// The runtime layer by which open connections are cut.
 pub const RUNTIME: &str = "system_runtime";
 
+/// Where a connection goes that arrives and is for nobody: a cluster that there never is.
+pub const NO_DESTINATION: &str = "self_transparentproxy_no_destination_inbound";
+
 const LABEL: usize = 63;
 const HOST: usize = 253;
 const WITH_SNI: [&str; 3] = ["msvc", "mzsvc", "extsvc"];
@@ -19,6 +22,18 @@ const WITH_SNI: [&str; 3] = ["msvc", "mzsvc", "extsvc"];
 #[must_use]
 pub fn inbound(section: &str) -> String {
     format!("self_inbound_dp_{section}")
+}
+
+/// Listener and cluster of what the kernel redirects on its way out, by the version of IP.
+#[must_use]
+pub fn passthrough_outbound(version: u8) -> String {
+    format!("self_transparentproxy_passthrough_outbound_ipv{version}")
+}
+
+/// Listener and cluster of what the kernel redirects on its way in, by the version of IP.
+#[must_use]
+pub fn passthrough_inbound(version: u8) -> String {
+    format!("self_transparentproxy_passthrough_inbound_ipv{version}")
 }
 
 /// The listener of a zone ingress.

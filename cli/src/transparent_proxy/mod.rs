@@ -1,8 +1,12 @@
 //! `atoll install transparent-proxy`: hands the connections of this machine to its sidecar.
 
 mod rules;
+mod source;
 
-use self::rules::{Excluded, Families, Plan, Ports, network, removal};
+use self::{
+    rules::{Excluded, Families, Plan, Ports, network, removal},
+    source::Source,
+};
 use crate::output::Output;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
@@ -75,11 +79,23 @@ pub(crate) struct TransparentProxy {
 impl TransparentProxy {
     pub(crate) fn install(self, out: &mut Output<'_>) -> Result<()> {
         let dry_run = self.dry_run;
-        let script = self.plan()?.script();
+        let plan = self.plan()?;
+        let (script, source) = (plan.script(), Source::here());
+        let adds = plan.needs_source() && source == Source::Missing;
         if dry_run {
-            return out.text(&script);
+            out.text(&script)?;
+            return if adds { out.line(source::WILL_BE_ADDED) } else { Ok(()) };
         }
-        nft(&script)?;
+        // First: by the rules, what has it may pass.
+        if adds {
+            source::add()?;
+        }
+        if let Err(error) = nft(&script) {
+            if adds {
+                source::delete()?;
+            }
+            return Err(error);
+        }
         out.line("installed: what this machine opens and what comes to it goes through its sidecar")
     }
 
@@ -120,6 +136,9 @@ impl Uninstall {
             return out.text(&removal());
         }
         nft(&removal())?;
+        if Source::here() == Source::Present {
+            source::delete()?;
+        }
         out.line("uninstalled: nothing of this machine goes through a sidecar any more")
     }
 }

@@ -112,6 +112,11 @@ impl Plan {
         (self.families == Families::Ipv4).then(|| "meta nfproto ipv6 return".into())
     }
 
+    /// Whether the sidecar calls its application from an address that the machine must have.
+    pub(crate) fn needs_source(&self) -> bool {
+        self.inbound.is_some() && self.families == Families::Dualstack
+    }
+
     fn leaving(&self) -> String {
         let Self { proxy, outbound, .. } = self;
         let head = [

@@ -18,8 +18,8 @@ pub(crate) const ALL: &[Scenario] = &[(
 )];
 
 /// The users of the application, of the sidecar, and of a program that is left alone.
-const APPLICATION: u32 = 61_001;
-const PROXY: u32 = 61_002;
+pub(crate) const APPLICATION: u32 = 61_001;
+pub(crate) const PROXY: u32 = 61_002;
 const LEFT_ALONE: u32 = 61_003;
 
 /// A machine with a workload, and another one outside of the mesh.

@@ -19,6 +19,7 @@ mod names;
 mod outages;
 mod permissions;
 mod proxies;
+mod redirected;
 mod refused;
 mod replicas;
 mod restore;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ingresses::ALL,
         inspect::ALL,
         interception::ALL,
+        redirected::ALL,
         hostile::ALL,
         killed_proxies::ALL,
         outages::ALL,

@@ -4,13 +4,15 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod xds;
 
 pub use self::spec::{Conf, Match, MatchType, MeshPassthrough, PassthroughMode, Protocol};
 
-use resource::{Flow, Json, Kind, NoStatus, Scope, Spec, Targets, Violations};
+use ::xds::policy::PolicyKind;
+use resource::{Flow, Json, NoStatus, Scope, Spec, Targets, Violations};
 
 /// See [`MeshPassthrough`].
-pub const KIND: Kind = Kind::of::<MeshPassthrough>();
+pub const KIND: PolicyKind = PolicyKind::of::<MeshPassthrough>();
 
 impl Spec for MeshPassthrough {
     type Encoding = Json;

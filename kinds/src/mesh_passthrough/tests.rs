@@ -1,9 +1,13 @@
 use super::*;
 use crate::tests::{violations, written};
+use ::xds::{
+    draft::{At, Passthrough, Place, ProxyDraft, Speaks},
+    policy::Policy,
+};
 use serde_json::json;
 
 fn matches(places: serde_json::Value) -> Vec<String> {
-    let found = violations(KIND, json!({ "default": { "appendMatch": places } }));
+    let found = violations(KIND.kind, json!({ "default": { "appendMatch": places } }));
     let short = |it: &String| it.replace("spec.default.appendMatch", "");
     found.iter().map(short).collect()
 }
@@ -67,7 +71,7 @@ fn every_violation_has_its_path() {
     }
     assert_eq!(
         violations(
-            KIND,
+            KIND.kind,
             json!({
                 "targetRef": { "kind": "Dataplane", "sectionName": "a" },
                 "default": { "passthroughMode": "Some" },
@@ -76,7 +80,7 @@ fn every_violation_has_its_path() {
         ["spec.default.passthroughMode: in body should be one of [All Matched None]"]
     );
     assert_eq!(
-        violations(KIND, json!({ "targetRef": { "kind": "Dataplane", "sectionName": "a" } })),
+        violations(KIND.kind, json!({ "targetRef": { "kind": "Dataplane", "sectionName": "a" } })),
         ["spec.targetRef.sectionName: can only be used with inbound policies"]
     );
 }
@@ -138,12 +142,92 @@ fn the_json_is_that_of_the_field() {
             ],
         },
     });
-    assert_eq!(written(KIND, spec.clone()), spec);
+    assert_eq!(written(KIND.kind, spec.clone()), spec);
 }
 
 #[test]
 fn bytes_are_spoken_unless_it_is_said() {
     let spec = json!({ "default": { "appendMatch": [{ "type": "IP", "value": "10.0.0.1" }] } });
     let place = json!({ "type": "IP", "value": "10.0.0.1", "protocol": "tcp" });
-    assert_eq!(written(KIND, spec), json!({ "default": { "appendMatch": [place] } }));
+    assert_eq!(written(KIND.kind, spec), json!({ "default": { "appendMatch": [place] } }));
+}
+
+fn draft(confs: &[serde_json::Value]) -> Passthrough {
+    // As policies are merged: what later ones append comes last.
+    let mut all: Conf = Conf::default();
+    for conf in confs {
+        let Conf { passthrough_mode, append_match } = serde_json::from_value(conf.clone()).unwrap();
+        all.passthrough_mode = passthrough_mode.or(all.passthrough_mode);
+        all.append_match.get_or_insert_default().extend(append_match.unwrap_or_default());
+    }
+    let mut draft = ProxyDraft::default();
+    MeshPassthrough::shape_proxy(&all, &mut draft);
+    draft.passthrough
+}
+
+fn place(port: Option<u16>, at: At, speaks: Speaks) -> Place {
+    Place { port, at, speaks }
+}
+
+#[test]
+fn a_policy_that_says_nothing_lets_nothing_through_and_one_of_all_everything() {
+    let listed = json!([{ "type": "IP", "value": "10.0.0.1" }]);
+    let nothing = Passthrough::Places([].into());
+    assert_eq!(draft(&[json!({})]), nothing);
+    assert_eq!(draft(&[json!({ "passthroughMode": "None", "appendMatch": listed })]), nothing);
+    let all = json!({ "passthroughMode": "All", "appendMatch": listed });
+    assert_eq!(draft(&[all]), Passthrough::Everything);
+}
+
+#[test]
+fn places_are_told_apart_as_their_protocol_can() {
+    let network = |text: &str| At::Network(text.parse().unwrap());
+    let conf = json!({ "appendMatch": [
+        { "type": "CIDR", "value": "10.1.2.3/8", "port": 53 },
+        { "type": "IP", "value": "fd00::1", "protocol": "tls" },
+        { "type": "IP", "value": "10.0.0.1", "port": 3306, "protocol": "mysql" },
+        { "type": "Domain", "value": "API.example.com.", "port": 443, "protocol": "tls" },
+        { "type": "Domain", "value": "*.Example.com", "protocol": "tls" },
+        { "type": "Domain", "value": "*", "port": 80, "protocol": "grpc" },
+    ] });
+    let expected = [
+        place(Some(53), network("10.0.0.0/8"), Speaks::Bytes),
+        place(None, network("fd00::1/128"), Speaks::Tls),
+        place(Some(3306), network("10.0.0.1/32"), Speaks::MySql),
+        place(Some(443), At::Host("api.example.com".into()), Speaks::Tls),
+        place(None, At::Under("example.com".into()), Speaks::Tls),
+        place(Some(80), At::Anywhere, Speaks::Requests(::xds::Protocol::Grpc)),
+    ];
+    assert_eq!(draft(&[conf]), Passthrough::Places(expected.into()));
+}
+
+/// Each policy is checked alone; together they may say what Envoy cannot tell apart.
+#[test]
+fn of_two_policies_about_one_place_the_later_one_counts() {
+    let said = |protocol: &str| {
+        json!({ "appendMatch": [
+        { "type": "IP", "value": "10.0.0.1", "port": 80, "protocol": protocol },
+    ] })
+    };
+    let at = At::Network("10.0.0.1/32".parse().unwrap());
+    let one = |speaks| Passthrough::Places([place(Some(80), at.clone(), speaks)].into());
+    assert_eq!(draft(&[said("tcp"), said("mysql")]), one(Speaks::MySql));
+    let http2 = Speaks::Requests(::xds::Protocol::Http2);
+    assert_eq!(draft(&[said("http"), said("http2")]), one(http2));
+    let Passthrough::Places(both) = draft(&[said("tls"), said("tcp")]) else { panic!() };
+    assert_eq!(both.len(), 2);
+}
+
+/// What came from elsewhere was not checked here.
+#[test]
+fn what_cannot_be_told_apart_at_all_is_left_out() {
+    let conf = json!({ "appendMatch": [
+        { "type": "IP", "value": "10.0.0" },
+        { "type": "IP", "value": "10.0.0.1", "port": 65536 },
+        { "type": "Domain", "value": "a.b", "port": 1 },
+        { "type": "Domain", "value": "a.b", "protocol": "tls" },
+        { "type": "Domain", "value": "*.a.b", "protocol": "http" },
+        { "type": "Domain", "value": "a b", "port": 1, "protocol": "http" },
+    ] });
+    assert_eq!(draft(&[conf]), Passthrough::Places([].into()));
 }

@@ -24,6 +24,7 @@ pub struct Applied {
     target: TargetRef,
     to: Vec<(ToRef, Value)>,
     rules: Vec<(Vec<Match>, Value)>,
+    conf: Option<Value>,
 }
 
 impl fmt::Debug for Applied {
@@ -83,6 +84,7 @@ impl Applied {
             target,
             to: parts.to,
             rules: parts.rules,
+            conf: parts.conf,
         }
     }
 
@@ -114,6 +116,16 @@ impl Applied {
     #[must_use]
     pub const fn is_inbound(&self) -> bool {
         !self.rules.is_empty()
+    }
+
+    /// Whether it says anything about the proxy as a whole.
+    #[must_use]
+    pub const fn is_about_proxy(&self) -> bool {
+        self.conf.is_some()
+    }
+
+    pub(super) const fn conf(&self) -> Option<&Value> {
+        self.conf.as_ref()
     }
 
     /// Whether it says anything about a destination, for a proxy that it selects.

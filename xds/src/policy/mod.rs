@@ -15,7 +15,7 @@ pub use self::{
 };
 
 use crate::{
-    draft::{InboundDraft, OutboundDraft},
+    draft::{InboundDraft, OutboundDraft, ProxyDraft},
     merge,
     target::{Match, Rule, TargetRef, To, ToRef},
 };
@@ -57,6 +57,14 @@ pub trait Policy: Spec {
     fn rules(&self) -> &[Rule<Self::Conf>] {
         &[]
     }
+
+    /// What it says about the proxy as a whole.
+    fn conf(&self) -> Option<&Self::Conf> {
+        None
+    }
+
+    /// Writes what all policies together say about the proxy as a whole into the draft.
+    fn shape_proxy(_conf: &Self::Conf, _draft: &mut ProxyDraft) {}
 
     /// Writes what all policies together say about a destination into the draft.
     fn shape_outbound(_conf: &Self::Conf, _draft: &mut OutboundDraft) {}
@@ -117,6 +125,7 @@ pub struct PolicyKind {
     parts: fn(&AnySpec) -> Parts,
     outbound: fn(&[&Value], &mut OutboundDraft),
     inbound: fn(&[InboundRule<Value>], &mut InboundDraft),
+    proxy: fn(&[&Value], &mut ProxyDraft),
 }
 
 /// What a spec says, with settings as JSON, in which they are merged.
@@ -125,6 +134,7 @@ struct Parts {
     target: Option<TargetRef>,
     to: Vec<(ToRef, Value)>,
     rules: Vec<(Vec<Match>, Value)>,
+    conf: Option<Value>,
 }
 
 impl PolicyKind {
@@ -137,6 +147,7 @@ impl PolicyKind {
             parts: parts::<P>,
             outbound: outbound_of::<P>,
             inbound: inbound_of::<P>,
+            proxy: proxy_of::<P>,
         }
     }
 
@@ -151,7 +162,16 @@ fn parts<P: Policy>(spec: &AnySpec) -> Parts {
     let spec = spec.downcast_ref::<P>().expect("a kind's table holds only specs of that kind");
     let to = spec.to().iter().map(|to| (to.target_ref.clone(), merge::json(&to.default)));
     let rules = spec.rules().iter().map(|rule| (rule.matches.clone(), merge::json(&rule.default)));
-    Parts { target: spec.target_ref().cloned(), to: to.collect(), rules: rules.collect() }
+    Parts {
+        target: spec.target_ref().cloned(),
+        to: to.collect(),
+        rules: rules.collect(),
+        conf: spec.conf().map(merge::json),
+    }
+}
+
+fn proxy_of<P: Policy>(confs: &[&Value], draft: &mut ProxyDraft) {
+    P::shape_proxy(&merge::merged(confs.iter().copied()), draft);
 }
 
 fn outbound_of<P: Policy>(confs: &[&Value], draft: &mut OutboundDraft) {
@@ -199,6 +219,20 @@ pub fn inbound(policies: &[Arc<Applied>], facts: &InboundFacts<'_>) -> InboundDr
         let rules: Vec<_> = same_kind.iter().flat_map(|policy| policy.rules(facts)).collect();
         if let (Some(policy), false) = (same_kind.first(), rules.is_empty()) {
             (policy.kind.inbound)(&rules, &mut draft);
+        }
+    }
+    draft
+}
+
+/// What `policies` say about a proxy as a whole, if all of them select it. They must be
+/// [sorted](sort).
+#[must_use]
+pub fn proxy(policies: &[Arc<Applied>]) -> ProxyDraft {
+    let mut draft = ProxyDraft::default();
+    for same_kind in by_kind(policies) {
+        let confs: Vec<&Value> = same_kind.iter().filter_map(|policy| policy.conf()).collect();
+        if let (Some(policy), false) = (same_kind.first(), confs.is_empty()) {
+            (policy.kind.proxy)(&confs, &mut draft);
         }
     }
     draft

@@ -1,6 +1,8 @@
 use super::{
     common::{ads, duration, limit, seconds},
-    endpoint, tls,
+    endpoint,
+    redirect::{Family, Outside},
+    tls,
     value::{Destination, Inbound, IngressService},
 };
 use prost_types::Any;
@@ -10,11 +12,15 @@ use proto::{
             cluster::v3::{
                 CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions,
                 circuit_breakers::{Thresholds, thresholds::RetryBudget},
-                cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
+                cluster::{
+                    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig,
+                    LbPolicy,
+                },
             },
             core::v3::{
-                Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
-                KeepaliveSettings, TcpKeepalive,
+                BindConfig, Http1ProtocolOptions, Http2ProtocolOptions,
+                HttpProtocolOptions as Common, KeepaliveSettings, SocketAddress, TcpKeepalive,
+                socket_address::PortSpecifier,
             },
         },
         extensions::upstreams::http::v3::{
@@ -28,11 +34,17 @@ use proto::{
     pack,
 };
 use resource::Kri;
-use std::collections::BTreeMap;
-use xds::{Protocol, draft::ClusterDraft, names};
+use std::{collections::BTreeMap, net::IpAddr};
+use xds::{
+    Protocol,
+    draft::{ClusterDraft, OutboundDraft, Speaks},
+    names,
+};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const INGRESS_CONNECTIONS: u32 = 100_000;
+/// The other end limits what is not of the mesh.
+const PASSED_ON: u32 = 100_000;
 const CONNECTIONS: u32 = 1024;
 
 /// How proxies with the identity `identity` reach a destination.
@@ -93,21 +105,81 @@ pub fn cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) 
 #[must_use]
 pub fn inbound_cluster(inbound: &Inbound, draft: &ClusterDraft) -> Cluster {
     let name = names::inbound(&inbound.section);
-    let http1 = || ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default());
-    let http2 = || ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
-    let options = match inbound.protocol {
-        Protocol::Tcp => BTreeMap::new(),
-        Protocol::Http => http(draft, http1()),
-        Protocol::Http2 | Protocol::Grpc => http(draft, http2()),
-    };
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
         connect_timeout: duration(draft.connect_timeout),
         circuit_breakers: thresholds(Thresholds::default()),
         load_assignment: Some(endpoint::at(&name, inbound.application)),
-        typed_extension_protocol_options: options,
+        upstream_bind_config: source(inbound).map(from),
+        typed_extension_protocol_options: requests(inbound.protocol, draft),
         name,
         ..Cluster::default()
+    }
+}
+
+/// From where an application is called that would else be called through its own inbound. The kernel
+/// leaves alone what goes to a loopback address, and the source for IPv6 may not be there.
+fn source(inbound: &Inbound) -> Option<IpAddr> {
+    let to = inbound.application.ip();
+    let needed = to.is_ipv4() || !to.is_loopback();
+    (inbound.redirected && needed).then(|| Family::of(to).source())
+}
+
+fn from(source: IpAddr) -> BindConfig {
+    let source_address = SocketAddress {
+        address: source.to_string(),
+        port_specifier: Some(PortSpecifier::PortValue(0)),
+        ..SocketAddress::default()
+    };
+    BindConfig { source_address: Some(source_address), ..BindConfig::default() }
+}
+
+/// Who is called without being in the mesh, without TLS of ours.
+#[must_use]
+pub fn outside_cluster(name: &str, outside: &Outside) -> Cluster {
+    let ClusterDraft { connect_timeout, .. } = OutboundDraft::default().cluster;
+    let (kind, speaks) = match outside {
+        Outside::Original { speaks, .. } => (DiscoveryType::OriginalDst, speaks),
+        Outside::Named { speaks, .. } => (DiscoveryType::LogicalDns, speaks),
+    };
+    let cluster = Cluster {
+        name: name.into(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
+        connect_timeout: duration(connect_timeout),
+        circuit_breakers: thresholds(Thresholds {
+            max_connections: Some(PASSED_ON),
+            max_pending_requests: Some(PASSED_ON),
+            max_requests: Some(PASSED_ON),
+            ..Thresholds::default()
+        }),
+        typed_extension_protocol_options: match speaks {
+            Speaks::Bytes | Speaks::MySql | Speaks::Tls => BTreeMap::new(),
+            Speaks::Requests(protocol) => requests(*protocol, &OutboundDraft::default().cluster),
+        },
+        ..Cluster::default()
+    };
+    match outside {
+        Outside::Original { from: source, .. } => Cluster {
+            lb_policy: LbPolicy::ClusterProvided.into(),
+            upstream_bind_config: source.map(from),
+            ..cluster
+        },
+        Outside::Named { host, port, .. } => Cluster {
+            // Without this a machine that has no IPv6 calls where it cannot.
+            dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
+            load_assignment: Some(endpoint::named(name, host, *port)),
+            ..cluster
+        },
+    }
+}
+
+fn requests(protocol: Protocol, draft: &ClusterDraft) -> BTreeMap<String, Any> {
+    let http1 = || ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default());
+    let http2 = || ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
+    match protocol {
+        Protocol::Tcp => BTreeMap::new(),
+        Protocol::Http => http(draft, http1()),
+        Protocol::Http2 | Protocol::Grpc => http(draft, http2()),
     }
 }
 

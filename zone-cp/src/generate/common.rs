@@ -39,10 +39,15 @@ pub(super) fn limit(limit: Duration) -> Option<prost_types::Duration> {
 }
 
 pub(super) fn address(address: SocketAddr) -> Address {
+    name_address(&address.ip().to_string(), address.port())
+}
+
+/// An address, or a name that Envoy resolves.
+pub(super) fn name_address(host: &str, port: u16) -> Address {
     Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
-            address: address.ip().to_string(),
-            port_specifier: Some(PortSpecifier::PortValue(address.port().into())),
+            address: host.into(),
+            port_specifier: Some(PortSpecifier::PortValue(port.into())),
             ..SocketAddress::default()
         })),
     }

@@ -1,4 +1,7 @@
-use super::{common::address, value::Endpoint};
+use super::{
+    common::{address, name_address},
+    value::Endpoint,
+};
 use proto::envoy::config::{
     core::v3::Locality,
     endpoint::v3::{
@@ -48,8 +51,11 @@ fn close_gaps(mut localities: Vec<LocalityLbEndpoints>) -> Vec<LocalityLbEndpoin
 
 /// The one place where an inbound's application is.
 pub(super) fn at(name: &str, application: SocketAddr) -> ClusterLoadAssignment {
-    let locality =
-        LocalityLbEndpoints { lb_endpoints: vec![host(application)], ..Default::default() };
+    one(name, host(application))
+}
+
+fn one(name: &str, endpoint: LbEndpoint) -> ClusterLoadAssignment {
+    let locality = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() };
     ClusterLoadAssignment {
         cluster_name: name.into(),
         endpoints: vec![locality],
@@ -57,7 +63,16 @@ pub(super) fn at(name: &str, application: SocketAddr) -> ClusterLoadAssignment {
     }
 }
 
+/// The one place where a name leads to.
+pub(super) fn named(name: &str, host: &str, port: u16) -> ClusterLoadAssignment {
+    let host = Host { address: Some(name_address(host, port)), ..Host::default() };
+    one(name, endpoint(host))
+}
+
 fn host(at: SocketAddr) -> LbEndpoint {
-    let host = Host { address: Some(address(at)), ..Host::default() };
+    endpoint(Host { address: Some(address(at)), ..Host::default() })
+}
+
+fn endpoint(host: Host) -> LbEndpoint {
     LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(host)), ..LbEndpoint::default() }
 }

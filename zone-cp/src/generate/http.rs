@@ -13,7 +13,8 @@ use proto::{
             network::http_connection_manager::v3::{
                 HttpConnectionManager, HttpFilter, Rds,
                 http_connection_manager::{
-                    ForwardClientCertDetails, RouteSpecifier, SetCurrentClientCertDetails,
+                    ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
+                    SetCurrentClientCertDetails, UpgradeConfig,
                 },
                 http_filter::ConfigType,
             },
@@ -53,6 +54,19 @@ pub(super) fn inbound(name: &str, draft: &ListenerDraft) -> Filter {
 pub(super) fn outbound(name: &str, draft: &ListenerDraft) -> Filter {
     manager(HttpConnectionManager {
         normalize_path: Some(true),
+        http_filters: vec![router()],
+        ..common(name, draft)
+    })
+}
+
+/// Requests of the application to hosts outside the mesh, by the routes of the same name. They are
+/// passed on as they are.
+pub(super) fn outside(name: &str, draft: &ListenerDraft) -> Filter {
+    let websocket = UpgradeConfig { upgrade_type: "websocket".into(), ..UpgradeConfig::default() };
+    manager(HttpConnectionManager {
+        server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
+        generate_request_id: Some(false),
+        upgrade_configs: vec![websocket],
         http_filters: vec![router()],
         ..common(name, draft)
     })

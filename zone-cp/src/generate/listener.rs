@@ -4,6 +4,7 @@ use super::{
     value::{Inbound, IngressListener, Outbound},
 };
 use prost::Name;
+use prost_types::Any;
 use proto::{
     envoy::{
         config::{
@@ -34,7 +35,7 @@ use xds::{
 const MTLS: &str = "mtls";
 const INGRESS_BUFFER: u32 = 65_536;
 const CONNECT_ATTEMPTS: u32 = 3;
-const HANDSHAKE: u32 = 5;
+pub(super) const HANDSHAKE: u32 = 5;
 
 /// Where an application reaches a destination. `None` if it is bound nowhere.
 #[must_use]
@@ -50,6 +51,7 @@ pub fn outbound_listener(outbound: &Outbound, draft: &ListenerDraft) -> Option<L
     };
     Some(Listener {
         additional_addresses: binds.map(additional).collect(),
+        bind_to_port: binds_nothing(outbound.redirected),
         filter_chains: vec![FilterChain { filters: vec![forward], ..FilterChain::default() }],
         ..listener(&name, TrafficDirection::Outbound, bind)
     })
@@ -82,7 +84,11 @@ pub fn inbound_listener(inbound: &Inbound, identity: &Kri, draft: &ListenerDraft
         filters,
         ..FilterChain::default()
     };
-    Listener { filter_chains: vec![chain], ..inspected(&name, inbound.bind) }
+    Listener {
+        bind_to_port: binds_nothing(inbound.redirected),
+        filter_chains: vec![chain],
+        ..inspected(&name, inbound.bind)
+    }
 }
 
 /// Where other zones come in. Only names of services lead anywhere: the client's server name is the
@@ -112,7 +118,12 @@ pub fn ingress_listener(ingress: &IngressListener, draft: &ListenerDraft) -> Lis
     }
 }
 
-fn listener(name: &str, direction: TrafficDirection, bind: SocketAddr) -> Listener {
+/// What is redirected is handed over by the listener that the kernel redirects it to.
+fn binds_nothing(redirected: bool) -> Option<bool> {
+    redirected.then_some(false)
+}
+
+pub(super) fn listener(name: &str, direction: TrafficDirection, bind: SocketAddr) -> Listener {
     Listener {
         name: name.into(),
         stat_prefix: name.into(),
@@ -126,15 +137,22 @@ fn listener(name: &str, direction: TrafficDirection, bind: SocketAddr) -> Listen
 
 /// A listener that looks into the first message of TLS before it chooses a chain.
 fn inspected(name: &str, bind: SocketAddr) -> Listener {
-    let inspector = ListenerFilter {
-        name: "envoy.filters.listener.tls_inspector".into(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(pack(&TlsInspector::default()))),
-        ..ListenerFilter::default()
-    };
     Listener {
         listener_filters_timeout: seconds(HANDSHAKE),
-        listener_filters: vec![inspector],
+        listener_filters: vec![tls_inspector()],
         ..listener(name, TrafficDirection::Inbound, bind)
+    }
+}
+
+pub(super) fn tls_inspector() -> ListenerFilter {
+    listener_filter("envoy.filters.listener.tls_inspector", pack(&TlsInspector::default()))
+}
+
+pub(super) fn listener_filter(name: &str, config: Any) -> ListenerFilter {
+    ListenerFilter {
+        name: name.into(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
+        ..ListenerFilter::default()
     }
 }
 
@@ -142,7 +160,7 @@ fn additional(bind: SocketAddr) -> AdditionalAddress {
     AdditionalAddress { address: Some(address(bind)), ..AdditionalAddress::default() }
 }
 
-fn to(name: &str, draft: &ListenerDraft) -> TcpProxy {
+pub(super) fn to(name: &str, draft: &ListenerDraft) -> TcpProxy {
     TcpProxy {
         stat_prefix: name.into(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(name.into())),
@@ -151,7 +169,7 @@ fn to(name: &str, draft: &ListenerDraft) -> TcpProxy {
     }
 }
 
-fn tcp_proxy(proxy: TcpProxy) -> Filter {
+pub(super) fn tcp_proxy(proxy: TcpProxy) -> Filter {
     filter("envoy.filters.network.tcp_proxy", pack(&proxy))
 }
 

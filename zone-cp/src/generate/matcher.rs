@@ -1,13 +1,20 @@
 //! Envoy's generic matchers: the first case that holds decides.
 
 use super::tls::San;
+use ipnet::IpNet;
 use prost_types::Any;
 use proto::{
     envoy::{
-        config::core::v3::RuntimeFractionalPercent,
+        config::core::v3::{CidrRange, RuntimeFractionalPercent},
         extensions::matching::{
-            common_inputs::{network::v3::ServerNameInput, ssl::v3::UriSanInput},
-            input_matchers::runtime_fraction::v3::RuntimeFraction,
+            common_inputs::{
+                network::v3::{
+                    ApplicationProtocolInput, DestinationIpInput, DestinationPortInput,
+                    ServerNameInput, TransportProtocolInput,
+                },
+                ssl::v3::UriSanInput,
+            },
+            input_matchers::{ip::v3::Ip, runtime_fraction::v3::RuntimeFraction},
         },
         r#type::v3::FractionalPercent,
     },
@@ -64,6 +71,66 @@ pub(super) fn called_by(callers: &[Match]) -> Option<Predicate> {
 /// Whether the server name in a handshake begins with `prefix`.
 pub(super) fn server_name_begins_with(prefix: &str) -> Predicate {
     text(server_name(), MatchPattern::Prefix(prefix.into()))
+}
+
+/// Whether TLS is spoken, as far as its first message tells.
+pub(super) fn is_tls() -> Predicate {
+    let input = named("envoy.matching.inputs.transport_protocol", pack(&TransportProtocolInput {}));
+    text(input, MatchPattern::Exact("tls".into()))
+}
+
+/// Whether HTTP is spoken in clear, as far as the first bytes tell.
+pub(super) fn is_http() -> Predicate {
+    let spoken = ["http/1.0", "http/1.1", "h2c"].map(|protocol| {
+        let name = "envoy.matching.inputs.application_protocol";
+        let input = named(name, pack(&ApplicationProtocolInput {}));
+        // Each of what a client would speak is in quotes.
+        text(input, MatchPattern::Exact(format!("'{protocol}'")))
+    });
+    let spoken = MatchType::OrMatcher(PredicateList { predicate: spoken.into() });
+    let clear = MatchType::NotMatcher(Box::new(is_tls()));
+    all([clear, spoken].map(|it| Predicate { match_type: Some(it) }).into())
+}
+
+/// Whether the server name in a handshake is `name`.
+pub(super) fn server_name_is(name: &str) -> Predicate {
+    text(server_name(), MatchPattern::Exact(name.into()))
+}
+
+/// Whether the server name in a handshake ends with `suffix`.
+pub(super) fn server_name_ends_with(suffix: &str) -> Predicate {
+    text(server_name(), MatchPattern::Suffix(suffix.into()))
+}
+
+/// Whether a connection is to the port.
+pub(super) fn port_is(port: u16) -> Predicate {
+    let input = named("envoy.matching.inputs.destination_port", pack(&DestinationPortInput {}));
+    text(input, MatchPattern::Exact(port.to_string()))
+}
+
+/// Whether a connection is to an address of `network`. What cannot be compared is counted as of
+/// `listener`.
+pub(super) fn address_is_in(network: IpNet, listener: &str) -> Predicate {
+    let range = CidrRange {
+        address_prefix: network.addr().to_string(),
+        prefix_len: Some(network.prefix_len().into()),
+    };
+    let matcher = Ip { cidr_ranges: vec![range], stat_prefix: listener.into() };
+    let matcher = named("envoy.matching.matchers.ip", pack(&matcher));
+    let input = named("envoy.matching.inputs.destination_ip", pack(&DestinationIpInput {}));
+    single(input, single_predicate::Matcher::CustomMatch(matcher))
+}
+
+/// When all of these hold.
+pub(super) fn all(mut predicates: Vec<Predicate>) -> Predicate {
+    match (predicates.len(), predicates.pop()) {
+        (1, Some(one)) => one,
+        (_, last) => {
+            predicates.extend(last);
+            let list = PredicateList { predicate: predicates };
+            Predicate { match_type: Some(MatchType::AndMatcher(list)) }
+        }
+    }
 }
 
 /// Whether a runtime key is set, which can be done without a change of what asks for it.

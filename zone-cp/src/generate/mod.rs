@@ -10,7 +10,9 @@ mod endpoint;
 mod http;
 mod listener;
 mod matcher;
+mod passthrough;
 mod permission;
+mod redirect;
 mod route;
 mod secret;
 #[cfg(test)]
@@ -19,11 +21,13 @@ mod tls;
 mod value;
 
 pub use self::{
-    cluster::{cluster, inbound_cluster, ingress_cluster},
+    cluster::{cluster, inbound_cluster, ingress_cluster, outside_cluster},
     endpoint::load_assignment,
     listener::{inbound_listener, ingress_listener, outbound_listener},
+    passthrough::{arriving_listener, leaving_listener},
     permission::{inbound_permissions, runtime},
-    route::{inbound_route, outbound_route},
+    redirect::{Arriving, Family, Hosts, Leaving, Outside, Part, Redirection},
+    route::{inbound_route, outbound_route, outside_route},
     secret::{identity_secret, inbound_secret, trust_secret},
     value::{
         Destination, Endpoint, Inbound, IngressListener, IngressService, Outbound, TcpPermissions,

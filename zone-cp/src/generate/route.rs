@@ -1,14 +1,15 @@
 use super::{
-    common::{duration, limit, pattern, seconds},
+    common::{duration, inline, limit, pattern, seconds},
     http, matcher, permission,
+    redirect::Hosts,
     tls::San,
     value::{Inbound, Outbound},
 };
 use proto::{
     envoy::{
         config::route::v3::{
-            HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
-            VirtualHost,
+            DirectResponseAction, HeaderMatcher, RetryPolicy, Route, RouteAction,
+            RouteConfiguration, RouteMatch, VirtualHost,
             header_matcher::HeaderMatchSpecifier,
             retry_policy::{
                 RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate,
@@ -69,6 +70,39 @@ pub fn inbound_route(inbound: &Inbound, draft: &InboundDraft) -> Option<RouteCon
             ..host(&name)
         })
     })
+}
+
+/// Where requests to hosts outside the mesh go. To all other hosts there is no way.
+#[must_use]
+pub fn outside_route(name: &str, hosts: &Hosts) -> RouteConfiguration {
+    // How long they may take is not known here.
+    let draft = RouteDraft { timeout: Duration::ZERO, ..OutboundDraft::default().route };
+    let clusters = hosts.clusters.iter();
+    let mut virtual_hosts: Vec<VirtualHost> = clusters
+        .map(|(host, cluster)| {
+            let port = hosts.port.filter(|_| host != "*").map(|port| format!("{host}:{port}"));
+            VirtualHost {
+                name: host.clone(),
+                domains: [host.clone()].into_iter().chain(port).collect(),
+                routes: vec![everything(action(cluster, &draft))],
+                ..VirtualHost::default()
+            }
+        })
+        .collect();
+    if !hosts.clusters.contains_key("*") {
+        let answer = DirectResponseAction {
+            status: 503,
+            body: Some(inline("no MeshPassthrough names this host\n")),
+            ..DirectResponseAction::default()
+        };
+        let none = Route {
+            r#match: Some(all()),
+            action: Some(Action::DirectResponse(answer)),
+            ..Route::default()
+        };
+        virtual_hosts.push(VirtualHost { name: "none".into(), routes: vec![none], ..host("*") });
+    }
+    RouteConfiguration { name: name.into(), virtual_hosts, ..RouteConfiguration::default() }
 }
 
 /// Requests of `caller`. Routes see headers alone, but here one of them comes from the handshake and

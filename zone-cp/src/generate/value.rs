@@ -41,6 +41,8 @@ pub struct Outbound {
     pub protocol: Protocol,
     /// Where the proxy listens for it. Without any there is no listener.
     pub binds: BTreeSet<SocketAddr>,
+    /// Whether the kernel redirects connections to there, so that nothing is bound.
+    pub redirected: bool,
 }
 
 /// A port on which a proxy takes calls for its application.
@@ -54,6 +56,8 @@ pub struct Inbound {
     pub bind: SocketAddr,
     /// Where the application listens.
     pub application: SocketAddr,
+    /// Whether the kernel redirects connections to the proxy, so that nothing is bound.
+    pub redirected: bool,
 }
 
 /// Whom a TCP inbound admits.

@@ -18,6 +18,8 @@ pub(super) struct Calls {
     pub(super) explicit: Vec<(Reference, SocketAddr)>,
     /// Services at their virtual addresses.
     pub(super) reach: Reach,
+    /// The kernel hands these connections over, so nothing is bound.
+    pub(super) redirected: bool,
 }
 
 /// Which services a proxy reaches at their virtual addresses.
@@ -51,22 +53,24 @@ enum Which {
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Calls {
-    /// What a Dataplane says; whether its proxy binds virtual addresses, it says itself.
-    pub(super) fn of(dataplane: &Dataplane, binds_vips: bool) -> Self {
+    /// What a Dataplane says; whether its proxy binds virtual addresses, it says itself. Where the
+    /// kernel redirects connections, it need not, and nothing is named one by one.
+    pub(super) fn of(dataplane: &Dataplane, binds_vips: bool, redirected: bool) -> Self {
         let networking = dataplane.0.networking.as_ref();
         let outbounds = networking.map_or(&[][..], |networking| &networking.outbound);
         let reachable = networking
             .and_then(|networking| networking.transparent_proxying.as_ref())
             .and_then(|proxying| proxying.reachable_backends.as_ref());
         let reach = match reachable {
-            _ if !binds_vips => Reach::Nothing,
+            _ if !binds_vips && !redirected => Reach::Nothing,
             None => Reach::Everything,
             Some(only) => Reach::Only(only.refs.iter().map(Reference::reachable).collect()),
         };
-        let mut explicit: Vec<_> = outbounds.iter().filter_map(explicit).collect();
+        let named = outbounds.iter().filter(|_| !redirected);
+        let mut explicit: Vec<_> = named.filter_map(explicit).collect();
         explicit.sort();
         explicit.dedup();
-        Self { explicit, reach }
+        Self { explicit, reach, redirected }
     }
 
     /// Whether `entry` is reached at its virtual addresses.

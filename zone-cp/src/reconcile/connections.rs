@@ -8,7 +8,7 @@ use super::{
     proxies::{Circumstances, Connected, Identified, Traits},
     tcp::Record,
 };
-use crate::identities::Issued;
+use crate::{generate::Redirection, identities::Issued};
 use delta::Name;
 use resource::Labels;
 use std::{collections::BTreeMap, sync::Arc};
@@ -46,8 +46,13 @@ impl Mesh {
     fn forget(&mut self, id: ProxyId) {
         self.marks.forget(id);
         self.unidentified.remove(&id);
-        if let Some(Connected { group: Some(group), .. }) = self.proxies.remove(&id) {
+        let Some(Connected { group, redirected, .. }) = self.proxies.remove(&id) else { return };
+        if let Some(group) = group {
             self.groups.leave(id, group);
+        }
+        // Who else gets the same has it already, and what nobody gets does not stay.
+        for ((_, name), part) in redirected {
+            self.results.redirected.forget(&name, &part);
         }
     }
 
@@ -98,6 +103,11 @@ impl Mesh {
                 None
             }
         };
+        let nothing = Redirection::default();
+        let redirection = self.replicas.get(&name).map_or(&nothing, |it| &it.redirection);
+        for (name, part) in proxy.redirect(id, redirection, &mut self.marks) {
+            self.results.redirected.forget(&name, &part);
+        }
         match unwritten {
             Some(record) => {
                 self.unwritten_now.insert(name.clone());
@@ -126,7 +136,11 @@ impl Mesh {
             let select = policies.filter(|(_, it)| it.is_outbound() && it.selects(&facts));
             Key {
                 identity: issued.identity.to_string().into(),
-                calls: Arc::new(Calls::of(&replica.spec, proxy.traits.binds_vips)),
+                calls: Arc::new(Calls::of(
+                    &replica.spec,
+                    proxy.traits.binds_vips,
+                    replica.redirection.outbound.is_some(),
+                )),
                 policies: select.map(|(id, _)| id.clone()).collect(),
             }
         });

@@ -45,6 +45,8 @@ pub(super) struct Call {
     pub(super) entry: Arc<Entry>,
     /// Where applications reach it.
     pub(super) binds: Arc<BTreeSet<SocketAddr>>,
+    /// The kernel hands connections to there over.
+    pub(super) redirected: bool,
     pub(super) draft: Arc<Draft>,
 }
 
@@ -119,7 +121,8 @@ impl Call {
         let answers = |call: &Self| call.entry.destination.identities.clone();
         let cluster =
             seen || answers(one) != answers(two) || one.draft.cluster != two.draft.cluster;
-        let listener = seen || one.binds != two.binds || one.draft.listener != two.draft.listener;
+        let at = |call: &Self| (call.binds.clone(), call.redirected);
+        let listener = seen || at(one) != at(two) || one.draft.listener != two.draft.listener;
         let route = seen || one.has_route() && one.draft.route != two.draft.route;
         let changed = [
             cluster.then_some(Type::Cluster),
@@ -145,7 +148,8 @@ impl Group {
             Some(binds) if !reached => Arc::new(binds.clone()),
             Some(binds) => Arc::new(binds.union(&entry.vips).copied().collect()),
         };
-        Some(Call { entry: entry.clone(), binds, draft: self.draft(entry) })
+        let redirected = self.key.calls.redirected;
+        Some(Call { entry: entry.clone(), binds, redirected, draft: self.draft(entry) })
     }
 
     fn mark_all(&self, kind: Type, name: &Name, marks: &mut Marks) {

@@ -6,7 +6,7 @@ use super::{
     effects::Effects,
     groups::{Groups, PolicyId, Replaced},
     marks::{Marks, ProxyId},
-    proxies::Connected,
+    proxies::{self, Connected},
     replicas::{self, Replica, Replicas},
     results::Results,
     services::{Entry, Service, Services, server_name},
@@ -271,8 +271,8 @@ impl Mesh {
         for name in &effect.reshaped {
             self.results.changed(name);
         }
-        let incoming = |policy: &&Arc<Applied>| policy.is_inbound();
-        let (old, new) = (old.as_ref().filter(incoming), new.as_ref().filter(incoming));
+        let shaping = |policy: &&Arc<Applied>| proxies::shapes(policy);
+        let (old, new) = (old.as_ref().filter(shaping), new.as_ref().filter(shaping));
         let mut concerned = Vec::new();
         for (id, proxy) in &mut self.proxies {
             let Some(replica) = self.replicas.get(&proxy.name) else { continue };

@@ -7,7 +7,7 @@ use super::{
     tcp::{Moment, Record, Wanted},
 };
 use crate::{
-    generate::{Inbound, IngressListener, TcpPermissions},
+    generate::{Inbound, IngressListener, Part, Redirection, TcpPermissions},
     identities::Issued,
 };
 use delta::Name;
@@ -35,10 +35,12 @@ pub(super) struct Connected {
     /// Its certificate, if it has one.
     pub(super) issued: Option<Arc<Issued>>,
     pub(super) group: Option<GroupId>,
-    /// Those that select it and say something about incoming traffic.
+    /// Those that select it and say something about incoming traffic, or about it as a whole.
     policies: Vec<Arc<Applied>>,
     pub(super) inbounds: BTreeMap<Name, Open>,
     pub(super) ingresses: BTreeMap<Name, (IngressListener, ListenerDraft)>,
+    /// What it handles the connections with that the kernel redirects.
+    pub(super) redirected: BTreeMap<(Type, Name), Part>,
     /// What is written down about its TCP inbounds.
     pub(super) record: Record,
 }
@@ -76,8 +78,10 @@ impl Open {
         let seen = one.is_http() != two.is_http();
         let cluster = spoken
             || one.inbound.application != two.inbound.application
+            || one.inbound.redirected != two.inbound.redirected
             || from.cluster != to.cluster;
-        let listener = seen || one.inbound.bind != two.inbound.bind || from.listener != to.listener;
+        let at = |open: &Self| (open.inbound.bind, open.inbound.redirected);
+        let listener = seen || at(one) != at(two) || from.listener != to.listener;
         let route = from.route != to.route || from.permissions != to.permissions;
         let tcp = one.tcp != two.tcp;
         let changed = [
@@ -120,6 +124,7 @@ impl Connected {
             policies: Vec::new(),
             inbounds: BTreeMap::new(),
             ingresses: BTreeMap::new(),
+            redirected: BTreeMap::new(),
             record,
         }
     }
@@ -137,7 +142,7 @@ impl Connected {
         policies: impl Iterator<Item = &'a Arc<Applied>>,
     ) {
         let facts = ProxyFacts { mesh, labels };
-        let selected = policies.filter(|policy| policy.is_inbound() && policy.selects(&facts));
+        let selected = policies.filter(|policy| shapes(policy) && policy.selects(&facts));
         self.policies = selected.cloned().collect();
         policy::sort(&mut self.policies);
     }
@@ -190,6 +195,30 @@ impl Connected {
         self.inbounds = now;
         self.open_ingresses(*id, replica, marks);
         unwritten
+    }
+
+    /// Works out anew what it handles redirected connections with, and marks what changes. Returns
+    /// what it does not get any more.
+    pub(super) fn redirect(
+        &mut self,
+        id: ProxyId,
+        redirection: &Redirection,
+        marks: &mut Marks,
+    ) -> Vec<(Name, Part)> {
+        let parts = redirection.parts(&policy::proxy(&self.policies).passthrough);
+        let now = parts.into_iter().map(|((kind, name), part)| ((kind, name.into()), part));
+        let before = std::mem::replace(&mut self.redirected, now.collect());
+        let new = self.redirected.iter().filter(|(key, part)| before.get(*key) != Some(*part));
+        new.for_each(|((kind, name), _)| marks.mark(id, *kind, name));
+        let mut gone = Vec::new();
+        for ((kind, name), part) in before {
+            let key = (kind, name);
+            if self.redirected.get(&key) != Some(&part) {
+                marks.mark(id, key.0, &key.1);
+                gone.push((key.1, part));
+            }
+        }
+        gone
     }
 
     /// Its Dataplane is gone: it serves nothing any more.
@@ -265,6 +294,11 @@ impl Connected {
             }
         }
     }
+}
+
+/// Whether a policy says something about what a proxy serves, or about it as a whole.
+pub(super) const fn shapes(policy: &Applied) -> bool {
+    policy.is_inbound() || policy.is_about_proxy()
 }
 
 fn wanted(open: &Open) -> Option<Wanted<'_>> {

@@ -1,10 +1,14 @@
 //! The proxies of a zone as their Dataplanes describe them.
 
-use crate::generate::{Inbound, IngressListener};
+use crate::generate::{Family, Inbound, IngressListener, Redirection};
 use delta::Name;
 use kinds::dataplane::{self, Dataplane};
-use proto::kuma::mesh::v1alpha1::dataplane::networking::{
-    Inbound as Message, Listener, listener::Type,
+use proto::kuma::mesh::v1alpha1::dataplane::{
+    Networking,
+    networking::{
+        Inbound as Message, Listener, TransparentProxying, listener::Type,
+        transparent_proxying::IpFamilyMode,
+    },
 };
 use resource::{Labels, RejectedSpec, Resource};
 use std::{
@@ -21,6 +25,8 @@ pub(super) struct Replica {
     pub(super) inbounds: Vec<Served>,
     /// Where other zones come in.
     pub(super) ingresses: Vec<IngressListener>,
+    /// What the kernel hands to it.
+    pub(super) redirection: Redirection,
     /// What of it cannot be served.
     pub(super) problem: Option<String>,
 }
@@ -39,8 +45,10 @@ impl Replica {
         let address = networking.map_or("", |networking| &networking.address);
         let mut problem = None;
         let mut inbounds = Vec::new();
+        let proxying = networking.and_then(|networking| networking.transparent_proxying.as_ref());
+        let mut redirection = proxying.map(redirection).unwrap_or_default();
         for message in spec.inbounds() {
-            match inbound(message, address) {
+            match inbound(message, address, &redirection) {
                 Ok(inbound) => inbounds.push(Served { message: message.clone(), inbound }),
                 Err(text) => problem = Some(text),
             }
@@ -52,24 +60,61 @@ impl Replica {
                 Err(text) => problem = Some(text),
             }
         }
+        if redirection.inbound.is_some() {
+            let ports = |served: &Served| [served.inbound.bind, served.inbound.application];
+            let served = inbounds.iter().flat_map(ports).map(|address| address.port());
+            redirection.served = served.collect();
+        }
+        if redirection.outbound.is_some() {
+            problem = problem.or_else(|| unused(networking?));
+        }
         let labels = resource.head.labels.clone();
-        Ok(Self { labels, spec, inbounds, ingresses, problem })
+        Ok(Self { labels, spec, inbounds, ingresses, redirection, problem })
     }
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-fn inbound(message: &Message, address: &str) -> Result<Inbound, String> {
+/// What the rules of redirection hand over. Without ports there are none.
+fn redirection(proxying: &TransparentProxying) -> Redirection {
+    let port = |port| u16::try_from(port).ok().filter(|port| *port != 0);
+    let families = match proxying.ip_family_mode() {
+        IpFamilyMode::UnSpecified | IpFamilyMode::DualStack => &[Family::V4, Family::V6][..],
+        IpFamilyMode::IPv4 => &[Family::V4],
+        IpFamilyMode::IPv6 => &[Family::V6],
+    };
+    Redirection {
+        families: families.iter().copied().collect(),
+        outbound: port(proxying.redirect_port_outbound),
+        inbound: port(proxying.redirect_port_inbound),
+        ..Redirection::default()
+    }
+}
+
+/// What a Dataplane says that its proxy does not do, since connections are redirected.
+fn unused(networking: &Networking) -> Option<String> {
+    let proxying = networking.transparent_proxying.as_ref()?;
+    if !networking.outbound.is_empty() {
+        return Some("networking.outbound: not used, since connections are redirected".into());
+    }
+    let followed = proxying.direct_access_services.is_empty();
+    let text = "networking.transparentProxying.directAccessServices: not followed";
+    (!followed).then(|| text.to_owned())
+}
+
+fn inbound(message: &Message, address: &str, redirection: &Redirection) -> Result<Inbound, String> {
     let bind = if message.address.is_empty() { address } else { &message.address };
     let application = match &*message.service_address {
         "" => LOOPBACK,
         address => ip("networking.inbound.serviceAddress", address)?,
     };
     let service_port = if message.service_port == 0 { message.port } else { message.service_port };
+    let bind = SocketAddr::new(ip("networking.address", bind)?, port(message.port)?);
     Ok(Inbound {
+        redirected: redirection.takes(bind.ip()),
         section: dataplane::section(message).into_owned(),
         protocol: dataplane::protocol(message),
-        bind: SocketAddr::new(ip("networking.address", bind)?, port(message.port)?),
+        bind,
         application: SocketAddr::new(application, port(service_port)?),
     })
 }

@@ -1,5 +1,6 @@
 //! What was generated, once for all who get the same.
 
+use crate::generate::Part;
 use delta::{Item, Name};
 use resource::Version;
 use std::{
@@ -39,6 +40,15 @@ impl<I: Ord> Shared<I> {
         results.entry(inputs).or_insert_with(make).clone()
     }
 
+    /// Forgets one result: somebody gets something else instead, and so do all the others soon.
+    pub(super) fn forget(&mut self, destination: &str, inputs: &I) {
+        let Some(results) = self.by_destination.get_mut(destination) else { return };
+        results.remove(inputs);
+        if results.is_empty() {
+            self.by_destination.remove(destination);
+        }
+    }
+
     /// Forgets the results of a destination: it changed, or what shapes it did. That bounds what is
     /// kept: results of settings that are gone do not stay.
     fn changed(&mut self, destination: &str) {
@@ -51,13 +61,15 @@ impl<I: Ord> Shared<I> {
 pub(super) struct Results {
     /// By what shapes the connections, and by who calls.
     pub(super) clusters: Shared<(Version, Name)>,
-    /// By what shapes the connections of applications, and by where these reach it.
-    pub(super) listeners: Shared<(Version, Arc<BTreeSet<SocketAddr>>)>,
+    /// By what shapes the connections of applications, and by where and how these reach it.
+    pub(super) listeners: Shared<(Version, Arc<BTreeSet<SocketAddr>>, bool)>,
     /// By what shapes the requests.
     pub(super) routes: Shared<Version>,
     pub(super) assignments: Shared<()>,
     /// The same destinations, as an ingress forwards to them.
     pub(super) exposed: Shared<()>,
+    /// What goes with redirected connections, by its own name.
+    pub(super) redirected: Shared<Part>,
     /// What is of one proxy alone is not kept: it is asked for once.
     pub(super) made_for_one: usize,
 }
@@ -87,6 +99,7 @@ impl Results {
             + self.routes.made
             + self.assignments.made
             + self.exposed.made
+            + self.redirected.made
             + self.made_for_one
     }
 }

@@ -9,7 +9,7 @@ use super::{
     results::Results,
 };
 use crate::{
-    generate::{self, Outbound},
+    generate::{self, Outbound, Part},
     identities::Issued,
 };
 use delta::{Item, Name};
@@ -26,6 +26,7 @@ impl Mesh {
         self.called(id, kind, &name)
             .or_else(|| self.served(id, kind, &name))
             .or_else(|| self.exposed(id, kind, &name))
+            .or_else(|| self.redirected(id, kind, &name))
             .or_else(|| self.own(id, kind, &name))
     }
 
@@ -51,7 +52,7 @@ impl Mesh {
             Type::Listener => {
                 let listener =
                     || generate::outbound_listener(&outbound(call), &call.draft.draft.listener);
-                let inputs = (call.draft.listener, call.binds.clone());
+                let inputs = (call.draft.listener, call.binds.clone(), call.redirected);
                 call.has_listener().then(|| {
                     let make = || item(kind, name, &listener().expect("it is bound somewhere"));
                     results.listeners.get(name, inputs, make)
@@ -128,6 +129,18 @@ impl Mesh {
         }
     }
 
+    /// What it handles the connections with that the kernel redirects.
+    fn redirected(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
+        let part = self.proxies.get(&id)?.redirected.get(&(kind, name.clone()))?;
+        let make = || match part {
+            Part::Outbound(it) => item(kind, name, &generate::leaving_listener(name, it)),
+            Part::Inbound(it) => item(kind, name, &generate::arriving_listener(name, it)),
+            Part::Cluster(it) => item(kind, name, &generate::outside_cluster(name, it)),
+            Part::Route(it) => item(kind, name, &generate::outside_route(name, it)),
+        };
+        Some(self.results.redirected.get(name, part.clone(), make))
+    }
+
     /// What every proxy has.
     fn own(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
         let proxy = self.proxies.get(&id)?;
@@ -151,6 +164,8 @@ impl Mesh {
         let ready = proxy.served();
         let calls = self.group(proxy).into_iter().flat_map(|group| &group.calls);
         let (mut names, is_ingress) = (BTreeSet::new(), proxy.is_ingress());
+        let redirected = proxy.redirected.keys().filter(|(it, _)| *it == kind);
+        names.extend(redirected.map(|(_, name)| name));
         let exposed = || self.services.exposed().filter(|_| is_ingress);
         match kind {
             Type::Cluster => {
@@ -204,5 +219,6 @@ fn outbound(call: &Call) -> Outbound {
         kri: destination.kri.clone(),
         protocol: destination.protocol,
         binds: (*call.binds).clone(),
+        redirected: call.redirected,
     }
 }

@@ -38,7 +38,8 @@ pub(super) fn destination(name: &str, protocol: Protocol, ids: &[&str]) -> Desti
 }
 
 pub(super) fn outbound(name: &str, protocol: Protocol, binds: &[&str]) -> Outbound {
-    Outbound { kri: kri(name), protocol, binds: binds.iter().map(|bind| at(bind)).collect() }
+    let binds = binds.iter().map(|bind| at(bind)).collect();
+    Outbound { kri: kri(name), protocol, binds, redirected: false }
 }
 
 pub(super) fn endpoint(priority: u32, zone: &str, address: &str) -> Endpoint {
@@ -51,6 +52,7 @@ pub(super) fn http_inbound() -> Inbound {
         protocol: Protocol::Http,
         bind: at("127.2.0.7:28080"),
         application: at("127.2.0.7:29080"),
+        redirected: false,
     }
 }
 
@@ -60,6 +62,7 @@ pub(super) fn tcp_inbound() -> Inbound {
         protocol: Protocol::Tcp,
         bind: at("127.2.0.9:26379"),
         application: at("127.2.0.9:29379"),
+        redirected: false,
     }
 }
 

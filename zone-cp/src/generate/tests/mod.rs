@@ -1,6 +1,7 @@
 mod accept;
 mod fixture;
 mod golden;
+mod redirect;
 
 use self::{fixture::*, golden::check};
 use super::*;

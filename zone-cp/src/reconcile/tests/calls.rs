@@ -27,7 +27,7 @@ fn destination(kri: &str, identity: &str) -> Destination {
 
 fn outbound(kri: &str, binds: &[&str]) -> Outbound {
     let binds = binds.iter().map(|bind| bind.parse().unwrap()).collect();
-    Outbound { kri: kri.parse().unwrap(), protocol: Protocol::Http, binds }
+    Outbound { kri: kri.parse().unwrap(), protocol: Protocol::Http, binds, redirected: false }
 }
 
 fn endpoint(priority: u32, zone: &str, address: &str) -> Endpoint {

@@ -11,7 +11,8 @@ use delta::Item;
 use identity::{Svid, TrustDomain};
 use jiff::Timestamp;
 use kinds::{
-    config, dataplane, mesh, mesh_service, mesh_timeout, mesh_traffic_permission, mesh_zone_address,
+    config, dataplane, mesh, mesh_passthrough, mesh_service, mesh_timeout, mesh_traffic_permission,
+    mesh_zone_address,
 };
 use parking_lot::Mutex;
 use resource::{Kind, Kri, Labels, MeshName, Peer, Resource, ResourceKey, Scope, Times, ZoneName};
@@ -230,6 +231,21 @@ pub(super) fn permission(name: &str, allow: &[&str]) -> Row {
     row(mesh_traffic_permission::KIND.kind, name, spec)
         .label("kuma.io/display-name", name)
         .label("kuma.io/origin", "global")
+}
+
+/// What applications reach outside the mesh.
+pub(super) fn passthrough(name: &str, conf: Value) -> Row {
+    let spec = json!({ "targetRef": { "kind": "Mesh" }, "default": conf });
+    row(mesh_passthrough::KIND.kind, name, spec)
+        .label("kuma.io/display-name", name)
+        .label("kuma.io/origin", "global")
+}
+
+/// The same proxy, to whom the kernel hands connections.
+pub(super) fn redirected(mut sidecar: Row) -> Row {
+    sidecar.spec["networking"]["transparentProxying"] =
+        json!({ "redirectPortOutbound": 15001, "redirectPortInbound": 15006 });
+    sidecar
 }
 
 /// The control plane of `west`, without its tasks.

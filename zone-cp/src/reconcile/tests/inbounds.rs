@@ -34,6 +34,7 @@ fn inbound(section: &str, protocol: Protocol, port: u16) -> Inbound {
         protocol,
         bind: format!("10.0.0.1:{port}").parse().unwrap(),
         application: format!("127.0.0.1:{}", port + 10_000).parse().unwrap(),
+        redirected: false,
     }
 }
 

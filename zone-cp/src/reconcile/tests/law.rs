@@ -22,6 +22,7 @@ enum Thing {
     Address(u8),
     Timeout(u8),
     Permission(u8),
+    Passthrough(u8),
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +45,9 @@ impl Thing {
                     2 => json!([tcp(9000)]),
                     _ => json!([tcp(9001), http(8081)]),
                 };
-                sidecar("cart", 1, inbounds).label("tier", if odd { "gold" } else { "iron" })
+                let cart = sidecar("cart", 1, inbounds);
+                let cart = cart.label("tier", if odd { "gold" } else { "iron" });
+                if version > 3 { redirected(cart) } else { cart }
             }
             Self::Web => web(version),
             Self::Ingress => {
@@ -96,6 +99,23 @@ impl Thing {
                 }
                 row
             }
+            Self::Passthrough(which) => {
+                let one = json!({ "type": "IP", "value": "192.0.2.9", "port": 80 + version });
+                let mut web = json!({ "type": "Domain", "value": "a.example", "port": 80 });
+                web["protocol"] = if which == 0 { "http".into() } else { "http2".into() };
+                let conf = match version {
+                    0 => json!({ "passthroughMode": "None" }),
+                    1 => json!({ "passthroughMode": "All" }),
+                    2 => json!({ "appendMatch": [one] }),
+                    _ => json!({ "appendMatch": [web, one] }),
+                };
+                let mut row = passthrough(&format!("o-{which}"), conf);
+                if odd {
+                    row.spec["targetRef"] =
+                        json!({ "kind": "Dataplane", "labels": { "tier": "gold" } });
+                }
+                row
+            }
         }
     }
 }
@@ -119,6 +139,9 @@ fn web(version: u8) -> Row {
     if version % 2 == 1 {
         web.spec["networking"]["transparentProxying"] = json!({ "reachableBackends": only });
     }
+    if version > 3 {
+        web = redirected(web);
+    }
     web.label("tier", if version > 1 { "gold" } else { "iron" })
 }
 
@@ -132,12 +155,13 @@ fn thing() -> impl Strategy<Value = Thing> {
         (0..2_u8).prop_map(Thing::Address),
         (0..2_u8).prop_map(Thing::Timeout),
         (0..2_u8).prop_map(Thing::Permission),
+        (0..2_u8).prop_map(Thing::Passthrough),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (thing(), 0..4_u8).prop_map(|(thing, version)| Step::Put(thing, version)),
+        8 => (thing(), 0..6_u8).prop_map(|(thing, version)| Step::Put(thing, version)),
         2 => thing().prop_map(Step::Delete),
         2 => (0..3_u8, 0..3_u8).prop_map(|(proxy, by)| Step::Certify(proxy, by)),
         1 => any::<bool>().prop_map(Step::Trust),

@@ -6,6 +6,7 @@ mod fixture;
 mod inbounds;
 mod law;
 mod order;
+mod redirect;
 mod task;
 
 use fixture::*;
