@@ -90,6 +90,18 @@ kind!(Secret, NoStatus, "Secret", "secrets", Mesh, GlobalToZonesOrLocal, {
 });
 
 #[derive(Debug, Serialize, Deserialize)]
+struct Trust {
+    domain: String,
+    bundle: u64,
+}
+
+kind!(Trust, NoStatus, "MeshTrust", "meshtrusts", Mesh, BothWays, {
+    fn keeps_audience_of(&self, before: &Self) -> bool {
+        self.domain == before.domain
+    }
+});
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Beacon {
     number: u64,
 }
@@ -112,6 +124,8 @@ pub(crate) const SERVICE: Kind = Kind::of::<Service>();
 pub(crate) const MESH: Kind = Kind::of::<Mesh>();
 pub(crate) const CONFIG: Kind = Kind::of::<Config>();
 pub(crate) const SECRET: Kind = Kind::of::<Secret>();
+/// Who sees it is decided by others; not among [`kinds`].
+pub(crate) const TRUST: Kind = Kind::of::<Trust>();
 
 pub(crate) fn zone(name: &str) -> ZoneName {
     ZoneName::new(name).unwrap()

@@ -162,3 +162,45 @@ async fn a_list_of_all_meshes_has_what_its_reader_may_see() {
         assert_eq!(kri, if timeouts.contains("t2") { 200 } else { 404 }, "{groups:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_tells_of_what_its_reader_may_see_and_asked_for() {
+    let cp = Cp::at(global()).await;
+    let mesh = |name: &str| json!({"type": "Mesh", "name": name});
+    cp.put("/meshes/bank", mesh("bank")).await;
+    let put = async |mesh: &str, name: &str| {
+        let mut body = timeout(name, &[]);
+        body["mesh"] = json!(mesh);
+        let status = cp.put(&format!("/meshes/{mesh}/meshtimeouts/{name}"), body).await.status;
+        assert_eq!(status, 201);
+    };
+    put("bank", "t1").await;
+    put("shop", "t2").await;
+    let open = async |groups: &[&str], path: &str| {
+        let token = format!("Bearer {}", user(groups));
+        let path = format!("{path}?watch=true");
+        let request = Cp::request("GET", &path, &[("authorization", &token)]).body(Body::empty());
+        cp.router.clone().oneshot(request.unwrap()).await.unwrap().into_body()
+    };
+    let (shop, all) = (["mesh:shop:reader"], ["mesh:*:reader"]);
+    let mut of_shop = open(&shop, "/meshtimeouts").await;
+    let mut of_all = open(&all, "/meshtimeouts").await;
+    let mut within = open(&all, "/meshes/shop/meshtimeouts").await;
+    let mut meshes = open(&shop, "/meshes").await;
+    assert_eq!(next(&mut of_shop).await, ["put t2", "bookmark"]);
+    assert_eq!(next(&mut of_all).await, ["put t1", "put t2", "bookmark"]);
+    assert_eq!(next(&mut within).await, ["put t2", "bookmark"]);
+    assert_eq!(next(&mut meshes).await, ["put shop", "bookmark"]);
+
+    put("bank", "t3").await;
+    put("shop", "t4").await;
+    for (mesh, name) in [("bank", "t1"), ("shop", "t2")] {
+        cp.delete(&format!("/meshes/{mesh}/meshtimeouts/{name}")).await;
+    }
+    cp.put("/meshes/park", mesh("park")).await;
+    assert_eq!(next(&mut of_shop).await, ["delete t2", "put t4", "bookmark"]);
+    let both = ["delete t1", "put t3", "delete t2", "put t4", "bookmark"];
+    assert_eq!(next(&mut of_all).await, both);
+    assert_eq!(next(&mut within).await, ["delete t2", "put t4", "bookmark"]);
+    assert_eq!(next(&mut meshes).await, ["bookmark"]);
+}

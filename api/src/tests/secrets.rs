@@ -37,11 +37,14 @@ async fn secrets_are_for_administrators() {
     let first: Value =
         serde_json::from_slice(first.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
     assert_eq!(first, json!({"event": "put", "resource": listed}));
-    let back = cp.put("/meshes/shop/secrets/s", listed).await;
-    assert_eq!(
-        (back.status, back.json()["invalid_parameters"][0]["field"].clone()),
-        (400, json!("data"))
-    );
+    let mut nothing = listed.clone();
+    nothing["data"] = Value::Null;
+    for empty in [listed, nothing] {
+        let back = cp.put("/meshes/shop/secrets/s", empty).await;
+        let field = back.json()["invalid_parameters"][0]["field"].clone();
+        assert_eq!((back.status, field), (400, json!("data")));
+    }
+    assert_eq!(cp.get("/meshes/shop/secrets/s").await.json()["data"], "dGhyb3c=", "not wiped");
     let mut broken = body();
     broken["data"] = json!("!secret!");
     let refused = cp.put("/meshes/shop/secrets/s", broken).await;

@@ -1,6 +1,7 @@
 //! What becomes of a zone's resources in other zones while the zone comes and goes.
 
 use super::{Global, PATIENCE, config};
+use crate::config::{KindQuota, ZoneQuota};
 use http::Method;
 use kinds::{mesh_service, mesh_timeout, zone_insight::ZoneInsight};
 use resource::{Kind, ResourceKey};
@@ -112,6 +113,25 @@ async fn what_a_deleted_zone_wrote_goes_everywhere() {
     west.until(&global, &[]).await;
     assert_eq!(global.names("/meshes/default/meshservices").await.len(), 1);
     global.stop().await;
+}
+
+#[tokio::test]
+async fn a_zone_has_no_more_in_global_than_the_settings_say() {
+    let two = KindQuota { resources: Some(2), bytes: None };
+    for (resources, kinds) in [(2, None), (9, Some((mesh_service::KIND.name.to_owned(), two)))] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = config(folder.path());
+        settings.store.kind = StoreKind::Memory;
+        let kinds = kinds.into_iter().collect();
+        settings.kds.zone_quota = ZoneQuota { resources, kinds, ..ZoneQuota::default() };
+        let global = Global::start(settings).await;
+        let _east = Neighbour::join(&global, "east", &["a", "b", "c"]).await;
+        let id = global.kinds.id_of(mesh_service::KIND.name).unwrap();
+        // They come together.
+        global.until(mesh_service::KIND.name, |reader| reader.rows(id).1.len() > 0).await;
+        assert_eq!(global.reader.rows(id).1.len(), 2);
+        global.stop().await;
+    }
 }
 
 async fn labelled(global: &Global, zone: &str, stage: &str) {

@@ -62,3 +62,34 @@ impl<T> Reloaded<T> {
 fn marks(files: &[&Named]) -> Marks {
     files.iter().map(|file| file.mark()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{cell::Cell, fs};
+
+    #[test]
+    fn files_are_read_again_when_they_changed_and_until_they_are_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pem");
+        let file = Named::new("tls.certFile", &path);
+        let reads = Cell::new(0);
+        let read = || {
+            reads.set(reads.get() + 1);
+            file.read()
+        };
+        fs::write(&path, "one").unwrap();
+        let mut reloaded = Reloaded::new(&[&file], read).unwrap();
+        let mut looks = |times: usize| {
+            let seen = (0..times).map(|_| reloaded.look(&[&file], read).clone()).last();
+            (seen.unwrap_or_default(), reads.get())
+        };
+        assert_eq!(looks(9), ("one".into(), 1));
+        fs::write(&path, "other").unwrap();
+        assert_eq!(looks(9), ("other".into(), 2));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(looks(3), ("other".into(), 5), "it may be good a moment later");
+        fs::write(&path, "third").unwrap();
+        assert_eq!(looks(9), ("third".into(), 6));
+    }
+}

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     metadata::own_features,
     received::Unreadable,
-    testkinds::{MESH, SERVICE, TIMEOUT, zone},
+    testkinds::{MESH, SERVICE, TIMEOUT, TRUST, zone},
 };
 use bytes::Bytes;
 use resource::{MeshName, Scope};
@@ -180,6 +180,24 @@ fn what_is_known_is_not_written_so_that_its_audience_stays() {
     let changed = received(TIMEOUT, "a", labelled.clone(), GOOD);
     let row = stored(TIMEOUT, &east(Dialect::Plain), &rows, changed);
     assert_eq!(row.head.labels, labelled, "labels are replaced, and count");
+}
+
+#[test]
+fn what_others_decided_about_an_audience_holds_while_nothing_changes_that_decides() {
+    const OLD: &str = r#"{"domain":"east","bundle":1}"#;
+    let (key, none) = (key(TRUST, "a"), Bytes::new());
+    let row = TRUST.resource(key, of_zone("east"), OLD.into(), none, Peer::Zone).unwrap();
+    let shown = Audience { hidden: false, ..row.head.audience.clone() };
+    let mut rows = Table::default();
+    rows.insert(Arc::new(row.shown_to(shown)));
+    let hidden = |labels: Labels, spec| {
+        let changed = received(TRUST, "a", labels, spec);
+        stored(TRUST, &east(Dialect::Plain), &rows, changed).head.audience.hidden
+    };
+    let renewed = r#"{"domain":"east","bundle":2}"#;
+    assert!(!hidden(of_zone("east"), renewed), "it would be taken from others and given back");
+    assert!(hidden(of_zone("east"), r#"{"domain":"west","bundle":1}"#), "nobody judged that");
+    assert!(hidden(of_zone("east").with("a", "b"), renewed), "labels count too");
 }
 
 #[test]

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     apply::Names,
     observe::Unobserved,
-    testkinds::{TIMEOUT, kinds, zone},
+    testkinds::{CONFIG, MESH, TIMEOUT, kinds, zone},
     transit::hashed_name,
 };
 use daemon::Clock;
@@ -271,9 +271,88 @@ async fn who_refused_more_than_is_remembered_is_at_no_place_until_all_is_said_an
     assert_eq!(at(&places), Some(0));
 }
 
+/// A zone of ours that remembers nothing, and asks a global for everything.
+fn of_global(kinds: &Arc<Kinds>) -> (Facts, Asking) {
+    let facts = Facts::of(kinds).unwrap();
+    (facts, Asking::of_global(kinds.clone(), &zone("east"), (facts, None), None))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_last_on_a_stream_is_remembered_when_it_ends() {
+    let mut tasks = JoinSet::new();
+    let kinds = Arc::new(kinds(Peer::Global));
+    let clock = Clock::since(Timestamp::UNIX_EPOCH);
+    let (store, writer) = open(Nothing::new(1), (*kinds).clone(), clock).unwrap();
+    tasks.spawn(async { writer.run().await.unwrap() });
+    let (facts, mut asking) = of_global(&kinds);
+    let identity = Identity { id: "c1".into(), epoch: Some(1) };
+    let presented = Presented { identity, revision: 7 };
+    let ours = Dialect::Ours(crate::metadata::own_features());
+    asking.met(ours, Some(presented.clone())).unwrap();
+    let meshes = DeltaDiscoveryResponse {
+        type_url: MESH.name.into(),
+        nonce: "1".into(),
+        system_version_info: "complete 1/7".into(),
+        ..DeltaDiscoveryResponse::default()
+    };
+    let report = Report::new(Arc::new(Unobserved), zone("east"));
+    let (requests, _answers) = mpsc::channel(9);
+    // It ends before there was time for anything else.
+    let all = futures::stream::iter([Ok(meshes)]);
+    let ended = asking.run(&store, all, requests, &report, || Visibility::Shown).await;
+    assert!(matches!(ended, StreamEnded::ByPeer), "{ended:?}");
+    let memory = facts.memory(&store.reader()).unwrap();
+    assert_eq!((&memory.identity, memory.revision), (&presented.identity, 7));
+    assert_eq!(memory.places.into_keys().collect::<Vec<_>>(), [MESH.name]);
+}
+
+#[test]
+fn a_global_says_each_kind_once_before_it_says_who_it_is() {
+    let kinds = Arc::new(kinds(Peer::Global));
+    let (_, reader) = store::view::view(kinds.iter().map(|_| Default::default()), 4);
+    let (_, mut asking) = of_global(&kinds);
+    let taken = asking.take(response("1", 1), &reader).unwrap();
+    let Taken::Ready(ready) = taken else { panic!("{taken:?}") };
+    assert!(ready.is_empty(), "it is kept back");
+    let ended = asking.take(response("2", 1), &reader).unwrap_err();
+    assert!(matches!(ended, StreamEnded::Broken(Broken::Flood)), "{ended:?}");
+}
+
+/// It said so before it was known who it is.
+#[test]
+fn a_global_that_has_no_meshes_takes_none_away_whatever_it_says_first() {
+    let kinds = Arc::new(kinds(Peer::Global));
+    let (writer, reader) = store::view::view(kinds.iter().map(|_| Default::default()), 4);
+    let own = ResourceKey::global("own");
+    let row = MESH.resource(own, Labels::default(), "{}".into(), "".into(), Peer::Global).unwrap();
+    writer.apply([(kinds.id_of(MESH.name).unwrap(), Edit::Put(Arc::new(row)))]);
+    let (_, mut asking) = of_global(&kinds);
+    let meshes = DeltaDiscoveryResponse {
+        type_url: MESH.name.into(),
+        resources: Vec::new(),
+        ..response("1", 1)
+    };
+    let taken = asking.take(meshes, &reader).unwrap();
+    assert!(matches!(&taken, Taken::Ready(ready) if ready.is_empty()), "{taken:?}");
+    let id = Any { value: br#"{"config":"c1"}"#.into(), ..Any::default() };
+    let meta = Meta { name: "kuma-cluster-id".into(), ..Meta::default() };
+    let id = KumaResource { meta: Some(meta), spec: Some(id), status: None };
+    let id = Resource {
+        name: "kuma-cluster-id.".into(),
+        resource: Some(proto::pack(&id)),
+        ..Resource::default()
+    };
+    let who = DeltaDiscoveryResponse {
+        type_url: CONFIG.name.into(),
+        resources: vec![id],
+        ..response("2", 1)
+    };
+    let taken = asking.take(who, &reader).unwrap();
+    assert!(matches!(&taken, Taken::Held(Held::RemovesAll { kind: "Mesh", .. })), "{taken:?}");
+}
+
 #[test]
 fn a_place_that_a_global_does_not_know_is_asked_of_it_no_more() {
-    use crate::memory::{Identity, Memory, Place};
     let kinds = Arc::new(kinds(Peer::Global));
     let cursor = Some(delta::Cursor { epoch: 1, revision: 7 });
     let place = Place { cursor, ..Place::default() };

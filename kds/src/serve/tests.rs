@@ -4,10 +4,11 @@ use crate::{
     observe::Observer,
     testkinds::{BEACON, MESH, TIMEOUT, kinds, zone},
     tests::world::Counts,
+    transit::hashed_name,
 };
 use delta::Extent;
 use prost::Message as _;
-use proto::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+use proto::envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryResponse};
 use resource::{Labels, Peer as Side, ResourceKey};
 use std::time::Duration;
 use store::view::{Edit, Loaded, Writer, view};
@@ -140,6 +141,38 @@ async fn a_state_that_a_plain_peer_cannot_take_does_not_end_its_stream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_state_that_a_peer_can_just_take_is_sent_and_one_of_a_byte_more_is_not() {
+    let asked = async |limit: usize| {
+        let mut stream = Stream::open(Dialect::Plain, limit);
+        stream.put("a", 1);
+        stream.ask(TIMEOUT.name).await;
+        let frame = timeout(PATIENCE, stream.responses.recv()).await.ok().flatten();
+        (frame.map(|frame| frame.len()), stream.counts.of("too large", TIMEOUT))
+    };
+    let (whole, _) = asked(usize::MAX).await;
+    let bytes = whole.unwrap();
+    assert_eq!(asked(bytes).await, (whole, 0));
+    assert_eq!(asked(bytes - 1).await, (None, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_understands_it_says_once_and_that_holds_for_the_whole_stream() {
+    let mut stream = Stream::open(Dialect::Plain, usize::MAX);
+    stream.put("a", 1);
+    let features = Features::default().with(Feature::HashSuffix);
+    let first = Introduction { features, ..Introduction::default() }.node(&zone("east"));
+    let later = Node { id: "east".into(), ..Node::default() };
+    for (kind, node) in [(MESH, first), (TIMEOUT, later)] {
+        let request = crate::dialect::first_request(node, kind.name, &Start::Fresh);
+        stream.requests.send(Ok(request)).await.unwrap();
+        let (_, names) = stream.next().await;
+        let hashed = hashed_name("default".parse().ok().as_ref(), "a", [None, None]);
+        let expected = if kind.name == MESH.name { vec![] } else { vec![hashed + ".default"] };
+        assert_eq!(names, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_asks_for_unknown_kinds_without_end_is_ended() {
     let mut stream = Stream::open(Dialect::Plain, usize::MAX);
     let mut number = 0;
@@ -148,6 +181,21 @@ async fn who_asks_for_unknown_kinds_without_end_is_ended() {
         assert!(number < 1000, "there is no end");
     }
     assert!(matches!(stream.end().await, StreamEnded::Broken(Broken::Flood)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_again_and_again_and_takes_what_changes_is_served_on() {
+    let mut stream = Stream::open(Dialect::Plain, usize::MAX);
+    stream.ask(TIMEOUT.name).await;
+    let (mut nonce, _) = stream.next().await;
+    for number in 0..limit::IDLE + 100 {
+        stream.ack("99999").await;
+        stream.ack(&nonce).await;
+        stream.put("a", u8::try_from(number % 90).unwrap() + 1);
+        let (next, names) = stream.next().await;
+        assert_eq!(names, ["a.default"]);
+        nonce = next;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -137,6 +137,27 @@ async fn a_global_goes_on_where_it_was_with_a_zone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_took_away_of_a_zone_is_sent_again_however_long_ago_that_was() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    east.plane.put(SERVICE, "a", r#"{"port":1}"#).await;
+    let a = away(SERVICE, "a", Some("east"));
+    global.plane.until(SERVICE, std::slice::from_ref(&a)).await;
+    east.until_complete().await;
+    east.stop.cancel();
+    east.until(|state| state.connected_since.is_none()).await;
+    global.plane.delete(SERVICE, &a).await;
+    // More than the log remembers.
+    for number in 0..5000 {
+        global.plane.put(SERVICE, "own", &format!(r#"{{"port":{number}}}"#)).await;
+    }
+    let _east = Zone::run(&mut tasks, "east", &address, east.plane);
+    global.plane.until_so(SERVICE, |all| all.contains_key(&a)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_global_that_comes_back_empty_takes_nothing_away() {
     let mut tasks = JoinSet::new();
     let global = Global::start(&mut tasks, "c1", 1).await;
@@ -180,12 +201,16 @@ async fn a_global_that_comes_back_empty_takes_nothing_away() {
 async fn a_global_that_was_set_back_is_not_followed() {
     let mut tasks = JoinSet::new();
     let global = Global::start(&mut tasks, "c1", 1).await;
-    for seconds in 1..9 {
+    for seconds in 1..8 {
         global.plane.put(TIMEOUT, "web", &format!(r#"{{"seconds":{seconds}}}"#)).await;
     }
     let address = Address::of(&global);
     let east = Zone::start(&mut tasks, "east", &address);
     east.until_complete().await;
+    // What came on the stream counts, not only where global was when it began.
+    let (last, web) = (r#"{"seconds":8}"#, away(TIMEOUT, "web", None));
+    global.plane.put(TIMEOUT, "web", last).await;
+    east.plane.until_so(TIMEOUT, |all| all.get(&web).is_some_and(|spec| spec == last)).await;
     let timeouts = east.plane.all(TIMEOUT);
 
     // The same store as it was long ago, restored without anybody noticing.
@@ -200,10 +225,32 @@ async fn a_global_that_was_set_back_is_not_followed() {
     assert_eq!(east.plane.all(TIMEOUT), timeouts);
 
     east.handle.adopt(&identity).unwrap();
-    let web = away(TIMEOUT, "web", None);
     east.plane.until_so(TIMEOUT, |all| all.get(&web).is_some_and(|spec| spec == ONE)).await;
     east.until_complete().await;
     assert_eq!(east.remembers().unwrap().revision, 3);
+}
+
+/// The place that the zone is at is one that this global has come to on another way.
+#[tokio::test(start_paused = true)]
+async fn a_global_that_was_set_back_and_went_on_since_says_all_anew_once_it_is_confirmed() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    for name in ["gone", "web"] {
+        global.plane.put(TIMEOUT, name, ONE).await;
+    }
+    let address = Address::of(&global);
+    let east = Zone::start(&mut tasks, "east", &address);
+    east.until_complete().await;
+
+    global.stop.cancel();
+    let old = Global::start(&mut tasks, "c1", 1).await;
+    address.leads_to(&old);
+    east.until(|state| state.held.is_some()).await;
+    for seconds in 1..9 {
+        old.plane.put(TIMEOUT, "web", &format!(r#"{{"seconds":{seconds}}}"#)).await;
+    }
+    east.handle.adopt(&identity("c1", 1)).unwrap();
+    east.plane.until(TIMEOUT, &[away(TIMEOUT, "web", None)]).await;
 }
 
 #[tokio::test(start_paused = true)]

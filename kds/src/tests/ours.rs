@@ -1,6 +1,9 @@
 //! A global of ours and zones of ours.
 
-use super::world::{Address, Global, Zone, away};
+use super::{
+    log::Log,
+    world::{Address, Global, Zone, away},
+};
 use crate::{
     testkinds::{MESH, SERVICE, TIMEOUT},
     zone::State,
@@ -105,6 +108,25 @@ async fn a_zone_knows_until_where_global_has_what_it_wrote() {
     let more = away(SERVICE, "more", Some("east"));
     global.plane.until_so(SERVICE, |all| all.contains_key(&more)).await;
     assert_eq!(known(&east.handle.state().borrow()), Some(written), "one is still missing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_global_does_not_take_again_and_again_is_logged_once_at_each_end() {
+    let mut tasks = JoinSet::new();
+    let global = Global::start(&mut tasks, "c1", 1).await;
+    let east = Zone::start(&mut tasks, "east", &Address::of(&global));
+    east.until_complete().await;
+    let log = Log::listen();
+    for number in 1..20 {
+        let spec = format!(r#"{{"port":"none","number":{number}}}"#);
+        east.plane.put_unchecked(SERVICE, "bad", &spec).await;
+        east.until(|state| state.refused_by_global.contains_key(SERVICE.name)).await;
+        east.plane.put(SERVICE, "good", &format!(r#"{{"port":{number}}}"#)).await;
+        let good = away(SERVICE, "good", Some("east"));
+        let there = format!(r#"{{"port":{number}}}"#);
+        global.plane.until_so(SERVICE, |all| all.get(&good) == Some(&there)).await;
+    }
+    log.warned("zone=east", &["resources of a zone refused", "global refused resources"]);
 }
 
 #[tokio::test(start_paused = true)]

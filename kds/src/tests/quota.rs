@@ -5,6 +5,7 @@ use crate::{
     quota::{Quota, Quotas},
     testkinds::{ECHO, SERVICE, TIMEOUT},
 };
+use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 
 const SMALL: &str = r#"{"port":1}"#;
@@ -35,6 +36,31 @@ async fn what_is_over_the_quota_is_refused_and_passes_when_there_is_room() {
     east.plane.delete(SERVICE, "b").await;
     global.plane.until(SERVICE, &[a, c.clone(), of_west]).await;
     assert_eq!(global.plane.spec(SERVICE, &c), SMALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_room_when_there_is_some_waits_on() {
+    let mut tasks = JoinSet::new();
+    let all = Quota { resources: 1, bytes: u64::MAX };
+    let global = Global::start_within(&mut tasks, Quotas { all, ..Quotas::NONE }).await;
+    let east = Zone::start(&mut tasks, "east", &Address::of(&global));
+    let at_global = |name: &str| away(SERVICE, name, Some("east"));
+    let mut names = vec!["a", "b", "c"];
+    for name in &names {
+        east.plane.put(SERVICE, name, SMALL).await;
+        global.plane.until_so(SERVICE, |all| all.len() == 1).await;
+    }
+    while !names.is_empty() {
+        let has = |name: &str| global.plane.get(SERVICE, &at_global(name)).is_some();
+        let taken = names.iter().position(|name| has(name)).unwrap();
+        let name = names.swap_remove(taken);
+        east.plane.delete(SERVICE, name).await;
+        let others: Vec<String> = names.iter().map(|name| at_global(name)).collect();
+        let next = |all: &BTreeMap<String, String>| {
+            all.len() == others.len().min(1) && all.keys().all(|name| others.contains(name))
+        };
+        global.plane.until_so(SERVICE, next).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,6 +63,25 @@ async fn conforms_over_restarts() {
     conformance::check_restarts(|| Embedded::open(&path).unwrap()).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn times_are_the_same_after_a_restart() {
+    let (_folder, path) = folder();
+    let opened = || {
+        let clock = daemon::Clock::since(Timestamp::new(1, 123_456_789).unwrap());
+        open(Embedded::open(&path).unwrap(), kinds(), clock).unwrap()
+    };
+    let times = |store: &Local| {
+        let row = store.reader().get(SAMPLES, &conformance::key("a")).unwrap();
+        row.head.times
+    };
+    let (store, writer) = opened();
+    while_running(writer, async { drop(store.commit(vec![put("a", "1")]).await.unwrap()) }).await;
+    let before = times(&store);
+    drop(store);
+    let (store, _writer) = opened();
+    assert_eq!(times(&store), before);
+}
+
 #[tokio::test]
 async fn two_stores_have_two_histories() {
     let ((_one, one), (_two, two)) = (folder(), folder());

@@ -191,7 +191,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_far_behind_is_told_of_every_difference() {
         let (writer, reader, [one, _]) = two_kinds();
-        writer.apply([(one, put("a", "1")), (one, put("b", "1")), (one, put("c", "1"))]);
+        writer.apply(["a", "b", "c", "z"].map(|name| (one, put(name, "1"))));
         let mut feed = Feed::of(&reader, [one].into_iter().collect());
         let mut told = Told::default();
         told.apply(feed.next().await.unwrap());
@@ -199,10 +199,10 @@ mod tests {
             writer.apply([(one, put("a", "2")), (one, put("d", "1"))]);
             writer.apply([(one, delete("b")), (one, delete("d"))]);
         }
-        writer.apply([(one, put("e", "1"))]);
+        writer.apply([(one, put("e", "1")), (one, delete("z"))]);
         let updates = feed.next().await.unwrap();
         let keys: Vec<_> = updates.iter().map(|update| update.key.to_string()).collect();
-        assert_eq!(keys, ["a", "b", "e"]);
+        assert_eq!(keys, ["a", "b", "e", "z"]);
         told.apply(updates);
         assert_eq!(told.list(), ["a=2", "c=1", "e=1"]);
     }

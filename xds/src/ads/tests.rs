@@ -203,6 +203,10 @@ fn a_beacon_goes_with_listeners_or_alone_and_any_answer_to_that_counts() {
     let mut stream = Stream::of(&[(Listener, "a")]);
     stream.session.beacon(1);
     assert_eq!((stream.next(), stream.session.passed()), (None, None), "nobody is there to answer");
+    stream.asks(Cluster, &[]);
+    assert_eq!(stream.next(), Some(sent(Cluster, &[])));
+    assert_eq!(stream.session.passed(), None, "it goes with listeners only");
+    stream.acks(Cluster);
     stream.asks(Listener, &[]);
     assert_eq!(stream.next(), Some(sent(Listener, &["a"])));
     assert_eq!(stream.session.passed(), Some(Event::Beacon(1)));

@@ -108,9 +108,19 @@ async fn a_zone_refuses_kinds_that_it_did_not_ask_for_and_goes_on() {
         let nack = (kind.to_owned(), format!("kind {kind:?} was not asked for"));
         super::until(&following.global.nacks, |nacks| nacks.contains(&nack)).await;
     }
-    log.warned("zone=east", &["kind \\\"Dataplane\\\" was not asked for"]);
+    let warned = "kind \\\"Dataplane\\\" was not asked for";
+    log.warned("zone=east", &[warned]);
     following.goes_on().await;
     assert_eq!(following.zone.handle.state().borrow().last_failure, None, "on the same connection");
+
+    following.global.end_streams();
+    following.zone.until(|state| state.connected_since.is_none()).await;
+    following.zone.until_complete().await;
+    let global = following.global.says.borrow().clone().unwrap();
+    global.send(response("Workload", "x", Vec::new())).await.unwrap();
+    let nack = ("Workload".to_owned(), r#"kind "Workload" was not asked for"#.to_owned());
+    super::until(&following.global.nacks, |nacks| nacks.contains(&nack)).await;
+    log.warned("zone=east", &[warned, "connection with global ended", "global is a plain one"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use super::super::{
     world::{TIMEOUT, timeout_of},
 };
 use super::{Siege, down, end, next, of_global::Following, response, skip_requests, until, up};
-use crate::tests::log::Log;
+use crate::{limit, tests::log::Log};
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Resource};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -78,6 +78,20 @@ async fn a_zone_whose_resources_are_refused_is_warned_of_once_for_each_kind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_zone_whose_resources_are_refused_on_stream_after_stream_is_warned_of_once() {
+    let mut siege = Siege::begin().await;
+    for _ in 0..MANY {
+        let (sender, mut requests) = up(&siege.east).await;
+        skip_requests(&mut requests).await;
+        let bad = Resource { name: "bad.default".into(), ..Resource::default() };
+        sender.send(response("MeshTimeout", "1", vec![bad])).await.unwrap();
+        next(&mut requests).await.unwrap().unwrap();
+    }
+    siege.warned(&[r#"kind="MeshTimeout" name="bad.default" reason="resource: is missing""#]);
+    siege.serves_on().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_zone_says_once_what_it_does_not_take_of_its_global() {
     let following = Following::begin().await;
     let log = Log::listen();
@@ -94,5 +108,24 @@ async fn a_zone_says_once_what_it_does_not_take_of_its_global() {
     let missing = "resource: is missing";
     let origin = r#"meta.labels[\"kuma.io/origin\"]: is missing, must be \"global\""#;
     log.warned("zone=east", &[missing, origin]);
+    following.goes_on().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_resources_that_a_zone_does_not_take_it_names_some_and_counts_all_once() {
+    let following = Following::begin().await;
+    let log = Log::listen();
+    let says = following.global.says.borrow().clone().unwrap();
+    let nacks = || following.global.nacks.borrow().len();
+    for number in 0..MANY {
+        let before = nacks();
+        let bad = |number| Resource { name: format!("{number}.default"), ..Resource::default() };
+        let all = (0..limit::REASONS + 5).map(bad).collect();
+        says.send(response("MeshTimeout", &format!("x{number}"), all)).await.unwrap();
+        until(&following.global.nacks, |nacks| nacks.len() > before).await;
+    }
+    let mut expected = vec!["resource: is missing"; limit::REASONS];
+    expected.push("and more of them");
+    log.warned("zone=east", &expected);
     following.goes_on().await;
 }
