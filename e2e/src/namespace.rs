@@ -1,7 +1,8 @@
 //! Hosts that are network namespaces, on the subnets of their zones.
 //!
 //! A namespace of its own routes between the zones and to the test, so the machine's own network
-//! gets one link, and everything goes with the namespaces.
+//! gets one link, and everything goes with the namespaces. From one zone only what was opened is
+//! reached in another, and only control planes reach the test.
 
 use crate::{
     lab::PORT,
@@ -10,21 +11,42 @@ use crate::{
 use anyhow::{Context, Result};
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU16, Ordering},
 };
 
-/// Why namespaces cannot be made here; `None` if they can.
+/// Why namespaces and rules between them cannot be made here; `None` if they can.
 #[must_use]
 pub fn missing() -> Option<String> {
     let name = format!("atoll-try-{}", std::process::id());
-    let made = run(&["ip", "netns", "add", &name]);
-    if made.is_ok() {
+    let made = run(&["ip", "netns", "add", &name]).and_then(|_| {
+        let ruled = run(&["ip", "netns", "exec", &name, "nft", "add", "table", "inet", "try"]);
         run(&["ip", "netns", "delete", &name]).ok();
-    }
-    made.err().map(|error| format!("no right to make network namespaces: {error:#}"))
+        ruled
+    });
+    made.err().map(|error| format!("no right to make network namespaces and rules: {error:#}"))
 }
+
+/// Between zones, and from them to the test. What is within a zone does not come here, unless the
+/// machine has bridges ask.
+const RULES: &str = "
+table inet zones {
+  set open { type ipv4_addr . inet_service; }
+  set control_planes { type ipv4_addr; }
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    ct state established,related accept
+    iifname uplink accept
+    oifname uplink ip saddr @control_planes accept
+    ip daddr . tcp dport @open accept
+    iifname zone0 oifname zone0 accept
+    iifname zone1 oifname zone1 accept
+    iifname zone2 oifname zone2 accept
+    reject with icmpx admin-prohibited
+  }
+}
+";
 
 /// Subnets of zones, joined by a router.
 #[derive(Debug)]
@@ -44,11 +66,31 @@ pub struct Host {
 
 impl Host {
     /// Lets the resolver of programs that are started here ask `server`.
-    pub fn resolve_at(&self, server: Ipv4Addr) -> Result<()> {
+    pub fn resolve_at(&self, server: impl Into<IpAddr>) -> Result<()> {
+        self.resolve(server.into(), "")
+    }
+
+    /// The same, and it asks by TCP.
+    pub fn resolve_by_tcp(&self, server: impl Into<IpAddr>) -> Result<()> {
+        self.resolve(server.into(), " use-vc")
+    }
+
+    fn resolve(&self, server: IpAddr, options: &str) -> Result<()> {
         let folder = resolver(&self.namespace);
         fs::create_dir_all(&folder)?;
-        let text = format!("nameserver {server}\noptions timeout:1 attempts:2\n");
+        let text = format!("nameserver {server}\noptions timeout:1 attempts:2{options}\n");
         Ok(fs::write(folder.join("resolv.conf"), text)?)
+    }
+
+    /// Runs a command here to its end.
+    pub fn run(&self, command: &[&str]) -> Result<String> {
+        run(&[&["ip", "netns", "exec", &self.namespace], command].concat())
+    }
+
+    /// Lets any address of the range of virtual ones be bound, as if each were set.
+    pub fn take_vips(&self) -> Result<()> {
+        let route = ["route", "add", "local", "241.0.0.0/8", "dev", "lo"];
+        run(&[&["ip", "-n", &self.namespace], &route[..]].concat()).map(drop)
     }
 
     /// Starts what is outside of the mesh: a server of names, which has one answer, this host; and
@@ -120,7 +162,22 @@ impl Network {
         self.in_router(&["ip", "link", "set", "uplink", "up"])?;
         self.in_router(&["ip", "link", "set", "lo", "up"])?;
         self.in_router(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
-        Ok(())
+        self.in_router(&["nft", RULES]).map(drop)
+    }
+
+    /// Lets other zones reach a port of a host.
+    pub fn open(&self, address: Ipv4Addr, port: u16) -> Result<()> {
+        self.allow("open", &format!("{address} . {port}"))
+    }
+
+    /// Lets a control plane of a zone reach the test.
+    pub fn open_to_global(&self, address: Ipv4Addr) -> Result<()> {
+        self.allow("control_planes", &address.to_string())
+    }
+
+    fn allow(&self, set: &str, element: &str) -> Result<()> {
+        let element = format!("{{ {element} }}");
+        self.in_router(&["nft", "add", "element", "inet", "zones", set, &element]).map(drop)
     }
 
     /// Makes the subnet of `zone`.
@@ -161,8 +218,6 @@ impl Network {
         inside(&["link", "set", "eth0", "up"])?;
         inside(&["link", "set", "lo", "up"])?;
         inside(&["route", "add", "default", "via", &self.place(zone, 1).to_string()])?;
-        // Any address of the range can be bound, as if each were set.
-        inside(&["route", "add", "local", "241.0.0.0/8", "dev", "lo"])?;
         Ok(Host { namespace, address })
     }
 

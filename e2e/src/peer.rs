@@ -1,6 +1,6 @@
 //! Applications and clients that run where a workload would: started with `peer`, asked over pipes.
 
-use crate::process::programs;
+use crate::process::{as_user, programs};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -41,6 +41,26 @@ pub enum Ask {
     Echo {
         /// What is sent.
         text: String,
+    },
+    /// Sends zeros on the open connection, ends its own half of it, and reads until the other half
+    /// ends.
+    Pour {
+        /// How many.
+        bytes: u64,
+    },
+    /// Calls a gRPC server: sends each word on one stream once the one before was answered.
+    Talk {
+        /// An address and port.
+        to: String,
+        /// The words.
+        words: Vec<String>,
+    },
+    /// The same with the messages of a WebSocket, which it closes in the end.
+    Chat {
+        /// An address and port.
+        to: String,
+        /// The words.
+        words: Vec<String>,
     },
     /// Sends requests on the open connection, and new ones as connections end, until told to stop.
     Load,
@@ -111,8 +131,9 @@ impl Client {
 
     /// Starts one in `namespace` as the user of the number `user`.
     pub fn start_as(namespace: &str, user: u32) -> Result<Self> {
-        let user = format!("--reuid={user}");
-        Self::of(&["ip", "netns", "exec", namespace, "setpriv", &user, "--clear-groups"])
+        let user = as_user(user);
+        let user: Vec<&str> = user.iter().map(String::as_str).collect();
+        Self::of(&[&["ip", "netns", "exec", namespace], &*user].concat())
     }
 
     /// Starts one by `words` before its own command.
@@ -147,6 +168,12 @@ impl Client {
     pub fn connect(&mut self, to: &str) -> Result<()> {
         let told = self.ask(&Ask::Connect { to: to.into() })?;
         if told.error.is_empty() { Ok(()) } else { bail!("{to}: {}", told.error) }
+    }
+
+    /// Asks for something; fails if that fails.
+    pub fn must(&mut self, ask: &Ask) -> Result<Told> {
+        let told = self.ask(ask)?;
+        if told.error.is_empty() { Ok(told) } else { bail!("{ask:?}: {}", told.error) }
     }
 
     /// Sends a request on the open connection; fails if there is no answer.

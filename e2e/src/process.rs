@@ -161,6 +161,18 @@ impl Drop for Process {
     }
 }
 
+/// What stands before a command to run it as the user of the number `user`, who may have no name.
+#[must_use]
+pub fn as_user(user: u32) -> Vec<String> {
+    [
+        "setpriv".into(),
+        format!("--reuid={user}"),
+        format!("--regid={user}"),
+        "--clear-groups".into(),
+    ]
+    .into()
+}
+
 /// Runs a command to its end.
 pub fn run(command: &[&str]) -> Result<String> {
     let (program, arguments) = command.split_first().context("a command has a program")?;

@@ -8,12 +8,14 @@ use crate::{
     probe,
     session::{self, LARGEST_ANSWER, Session, Tls},
     state::{self, Contact},
+    transparent_proxy::has_ipv6,
     version,
     workdir::Workdir,
 };
 use anyhow::{Context, Result, bail};
 use daemon::{Metrics, Ready, Tasks};
 use proto::atoll::proxy::v1::State;
+use serde_json::Value;
 use std::{
     future::IntoFuture,
     net::SocketAddr,
@@ -33,7 +35,7 @@ pub struct Bound {
     readiness: TcpListener,
     pub(crate) dial: Tls,
     pub(crate) envoy_version: String,
-    pub(crate) names: Option<(dns::Bound, Arc<dns::Records>)>,
+    pub(crate) names: Option<(Vec<dns::Bound>, Arc<dns::Records>)>,
 }
 
 /// Reads what the settings name, opens the ports and takes the working directory. What cannot be had
@@ -44,6 +46,7 @@ pub async fn bind(mut settings: Settings) -> Result<Bound> {
         let path = std::path::absolute(&settings.envoy.path).context("envoy.path")?;
         settings.envoy.path = path.to_string_lossy().into_owned();
     }
+    settings.transparent_proxy = settings.transparent_proxy.on_machine(has_ipv6());
     let dataplane = read(&settings)?;
     match (&settings.advertised, dataplane.is_zone_ingress) {
         (Some(_), false) => bail!("dataplane: has no listener of type ZoneIngress"),
@@ -52,18 +55,17 @@ pub async fn bind(mut settings: Settings) -> Result<Bound> {
         }
         (Some(_), true) | (None, false) => {}
     }
+    if settings.transparent_proxy.enabled && rustix::process::geteuid().is_root() {
+        bail!(
+            "transparentProxy: the sidecar must run as a user of its own, and not as root: what that \
+             user opens is the only thing that is not redirected"
+        )
+    }
     let dial = Tls::new(&settings.zone)?;
     session::token(Path::new(&settings.token_file)).context("tokenFile")?;
     let envoy_version = version::of(&settings.envoy.path).await.context("envoy.path")?;
     let readiness = daemon::listen(settings.readiness.address, "readiness.address").await?;
-    let names = match settings.dns.enabled {
-        true => {
-            let records = Arc::<dns::Records>::default();
-            let config = settings.dns.of_mesh(&dataplane.mesh);
-            Some((dns::bind(&config, records.clone()).await?, records))
-        }
-        false => None,
-    };
+    let names = names(&settings, &dataplane.mesh).await?;
     let folder = settings.workdir.as_ref().map_or_else(
         || std::env::temp_dir().join(format!("atoll-{}-{}", dataplane.mesh, dataplane.name)),
         PathBuf::from,
@@ -73,14 +75,31 @@ pub async fn bind(mut settings: Settings) -> Result<Bound> {
     Ok(Bound { settings, dataplane, workdir, readiness, dial, envoy_version, names })
 }
 
+/// One server of names for each address, and the records that all of them answer from.
+async fn names(
+    settings: &Settings,
+    mesh: &str,
+) -> Result<Option<(Vec<dns::Bound>, Arc<dns::Records>)>> {
+    let (mut servers, records) = (Vec::new(), Arc::<dns::Records>::default());
+    for listen in settings.names() {
+        let config = dns::Config { listen, ..settings.dns.of_mesh(mesh) };
+        servers.push(dns::bind(&config, records.clone()).await?);
+    }
+    Ok((!servers.is_empty()).then_some((servers, records)))
+}
+
 fn read(settings: &Settings) -> Result<Dataplane> {
+    let told = |mut dataplane: Value| {
+        settings.transparent_proxy.tell(&mut dataplane);
+        Dataplane::read(dataplane)
+    };
     if let Some(resource) = &settings.resource {
-        return Dataplane::read(resource.clone()).context("resource");
+        return told(resource.clone()).context("resource");
     }
     let path = Path::new(settings.dataplane.as_deref().unwrap_or_default());
     let named = || format!("dataplane: {}", path.display());
     let text = std::fs::read_to_string(path).with_context(named)?;
-    Dataplane::parse(&text).with_context(named)
+    Dataplane::parse(&text).and_then(told).with_context(named)
 }
 
 impl Bound {
@@ -150,7 +169,7 @@ impl Bound {
         tasks.spawn("proxy.probes", until(stop(), probe::all(self.dataplane.probes, probed)));
         let shown = state::show(ready.clone(), numbers, contact, serving);
         tasks.spawn("proxy.ready", until(stop(), shown));
-        if let Some((names, _)) = self.names {
+        for names in self.names.into_iter().flat_map(|(servers, _)| servers) {
             let stop = stop();
             tasks.spawn("proxy.dns", async move { Ok(names.run(stop).await?) });
         }

@@ -1,5 +1,6 @@
 //! The settings that all proxies have.
 
+use crate::TransparentProxy;
 use daemon::config::Problems;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -193,6 +194,8 @@ pub struct Settings {
     pub resource: Option<Value>,
     /// Whether Envoy binds a listener on each VIP.
     pub bind_vips: bool,
+    /// What its machine redirects to it.
+    pub transparent_proxy: TransparentProxy,
     /// Set for zone ingresses.
     pub advertised: Option<Advertised>,
     /// Its Envoy.
@@ -224,8 +227,20 @@ impl Settings {
         {
             problems.add("advertised.address", "must be set");
         }
+        if self.bind_vips && self.transparent_proxy.enabled {
+            problems.add("bindVips", "must not be set together with transparentProxy.enabled");
+        }
+        problems.at("transparentProxy", |problems| self.transparent_proxy.check(problems));
         problems.at("envoy", |problems| self.envoy.check(problems));
         problems.at("dns", |problems| self.dns.check(problems));
+    }
+
+    /// Where questions for names come in, by UDP and TCP.
+    pub(crate) fn names(&self) -> Vec<SocketAddr> {
+        let mut addresses = self.transparent_proxy.names();
+        let own = self.dns.enabled.then_some(self.dns.listen);
+        addresses.extend(own.filter(|own| !addresses.contains(own)));
+        addresses
     }
 
     /// How long the process may take to stop.
@@ -256,6 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn names_are_answered_where_the_settings_say() {
+        let mut settings = Settings::default();
+        let names = |settings: &Settings| {
+            settings.names().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&settings), [""; 0]);
+        settings.dns.enabled = true;
+        assert_eq!(names(&settings), ["127.0.0.1:5653"]);
+        settings.transparent_proxy.enabled = true;
+        assert_eq!(names(&settings), ["127.0.0.1:15053", "[::1]:15053", "127.0.0.1:5653"]);
+        settings.dns.listen = "127.0.0.1:15053".parse().unwrap();
+        assert_eq!(names(&settings), ["127.0.0.1:15053", "[::1]:15053"]);
+    }
+
+    #[test]
     fn all_mistakes_are_reported_at_once() {
         let envoy = EnvoySettings {
             path: String::new(),
@@ -264,9 +294,21 @@ mod tests {
             drain_time: Duration::from_secs(7200),
             log_file: None,
         };
+        let transparent_proxy = TransparentProxy {
+            enabled: true,
+            redirect_inbound_port: 15001,
+            ..TransparentProxy::default()
+        };
         let zone = Zone { address: "x".into(), ca_file: String::new(), server_name: None };
         let advertised = Some(Advertised::default());
-        let settings = Settings { zone, advertised, envoy, ..Settings::default() };
+        let settings = Settings {
+            zone,
+            advertised,
+            envoy,
+            bind_vips: true,
+            transparent_proxy,
+            ..Settings::default()
+        };
         let mut problems = Problems::default();
         settings.check(&mut problems);
         let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
@@ -276,6 +318,8 @@ mod tests {
             "tokenFile",
             "dataplane",
             "advertised.address",
+            "bindVips",
+            "transparentProxy.redirectInboundPort",
             "envoy.path",
             "envoy.concurrency",
             "envoy.logLevel",

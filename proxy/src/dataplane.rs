@@ -61,10 +61,9 @@ pub enum DataplaneError {
 }
 
 impl Dataplane {
-    /// Reads a resource as it stands in a YAML file.
-    pub fn parse(yaml: &str) -> Result<Self, DataplaneError> {
-        let value = serde_saphyr::from_str(yaml);
-        Self::read(value.map_err(|error| DataplaneError::Yaml(Box::new(error)))?)
+    /// What stands in a YAML file.
+    pub fn parse(yaml: &str) -> Result<Value, DataplaneError> {
+        serde_saphyr::from_str(yaml).map_err(|error| DataplaneError::Yaml(Box::new(error)))
     }
 
     /// Reads a resource. What only the control plane can judge is left to it.
@@ -167,7 +166,7 @@ networking:
 
     #[test]
     fn probes_are_those_of_the_inbounds() {
-        let dataplane = Dataplane::parse(CART).unwrap();
+        let dataplane = Dataplane::read(Dataplane::parse(CART).unwrap()).unwrap();
         let probe = |address: &str, interval, timeout, healthy| Probe {
             address: address.parse().unwrap(),
             interval: Duration::from_millis(interval),
@@ -191,12 +190,13 @@ networking:
         let yaml = format!(
             "{{type: Dataplane, mesh: shop, name: ingress, networking: {{listeners: [{listener}]}}}}"
         );
-        assert!(Dataplane::parse(&yaml).unwrap().is_zone_ingress);
+        assert!(Dataplane::read(Dataplane::parse(&yaml).unwrap()).unwrap().is_zone_ingress);
     }
 
     #[test]
     fn what_is_no_dataplane_is_refused_by_field() {
-        let error = |yaml: &str| Dataplane::parse(yaml).unwrap_err().to_string();
+        let error =
+            |yaml: &str| Dataplane::parse(yaml).and_then(Dataplane::read).unwrap_err().to_string();
         assert_eq!(error("["), "not YAML");
         assert_eq!(error("[]"), "not a resource");
         assert_eq!(error("{type: Mesh}"), r#"type: must be Dataplane, is "Mesh""#);

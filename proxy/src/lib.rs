@@ -10,6 +10,7 @@ mod probe;
 mod records;
 mod session;
 mod state;
+mod transparent_proxy;
 mod version;
 mod workdir;
 
@@ -18,5 +19,6 @@ pub use self::{
     config::Settings,
     dataplane::{Dataplane, DataplaneError},
     probe::{Probe, Thresholds},
+    transparent_proxy::{Families, TransparentProxy},
     workdir::{Workdir, WorkdirError},
 };

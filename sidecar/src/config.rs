@@ -2,7 +2,7 @@
 
 use daemon::{Log, config::Problems};
 use proxy::{
-    Settings,
+    Settings, TransparentProxy,
     config::{Dns, EnvoySettings, Readiness, Zone},
 };
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct Config {
     pub resource: Option<Value>,
     /// Whether Envoy binds a listener on each VIP, for applications that call services by name.
     pub bind_vips: bool,
+    /// What `atoll install transparent-proxy` redirects to it, for applications that know of nothing.
+    pub transparent_proxy: TransparentProxy,
     /// How Envoy is run.
     pub envoy: EnvoySettings,
     /// Where Envoy runs; unset: a folder named after the Dataplane among the temporary ones.
@@ -43,6 +45,7 @@ impl Config {
             dataplane: self.dataplane.clone(),
             resource: self.resource.clone(),
             bind_vips: self.bind_vips,
+            transparent_proxy: self.transparent_proxy.clone(),
             advertised: None,
             envoy: self.envoy.clone(),
             workdir: self.workdir.clone(),
@@ -86,6 +89,29 @@ envoy: {drainTime: 1s}
         let config: Config =
             load(Some(file), [("ATOLL_ENVOY_PATH".into(), "/opt/envoy".into())]).unwrap();
         assert_eq!((config.envoy.path.as_str(), config.bind_vips), ("/opt/envoy", true));
+    }
+
+    #[test]
+    fn one_switch_is_for_a_machine_that_redirects() {
+        let file = "
+zone: {address: 'https://zone.example', caFile: ca.crt}
+tokenFile: token
+dataplane: web.yaml
+transparentProxy: {enabled: true}
+";
+        let config: Config = load(Some(file), []).unwrap();
+        let expected = TransparentProxy {
+            enabled: true,
+            redirect_outbound_port: 15001,
+            redirect_inbound_port: 15006,
+            redirect_dns_port: 15053,
+            ip_family_mode: proxy::Families::Dualstack,
+        };
+        assert_eq!(config.settings().transparent_proxy, expected);
+        let vips = [("ATOLL_BIND_VIPS".into(), "true".into())];
+        let error = load::<Config>(Some(file), vips).unwrap_err().to_string();
+        let expected = "bindVips: must not be set together with transparentProxy.enabled";
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use daemon::{Log, config::Problems};
 use proxy::{
-    Settings,
+    Settings, TransparentProxy,
     config::{Advertised, Dns, EnvoySettings, Readiness, Zone},
 };
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,7 @@ impl Config {
             dataplane: self.dataplane.clone(),
             resource: self.resource.clone(),
             bind_vips: false,
+            transparent_proxy: TransparentProxy::default(),
             advertised: Some(self.advertised.clone()),
             envoy: self.envoy.clone(),
             workdir: self.workdir.clone(),

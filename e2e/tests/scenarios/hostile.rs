@@ -54,7 +54,7 @@ impl Scene {
         allow(&lab, "cart", &[WEB, &guest])?;
         let ingress = lab.ingress("east", "ingress-1")?;
         let cart = lab.workload(&Plan::new("east", "cart", 1))?;
-        let client = Client::start(Some(&lab.host("west")?.namespace))?;
+        let client = Client::start(Some(&lab.host("east")?.namespace))?;
         Ok(Self { lab, outside, guest, client, ingress, cart })
     }
 
@@ -179,7 +179,7 @@ fn claims_of_the_caller_are_not_passed_on(scene: &mut Scene, to: &str, good: &He
 
 /// A session that was given while an authority was believed is worth nothing once it is not.
 fn a_session_of_before_is_not_resumed(scene: &mut Scene, to: &str, good: &Hello) -> Result<()> {
-    let mut held = Client::start(Some(&scene.lab.host("west")?.namespace))?;
+    let mut held = Client::start(Some(&scene.lab.host("east")?.namespace))?;
     status(&mut held, to, good, 200, "the guest")?;
     let told = held.ask(&Ask::Resume)?;
     if !told.resumed {

@@ -25,6 +25,7 @@ mod replicas;
 mod restore;
 mod secrets;
 mod status;
+mod workloads;
 mod zones;
 
 use anyhow::{Result, bail};
@@ -71,11 +72,18 @@ fn main() -> ExitCode {
         refused::ALL,
         secrets::ALL,
         names::ALL,
+        workloads::ALL,
         zones::ALL,
     ]
     .concat();
     trials.extend(
         in_namespaces.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())),
+    );
+    let missing = missing.or_else(workloads::missing);
+    trials.extend(
+        workloads::POSTGRESQL
+            .iter()
+            .map(|&(name, run)| apart(trial(name, run), missing.as_deref())),
     );
     libtest_mimic::run(&arguments, trials).exit_code()
 }

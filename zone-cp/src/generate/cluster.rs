@@ -63,6 +63,8 @@ pub fn cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) 
     };
     let http2 = Http2ProtocolOptions {
         connection_keepalive: Some(pings),
+        // For WebSockets.
+        allow_connect: true,
         ..Http2ProtocolOptions::default()
     };
     let outliers = OutlierDetection {

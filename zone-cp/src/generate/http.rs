@@ -4,7 +4,11 @@ use super::common::{ads, duration, filter, limit};
 use prost_types::Any;
 use proto::{
     envoy::{
-        config::{core::v3::HttpProtocolOptions, listener::v3::Filter, rbac::v3 as rules},
+        config::{
+            core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions},
+            listener::v3::Filter,
+            rbac::v3 as rules,
+        },
         extensions::filters::{
             http::{
                 fault::v3::HttpFault, local_ratelimit::v3::LocalRateLimit, rbac::v3::Rbac,
@@ -28,6 +32,9 @@ use xds::draft::ListenerDraft;
 /// The filter by which a route says who may call.
 pub(super) const RBAC: &str = "envoy.filters.http.rbac";
 
+/// Also between proxies, where it is an extended CONNECT that both ends must want (RFC 8441).
+const WEBSOCKET: &str = "websocket";
+
 /// Requests of callers, by the routes of the same name.
 pub(super) fn inbound(name: &str, draft: &ListenerDraft) -> Filter {
     // Closed: without a route's word nobody passes.
@@ -45,6 +52,10 @@ pub(super) fn inbound(name: &str, draft: &ListenerDraft) -> Filter {
     manager(HttpConnectionManager {
         forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
         set_current_client_cert_details: Some(caller),
+        http2_protocol_options: Some(Http2ProtocolOptions {
+            allow_connect: true,
+            ..Http2ProtocolOptions::default()
+        }),
         http_filters: filters,
         ..common(name, draft)
     })
@@ -62,11 +73,9 @@ pub(super) fn outbound(name: &str, draft: &ListenerDraft) -> Filter {
 /// Requests of the application to hosts outside the mesh, by the routes of the same name. They are
 /// passed on as they are.
 pub(super) fn outside(name: &str, draft: &ListenerDraft) -> Filter {
-    let websocket = UpgradeConfig { upgrade_type: "websocket".into(), ..UpgradeConfig::default() };
     manager(HttpConnectionManager {
         server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
         generate_request_id: Some(false),
-        upgrade_configs: vec![websocket],
         http_filters: vec![router()],
         ..common(name, draft)
     })
@@ -85,6 +94,15 @@ fn common(name: &str, draft: &ListenerDraft) -> HttpConnectionManager {
         route_specifier: Some(RouteSpecifier::Rds(routes)),
         common_http_protocol_options: Some(connections),
         request_headers_timeout: limit(draft.request_headers_timeout),
+        // Some clients speak nothing newer.
+        http_protocol_options: Some(Http1ProtocolOptions {
+            accept_http_10: true,
+            ..Http1ProtocolOptions::default()
+        }),
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: WEBSOCKET.into(),
+            ..UpgradeConfig::default()
+        }],
         ..HttpConnectionManager::default()
     }
 }

@@ -1,5 +1,9 @@
-//! Applications and clients of end-to-end tests: `peer http ADDRESS NAME`, `peer tcp ADDRESS NAME`,
+//! Applications and clients of end-to-end tests: `peer http|grpc|tcp|count|last ADDRESS NAME`,
 //! `peer names ADDRESS ANSWER`, `peer client`.
+
+mod grpc;
+mod socket;
+mod web;
 
 use anyhow::{Context, Result, bail};
 use e2e::{
@@ -8,16 +12,14 @@ use e2e::{
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response,
-    body::{Bytes, Incoming},
+    Request,
+    body::Bytes,
     client::conn::http1::{self, SendRequest},
-    service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, HandshakeKind};
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     io::{self, BufRead, Write},
     net::Ipv4Addr,
     sync::Arc,
@@ -35,8 +37,10 @@ use tokio_rustls::TlsConnector;
 
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a slow request takes.
-const SLOW: Duration = Duration::from_secs(1);
+/// How long it waits for what is large.
+const LONG: Duration = Duration::from_secs(60);
+/// How much is sent or read at once.
+const BLOCK: usize = 64 * 1024;
 /// A load leaves the machine some air between two requests.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -45,49 +49,15 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let runtime = Runtime::new()?;
     match *words {
-        ["http", address, name] => runtime.block_on(http(address, name)),
+        ["http", address, name] => runtime.block_on(web::serve(address, name)),
+        ["grpc", address, name] => runtime.block_on(grpc::serve(address, name)),
         ["tcp", address, name] => runtime.block_on(tcp(address, name)),
+        ["count", address, name] => runtime.block_on(count(address, name)),
+        ["last", address, name] => runtime.block_on(last(address, name)),
         ["names", address, answer] => runtime.block_on(names(address, answer.parse()?)),
         ["client"] => client(&runtime),
-        _ => bail!("peer http|tcp|names ADDRESS NAME, or peer client"),
+        _ => bail!("peer http|grpc|tcp|count|last|names ADDRESS NAME, or peer client"),
     }
-}
-
-/// Answers every request with its own name and the request's headers as JSON; `/slow` takes its time.
-async fn http(address: &str, name: &str) -> Result<()> {
-    let listener = TcpListener::bind(address).await.context(address.to_owned())?;
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let name = name.to_owned();
-        connections.spawn(async move {
-            let answer = service_fn(move |request: Request<Incoming>| {
-                let headers: serde_json::Map<String, serde_json::Value> = request
-                    .headers()
-                    .iter()
-                    .map(|(key, value)| {
-                        (key.to_string(), String::from_utf8_lossy(value.as_bytes()).into())
-                    })
-                    .collect();
-                let body = serde_json::json!({ "name": name, "headers": headers }).to_string();
-                let slow = request.uri().path() == "/slow";
-                async move {
-                    if slow {
-                        work().await;
-                    }
-                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body))))
-                }
-            });
-            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            server.serve_connection(TokioIo::new(stream), answer).await.ok();
-        });
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "stands for work that takes time")]
-async fn work() {
-    tokio::time::sleep(SLOW).await;
 }
 
 /// Greets, as a server that speaks first, and echoes.
@@ -103,6 +73,51 @@ async fn tcp(address: &str, name: &str) -> Result<()> {
             tokio::io::copy(&mut read, &mut write).await
         });
         while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Reads all that comes, and only then says how much it was.
+async fn count(address: &str, name: &str) -> Result<()> {
+    let listener = TcpListener::bind(address).await.context(address.to_owned())?;
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        let name = name.to_owned();
+        connections.spawn(async move {
+            let read = drain(&mut stream).await?;
+            stream.write_all(format!("{name} got {read}\n").as_bytes()).await
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Greets, ends its own half at once, and logs how much comes on the other one.
+#[expect(clippy::print_stdout, reason = "a test reads it")]
+async fn last(address: &str, name: &str) -> Result<()> {
+    let listener = TcpListener::bind(address).await.context(address.to_owned())?;
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        let greeting = format!("the last word of {name}\n");
+        connections.spawn(async move {
+            stream.write_all(greeting.as_bytes()).await?;
+            stream.shutdown().await?;
+            println!("got {}", drain(&mut stream).await?);
+            io::Result::Ok(())
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Reads to the end, and says how much it was.
+async fn drain(stream: &mut TcpStream) -> io::Result<u64> {
+    let mut bytes = vec![0; BLOCK];
+    let mut total = 0;
+    loop {
+        match stream.read(&mut bytes).await? {
+            0 => return Ok(total),
+            read => total += read as u64,
+        }
     }
 }
 
@@ -134,8 +149,8 @@ fn reply(query: &[u8], answer: Ipv4Addr) -> Option<Vec<u8>> {
     reply.extend([0x84, 0, 0, 1, 0, u8::from(is_ipv4), 0, 0, 0, 0]);
     reply.extend(question);
     if is_ipv4 {
-        // The name of the question, an address, for a second.
-        reply.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        // The name of the question, an address, for a minute.
+        reply.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
         reply.extend(answer.octets());
     }
     Some(reply)
@@ -162,11 +177,12 @@ fn client(runtime: &Runtime) -> Result<()> {
     for line in io::stdin().lock().lines() {
         let ask: Ask = serde_json::from_str(&line?)?;
         let start = now();
-        let outcome = runtime.block_on(async { timeout(PATIENCE, client.act(ask)).await });
+        let limit = if matches!(ask, Ask::Pour { .. }) { LONG } else { PATIENCE };
+        let outcome = runtime.block_on(async { timeout(limit, client.act(ask)).await });
         let mut told = match outcome {
             Ok(Ok(told)) => told,
             Ok(Err(error)) => Told { error: format!("{error:#}"), ..Told::default() },
-            Err(_) => Told { error: format!("nothing within {PATIENCE:?}"), ..Told::default() },
+            Err(_) => Told { error: format!("nothing within {limit:?}"), ..Told::default() },
         };
         told.micros = micros(start);
         told.open =
@@ -259,6 +275,9 @@ impl Client {
                 };
                 self.got(read, &bytes)
             }
+            Ask::Pour { bytes } => self.pour(bytes).await,
+            Ask::Talk { to, words } => grpc::talk(&to, &words).await,
+            Ask::Chat { to, words } => socket::chat(&to, &words).await,
             Ask::Load => {
                 let (stop, stopped) = watch::channel(false);
                 let to = self.to.clone();
@@ -284,6 +303,21 @@ impl Client {
         let resumed = wire.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         self.tcp = Some(Box::new(wire));
         Ok(Told { resumed, ..Told::default() })
+    }
+
+    async fn pour(&mut self, bytes: u64) -> Result<Told> {
+        let mut tcp = self.tcp.take().context("not connected")?;
+        let block = vec![0; BLOCK];
+        let mut left = bytes;
+        while left > 0 {
+            let size = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+            tcp.write_all(block.get(..size).unwrap_or_default()).await?;
+            left -= size as u64;
+        }
+        tcp.shutdown().await?;
+        let mut body = String::new();
+        tcp.read_to_string(&mut body).await?;
+        Ok(Told { body, ..Told::default() })
     }
 
     fn tcp(&mut self) -> Result<&mut Box<dyn Wire>> {

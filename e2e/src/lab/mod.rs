@@ -3,12 +3,19 @@
 //! Every workload is a host: its application, its sidecar and its client share nothing with others
 //! but the wire, and names are resolved by the system's resolver.
 
+mod machine;
+mod plan;
+
+pub use self::{
+    machine::{APPLICATION, Inbound, MachinePlan, SIDECAR},
+    plan::{App, Plan},
+};
 use crate::{
     PATIENCE,
     control_plane::{self, ControlPlane, set},
     namespace::{Host, Network},
     peer::Client,
-    process::{Process, programs, run},
+    process::{Process, as_user, programs, run},
     wait,
 };
 use anyhow::{Context, Result, bail};
@@ -22,6 +29,9 @@ use tempfile::TempDir;
 
 /// The port of services.
 pub const PORT: u16 = 8080;
+
+/// The port of ingresses, the only one of a zone that others reach.
+pub const INGRESS: u16 = 10001;
 
 /// Where the first proxy of a host says whether it is ready.
 const READINESS: u16 = 9902;
@@ -53,77 +63,6 @@ struct Zone {
     next: u8,
 }
 
-/// What its inbound speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum App {
-    /// It answers with what it was sent.
-    Http,
-    /// It greets and echoes.
-    Tcp,
-}
-
-/// A workload to start.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Its zone.
-    pub zone: &'static str,
-    /// Its mesh.
-    pub mesh: &'static str,
-    /// Its service; the label `kuma.io/workload`.
-    pub workload: &'static str,
-    /// The name of its Dataplane.
-    pub name: String,
-    /// Its application.
-    pub app: App,
-    /// Where its inbound is; another one for each workload of a host.
-    pub port: u16,
-    /// Labels that it has besides.
-    pub labels: &'static [(&'static str, &'static str)],
-    /// What the program's settings have besides; see its configuration.
-    pub settings: Value,
-}
-
-impl Plan {
-    /// The replica `number` of `workload`, with an HTTP application.
-    #[must_use]
-    pub fn new(zone: &'static str, workload: &'static str, number: u8) -> Self {
-        let name = format!("{workload}-{number}");
-        let settings = json!({});
-        let (mesh, app, port, labels) = ("default", App::Http, PORT, &[]);
-        Self { zone, mesh, workload, name, app, port, labels, settings }
-    }
-
-    /// The same, with a TCP application.
-    #[must_use]
-    pub fn tcp(self) -> Self {
-        Self { app: App::Tcp, ..self }
-    }
-
-    /// The same, at another port.
-    #[must_use]
-    pub fn at(self, port: u16) -> Self {
-        Self { port, ..self }
-    }
-
-    /// The same, with labels.
-    #[must_use]
-    pub fn labelled(self, labels: &'static [(&'static str, &'static str)]) -> Self {
-        Self { labels, ..self }
-    }
-
-    /// The same, in a mesh that must exist.
-    #[must_use]
-    pub fn of(self, mesh: &'static str) -> Self {
-        Self { mesh, ..self }
-    }
-
-    /// What a token for it says.
-    #[must_use]
-    pub fn claims(&self) -> Value {
-        json!({ "mesh": self.mesh, "workload": self.workload })
-    }
-}
-
 /// A proxy, sidecar or ingress, on a host of its own.
 #[derive(Debug)]
 pub struct Proxy {
@@ -134,6 +73,8 @@ pub struct Proxy {
     name: String,
     folder: PathBuf,
     program: &'static str,
+    /// The user that its program runs as; unset: that of the test.
+    user: Option<u32>,
     readiness: u16,
     /// The application beside it.
     pub app: Option<Process>,
@@ -171,6 +112,7 @@ impl Lab {
         let number = u8::try_from(self.zones.len())?;
         self.network.subnet(number)?;
         let host = self.network.host(number, 2)?;
+        self.network.open_to_global(host.address)?;
         let zone =
             control_plane::Zone { name, address: host.address, namespace: Some(&host.namespace) };
         let folder = self.folder.path().join(name);
@@ -186,8 +128,15 @@ impl Lab {
         Ok(&mut found.with_context(|| format!("zone {name}"))?.control_plane)
     }
 
-    /// A new host of a zone, whose resolver asks the zone's control plane.
+    /// A new host of a zone, whose resolver asks the zone's control plane, and which can bind the
+    /// virtual addresses.
     pub fn host(&mut self, zone: &str) -> Result<Host> {
+        let host = self.plain_host(zone)?;
+        host.take_vips()?;
+        Ok(host)
+    }
+
+    fn plain_host(&mut self, zone: &str) -> Result<Host> {
         let mut zones = (0..).zip(&mut self.zones);
         let (number, zone) =
             zones.find(|(_, it)| it.name == zone).with_context(|| format!("zone {zone}"))?;
@@ -301,11 +250,12 @@ impl Lab {
             "networking": {
                 "address": address,
                 "listeners": [
-                    { "type": "ZoneIngress", "name": "ingress", "address": address, "port": 10001 },
+                    { "type": "ZoneIngress", "name": "ingress", "address": address, "port": INGRESS },
                 ],
             },
         });
-        let advertised = json!({ "address": address, "port": 10001 });
+        let advertised = json!({ "address": address, "port": INGRESS });
+        self.network.open(host.address, INGRESS)?;
         let mut proxy = self.proxy(host, zone, mesh, name, token)?;
         proxy.program = "zone-ingress";
         proxy.write(json!({ "resource": resource, "advertised": advertised }))?;
@@ -337,8 +287,8 @@ impl Lab {
         });
         fs::write(folder.join("settings.json"), settings.to_string())?;
         let name = name.to_owned();
-        let (process, app, readiness) = (None, None, READINESS);
-        Ok(Proxy { host, process, name, folder, program: "", readiness, app })
+        let (process, user, app, readiness) = (None, None, None, READINESS);
+        Ok(Proxy { host, process, name, folder, program: "", user, readiness, app })
     }
 }
 
@@ -376,7 +326,9 @@ impl Proxy {
     pub fn start(&mut self) -> Result<()> {
         let program = programs()?.join(self.program).display().to_string();
         let settings = self.settings().display().to_string();
-        let command = [&*program, "--config", &settings];
+        let user = self.user.map(as_user).unwrap_or_default();
+        let command = user.iter().map(String::as_str).chain([&*program, "--config", &settings]);
+        let command: Vec<&str> = command.collect();
         let process = Process::start(&self.name, &self.folder, self.namespace(), &command)?;
         self.process = Some(process);
         Ok(())
