@@ -335,8 +335,6 @@ impl World {
         let took = self.now() - began;
         self.truth.lock().note(format_args!("all is well after {:.2} s", took.as_secs_f64()));
         sleep_for(STILL).await;
-        // Who had not heard that something was gone looked well, and heard it since.
-        self.truth.lock().excused.clear();
         for difference in oracle::differences(self) {
             self.truth.lock().wrong(format_args!("not well any more: {difference}"));
         }
@@ -344,6 +342,8 @@ impl World {
             self.truth.lock().wrong(difference);
         }
         let stale = fresh::quiet(self).await;
+        // Not before: who had not heard that something was gone looked well, and heard it since.
+        self.truth.lock().excused.clear();
         for what in stale {
             self.truth.lock().wrong(what);
         }
