@@ -16,7 +16,7 @@ use axum::{Router, body::Body};
 use daemon::{Clock, Metrics};
 use fastrand::Rng;
 use futures::{StreamExt as _, future::BoxFuture};
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header, response};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use kds::{
@@ -319,7 +319,21 @@ impl Machine {
         key: &ResourceKey,
         wanted: Option<(u64, Value)>,
     ) -> Answer {
-        let request = request(&Self::path(kind, key));
+        self.ask_if(kind, key, wanted, None).await
+    }
+
+    /// The same on the condition that the resource is still the one of that tag.
+    pub(crate) async fn ask_if(
+        &self,
+        kind: &Kind,
+        key: &ResourceKey,
+        wanted: Option<(u64, Value)>,
+        tag: Option<HeaderValue>,
+    ) -> Answer {
+        let mut request = request(&Self::path(kind, key));
+        if let Some(tag) = tag {
+            request = request.header(header::IF_MATCH, tag);
+        }
         let request = match wanted {
             None => request.method("DELETE").body(Body::empty()),
             Some((n, spec)) => {
@@ -328,19 +342,27 @@ impl Machine {
                 request.method("PUT").body(Body::from(body))
             }
         };
-        let request = request.expect("a path of names");
-        match self.answer(request).await {
-            Some((status, _)) if status.is_success() => Answer::Done,
-            Some((status, text)) if !status.is_server_error() => Answer::Refused(status, text),
+        match self.answer(request.expect("a path of names")).await {
+            Some((parts, _)) if parts.status.is_success() => Answer::Done,
+            Some((parts, text)) if !parts.status.is_server_error() => {
+                Answer::Refused(parts.status, text)
+            }
             Some(_) | None => Answer::Unknown,
         }
+    }
+
+    /// The tag of a resource as it is now.
+    pub(crate) async fn tag(&self, kind: &Kind, key: &ResourceKey) -> Option<HeaderValue> {
+        let request = request(&Self::path(kind, key)).body(Body::empty()).expect("a path of names");
+        let (parts, _) = self.answer(request).await?;
+        parts.headers.get(header::ETAG).cloned()
     }
 
     /// A user reads.
     pub(crate) async fn get(&self, path: &str) -> Option<Value> {
         let request = request(path).body(Body::empty()).expect("a path of names");
-        let (status, text) = self.answer(request).await?;
-        serde_json::from_str(&text).ok().filter(|_| status.is_success())
+        let (parts, text) = self.answer(request).await?;
+        serde_json::from_str(&text).ok().filter(|_| parts.status.is_success())
     }
 
     /// Where the API has a resource.
@@ -351,15 +373,15 @@ impl Machine {
         }
     }
 
-    async fn answer(&self, request: Request<Body>) -> Option<(StatusCode, String)> {
+    async fn answer(&self, request: Request<Body>) -> Option<(response::Parts, String)> {
         let router = self.life.as_ref()?.router.clone();
         let response = match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let status = response.status();
-        let text = response.into_body().collect().await.map(http_body_util::Collected::to_bytes);
-        Some((status, String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()))
+        let (parts, body) = response.into_parts();
+        let text = body.collect().await.map(http_body_util::Collected::to_bytes);
+        Some((parts, String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()))
     }
 
     /// Another version of its program is installed, which its next start takes: any of ours, or one

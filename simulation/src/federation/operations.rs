@@ -114,6 +114,44 @@ async fn ask(world: &mut World, node: usize, asked: Vec<Asked>) {
     }
 }
 
+/// Two users of each control plane change something on the same condition: one of them comes too late
+/// and is told.
+pub(crate) async fn rivals(world: &mut World) {
+    for node in 0..world.machines.len() {
+        let live = world.truth.lock().live(node);
+        let plain = |key: &ResourceKey| {
+            key.name.strip_prefix(PREFIX).is_some_and(|rest| rest.parse::<u32>().is_ok())
+        };
+        let Some(((kind, key), _)) = live.into_iter().find(|((_, key), _)| plain(key)) else {
+            continue;
+        };
+        let Some(kind) = kind_of(world, kind) else { continue };
+        let both = [(); 2].map(|()| put(world, node, kind, key.clone()));
+        let Some(machine) = world.machines.get(node) else { continue };
+        let Some(tag) = machine.tag(&kind, &key).await else { continue };
+        for one in &both {
+            let n = one.wanted.as_ref().map(|(n, _)| *n);
+            world.truth.lock().asks(node, (kind.name, key.clone()), n);
+        }
+        let change =
+            |one: &Asked| machine.ask_if(&kind, &key, one.wanted.clone(), Some(tag.clone()));
+        let answers = join_all(both.iter().map(change)).await;
+        let done = answers.iter().filter(|answer| matches!(answer, Answer::Done)).count();
+        let mut truth = world.truth.lock();
+        if done != 1 {
+            let (at, kind) = (&machine.name, kind.name);
+            truth.wrong(format_args!(
+                "{at} {kind} {key}: {done} of two writes on one condition are done"
+            ));
+        }
+        for (one, answer) in both.into_iter().zip(answers) {
+            truth.told(node, (kind.name, key.clone()), one.wanted.map(|(n, _)| n), answer);
+        }
+        drop(truth);
+        count(world, "rivals");
+    }
+}
+
 /// A mesh comes, or is changed.
 async fn mesh(world: &mut World) {
     count(world, "meshes");

@@ -200,7 +200,9 @@ impl World {
             }
             ensure!(self.truth.lock().wrong.is_empty(), "stopped at the first that was wrong");
         }
-        self.quiet().await
+        self.quiet().await?;
+        operations::rivals(self).await;
+        Ok(())
     }
 
     /// Whether others may see what the zone called `name` wrote.

@@ -1,7 +1,7 @@
 //! The listeners to which the kernel redirects connections.
 
 use super::{
-    common::{filter, seconds},
+    common::seconds,
     http,
     listener::{HANDSHAKE, listener, listener_filter, tcp_proxy, tls_inspector, to},
     matcher,

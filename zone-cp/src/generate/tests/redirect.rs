@@ -122,7 +122,7 @@ fn an_application_is_called_from_an_address_that_is_not_redirected() {
         let source = cluster.upstream_bind_config?.source_address?.address;
         Some(source.parse::<IpAddr>().unwrap())
     };
-    let [v4, v6] = [Family::V4, Family::V6].map(|family| Some(redirect::Family::source(family)));
+    let [v4, v6] = [Family::V4, Family::V6].map(|family| Some(Family::source(family)));
     assert_eq!(source("127.0.0.1:80", true), v4);
     assert_eq!(source("10.0.0.1:80", true), v4);
     assert_eq!(source("[fd00::1]:80", true), v6);
