@@ -128,7 +128,7 @@ async fn a_zone_has_no_more_in_global_than_the_settings_say() {
         let _east = Neighbour::join(&global, "east", &["a", "b", "c"]).await;
         let id = global.kinds.id_of(mesh_service::KIND.name).unwrap();
         // They come together.
-        global.until(mesh_service::KIND.name, |reader| reader.rows(id).1.len() > 0).await;
+        global.until(mesh_service::KIND.name, |reader| !reader.rows(id).1.is_empty()).await;
         assert_eq!(global.reader.rows(id).1.len(), 2);
         global.stop().await;
     }

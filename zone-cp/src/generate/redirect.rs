@@ -234,7 +234,7 @@ fn cluster_name(place: &Place) -> String {
             network.addr().to_string()
         }
         At::Network(network) => network.to_string(),
-        name => host(name),
+        name @ (At::Host(_) | At::Under(_) | At::Anywhere) => host(name),
     };
     format!("meshpassthrough_{}_{at}_{}", spoken(place.speaks), port(place))
 }

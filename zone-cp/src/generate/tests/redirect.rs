@@ -1,7 +1,6 @@
 //! What is redirected to a proxy.
 
 use super::*;
-use crate::generate::redirect;
 use std::net::IpAddr;
 use xds::{
     Type,

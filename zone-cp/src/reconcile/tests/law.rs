@@ -99,25 +99,27 @@ impl Thing {
                 }
                 row
             }
-            Self::Passthrough(which) => {
-                let one = json!({ "type": "IP", "value": "192.0.2.9", "port": 80 + version });
-                let mut web = json!({ "type": "Domain", "value": "a.example", "port": 80 });
-                web["protocol"] = if which == 0 { "http".into() } else { "http2".into() };
-                let conf = match version {
-                    0 => json!({ "passthroughMode": "None" }),
-                    1 => json!({ "passthroughMode": "All" }),
-                    2 => json!({ "appendMatch": [one] }),
-                    _ => json!({ "appendMatch": [web, one] }),
-                };
-                let mut row = passthrough(&format!("o-{which}"), conf);
-                if odd {
-                    row.spec["targetRef"] =
-                        json!({ "kind": "Dataplane", "labels": { "tier": "gold" } });
-                }
-                row
-            }
+            Self::Passthrough(which) => outside(which, version),
         }
     }
+}
+
+/// What proxies may call outside of the mesh.
+fn outside(which: u8, version: u8) -> Row {
+    let one = json!({ "type": "IP", "value": "192.0.2.9", "port": 80 + version });
+    let mut web = json!({ "type": "Domain", "value": "a.example", "port": 80 });
+    web["protocol"] = if which == 0 { "http".into() } else { "http2".into() };
+    let conf = match version {
+        0 => json!({ "passthroughMode": "None" }),
+        1 => json!({ "passthroughMode": "All" }),
+        2 => json!({ "appendMatch": [one] }),
+        _ => json!({ "appendMatch": [web, one] }),
+    };
+    let mut row = passthrough(&format!("o-{which}"), conf);
+    if version % 2 == 1 {
+        row.spec["targetRef"] = json!({ "kind": "Dataplane", "labels": { "tier": "gold" } });
+    }
+    row
 }
 
 /// A client, by what it calls.
