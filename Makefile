@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check gen bless e2e bench sim sim-bugs fuzz soak envoy
+.PHONY: help demo test check gen bless e2e bench sim sim-bugs fuzz soak envoy images
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
@@ -60,3 +60,7 @@ soak: ## the tests that take too long for every run
 
 envoy: ## fetch the Envoy of tests and demo, print its path
 	@tools/envoy.sh
+
+images: ## the images of all programs as an OCI archive, target/images.tar; needs no container engine
+	cargo build --workspace --release --locked --bins
+	deploy/images/build.py --programs target/release --envoy "$$(tools/envoy.sh)" target/images.tar

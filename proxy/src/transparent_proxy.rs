@@ -177,8 +177,8 @@ mod tests {
         same.check(&mut problems);
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let expected = [
-            "redirectInboundPort: must not be redirectOutboundPort",
             "redirectOutboundPort: must be set",
+            "redirectInboundPort: must not be redirectOutboundPort",
         ];
         assert_eq!(problems, expected);
     }
