@@ -138,6 +138,42 @@ async fn a_change_is_pending_in_the_proxies_that_it_concerns_until_they_answer()
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_back_lacks_everything_until_it_had_it_once() {
+    let mut program = Program::start();
+    program.put(&row(mesh::KIND, "shop", json!({}))).await;
+    for name in ["cart-1", "pay-2"] {
+        program.certified.issued.lock().insert(name.into(), issued(name, 1));
+    }
+    program.put(&sidecar("pay", 2, json!([http(8080)]))).await;
+    let revision = program.put(&sidecar("cart", 1, json!([http(8080)]))).await;
+    program.meshes.open();
+    program.reached(revision).await;
+    let (cart, pay) = (watch::Sender::new(true), watch::Sender::new(true));
+    connect(&mut program, "cart-1", &cart);
+    connect(&mut program, "pay-2", &pay);
+    let first = remote("east", "first");
+    program.reached(program.put(&first).await).await;
+    until(&program, &first, &[("cart-1", false), ("pay-2", false)]).await;
+    cart.send_replace(false);
+    pay.send_replace(false);
+    let more = remote("east", "more");
+    program.reached(program.put(&more).await).await;
+    until(&program, &more, &[("cart-1", true), ("pay-2", true)]).await;
+    assert_eq!(lacking(&program), [("MeshService", 2)]);
+    cart.send_replace(true);
+    until(&program, &more, &[("cart-1", false), ("pay-2", true)]).await;
+
+    let again = watch::Sender::new(false);
+    connect(&mut program, "pay-2", &again);
+    until(&program, &first, &[("cart-1", false), ("pay-2", true)]).await;
+    assert_eq!(lacking(&program), [("MeshService", 1)]);
+    again.send_replace(true);
+    until(&program, &first, &[("cart-1", false), ("pay-2", false)]).await;
+    until(&program, &more, &[("cart-1", false), ("pay-2", false)]).await;
+    drop(program.tasks);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_to_be_written_down_first_is_pending_until_it_is_taken() {
     let mut program = Program::start();
     program.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
