@@ -101,8 +101,8 @@ fn lacking(program: &Program) -> Vec<(&'static str, usize)> {
     lacking.filter(|(_, proxies)| *proxies > 0).collect()
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_change_is_pending_in_the_proxies_that_it_concerns_until_they_answer() {
+/// The proxies `cart-1` and `pay-2`, which listen.
+async fn with_two() -> (Program, [watch::Sender<bool>; 2]) {
     let mut program = Program::start();
     program.put(&row(mesh::KIND, "shop", json!({}))).await;
     for name in ["cart-1", "pay-2"] {
@@ -115,6 +115,12 @@ async fn a_change_is_pending_in_the_proxies_that_it_concerns_until_they_answer()
     let (cart, pay) = (watch::Sender::new(true), watch::Sender::new(true));
     connect(&mut program, "cart-1", &cart);
     connect(&mut program, "pay-2", &pay);
+    (program, [cart, pay])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_pending_in_the_proxies_that_it_concerns_until_they_answer() {
+    let (program, [_cart, pay]) = with_two().await;
 
     let service = remote("east", "book");
     program.reached(program.put(&service).await).await;
@@ -139,18 +145,7 @@ async fn a_change_is_pending_in_the_proxies_that_it_concerns_until_they_answer()
 
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_lacks_everything_until_it_had_it_once() {
-    let mut program = Program::start();
-    program.put(&row(mesh::KIND, "shop", json!({}))).await;
-    for name in ["cart-1", "pay-2"] {
-        program.certified.issued.lock().insert(name.into(), issued(name, 1));
-    }
-    program.put(&sidecar("pay", 2, json!([http(8080)]))).await;
-    let revision = program.put(&sidecar("cart", 1, json!([http(8080)]))).await;
-    program.meshes.open();
-    program.reached(revision).await;
-    let (cart, pay) = (watch::Sender::new(true), watch::Sender::new(true));
-    connect(&mut program, "cart-1", &cart);
-    connect(&mut program, "pay-2", &pay);
+    let (mut program, [cart, pay]) = with_two().await;
     let first = remote("east", "first");
     program.reached(program.put(&first).await).await;
     until(&program, &first, &[("cart-1", false), ("pay-2", false)]).await;
