@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches and builds what a Kubernetes cluster of the tests is made of, once, and prints the folder:
-# `bin` has Kubernetes, CoreDNS and pause, built from Go modules; `root` has unpacked Debian packages
+# `bin` has Kubernetes, CoreDNS and pause, built from Go modules; `debian` has unpacked Debian packages
 # (etcd, containerd, runc, nft). Nothing is installed. Run it as often as you like, also twice at once.
 set -euo pipefail
 cd "$(dirname "$0")/kubernetes"
@@ -17,12 +17,12 @@ folder=$cache/kubernetes-$version-$recipe
 fail() { echo "tools/kubernetes.sh: $*" >&2; exit 1; }
 
 fetch_packages() {
-    mkdir -p "$1/debs" "$1/root"
+    mkdir -p "$1/debs" "$1/debian"
     cd "$1/debs"
     apt-get download --quiet --quiet "${packages[@]}" >&2 ||
         { apt-get update --quiet --quiet >&2 && apt-get download --quiet --quiet "${packages[@]}" >&2; } ||
         fail "cannot download Debian packages: ${packages[*]}"
-    for each in *.deb; do dpkg-deb --extract "$each" ../root; done
+    for each in *.deb; do dpkg-deb --extract "$each" ../debian; done
     printf '%s\n' *.deb >../packages
     cd .. && rm -r debs
 }
@@ -63,7 +63,7 @@ if [[ ! -e $folder/packages ]]; then
     (fetch_packages "$temporary")
     build "$temporary"
     for each in usr/bin/containerd usr/bin/etcd usr/sbin/runc usr/sbin/nft usr/lib/cni/bridge; do
-        [[ -x $temporary/root/$each ]] || fail "the Debian packages have no $each"
+        [[ -x $temporary/debian/$each ]] || fail "the Debian packages have no $each"
     done
     rm -rf "$folder"
     mv -T "$temporary" "$folder"

@@ -101,6 +101,19 @@ fn lacking(program: &Program) -> Vec<(&'static str, usize)> {
     lacking.filter(|(_, proxies)| *proxies > 0).collect()
 }
 
+/// The proxy `cart-1`, which listens.
+async fn with_one() -> (Program, watch::Sender<bool>) {
+    let mut program = Program::start();
+    program.put(&row(mesh::KIND, "shop", json!({}))).await;
+    program.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
+    let revision = program.put(&sidecar("cart", 1, json!([http(8080)]))).await;
+    program.meshes.open();
+    program.reached(revision).await;
+    let cart = watch::Sender::new(true);
+    connect(&mut program, "cart-1", &cart);
+    (program, cart)
+}
+
 /// The proxies `cart-1` and `pay-2`, which listen.
 async fn with_two() -> (Program, [watch::Sender<bool>; 2]) {
     let mut program = Program::start();
@@ -214,14 +227,7 @@ fn answers(program: &Program, meshes: &Meshes) -> Answers {
 
 #[tokio::test(start_paused = true)]
 async fn global_is_told_at_once_or_when_the_proxies_have_answered_or_after_some_seconds() {
-    let mut program = Program::start();
-    program.put(&row(mesh::KIND, "shop", json!({}))).await;
-    program.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
-    let revision = program.put(&sidecar("cart", 1, json!([http(8080)]))).await;
-    program.meshes.open();
-    program.reached(revision).await;
-    let cart = watch::Sender::new(true);
-    connect(&mut program, "cart-1", &cart);
+    let (program, cart) = with_one().await;
     let service = remote("east", "book");
     program.reached(program.put(&service).await).await;
     until(&program, &service, &[("cart-1", false)]).await;
@@ -278,14 +284,7 @@ async fn global_is_told_at_once_or_when_the_proxies_have_answered_or_after_some_
 
 #[tokio::test(start_paused = true)]
 async fn a_change_of_long_ago_is_applied_if_every_proxy_took_everything() {
-    let mut program = Program::start();
-    program.put(&row(mesh::KIND, "shop", json!({}))).await;
-    program.certified.issued.lock().insert("cart-1".into(), issued("cart-1", 1));
-    let revision = program.put(&sidecar("cart", 1, json!([http(8080)]))).await;
-    program.meshes.open();
-    program.reached(revision).await;
-    let cart = watch::Sender::new(true);
-    connect(&mut program, "cart-1", &cart);
+    let (program, cart) = with_one().await;
     let first = remote("east", "first");
     program.reached(program.put(&first).await).await;
     let mut last = first.clone();
