@@ -127,6 +127,10 @@ async fn commit<B: Backend>(
     let batch = [item].into_iter().chain(more).collect();
     let Committed { revision, outcomes } = backend.commit(batch).await?;
     backend.wait_for(revision).await?;
+    if let Some(Outcome::Refused { reason }) = outcomes.first() {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(Problem::new(status, "Resource is not accepted", reason));
+    }
     Ok(!matches!(outcomes.first(), Some(Outcome::Conflict { .. }) | None))
 }
 

@@ -9,7 +9,7 @@ use std::{future::Future, path::Path, pin::Pin};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Config {
-    /// `embedded` or `memory`.
+    /// `embedded`, `memory` or `kubernetes`.
     #[serde(rename = "type")]
     pub kind: StoreKind,
 }
@@ -23,13 +23,15 @@ pub enum StoreKind {
     Embedded,
     /// Nowhere: gone with the process.
     Memory,
+    /// As objects of the cluster that a zone is.
+    Kubernetes,
 }
 
 /// Writes until every handle of the store is gone.
 pub type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 impl Config {
-    /// Opens the store that is set, a file in `folder`. Nothing is written before the writer runs.
+    /// Opens the store that is set if it is a file in `folder` or none. Nothing is written before the writer runs.
     pub async fn open(
         &self,
         folder: &Path,
@@ -47,6 +49,7 @@ impl Config {
                 let (store, writer) = local::open(Memory::new(fastrand::u64(..)), kinds, clock)?;
                 (store, Box::pin(writer.run_on_thread()))
             }
+            StoreKind::Kubernetes => return Err(OpenFileError::Elsewhere),
         })
     }
 }

@@ -3,6 +3,7 @@
 //! `commit` is the only way in, [`view::Reader`] the only way out. A commit is a batch: what it
 //! changes has one revision and is seen together, and it says of each item what became of it.
 
+mod attached;
 mod config;
 #[expect(clippy::unwrap_used, reason = "tests, which the crates of other backends run too")]
 pub mod conformance;
@@ -14,6 +15,7 @@ pub mod table;
 pub mod view;
 
 pub use self::{
+    attached::{Attached, Requests, Waiting, attach},
     config::{Config, StoreKind, Writing},
     embedded::{Embedded, OpenError, OpenProblem},
     local::{Contents, Journal, Local, LocalWriter, OpenFileError, open, open_file},
@@ -69,7 +71,7 @@ pub struct Item {
 }
 
 /// What became of an item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is durable and can be read.
     Done,
@@ -79,6 +81,12 @@ pub enum Outcome {
     Conflict {
         /// This, or nothing.
         found: Option<Version>,
+    },
+    /// Where it is kept it is not taken, and trying again does not help; what was there is there
+    /// still. Stores of our own never say so.
+    Refused {
+        /// In the words of who refuses.
+        reason: Arc<str>,
     },
 }
 

@@ -48,9 +48,11 @@ pub trait Journal: Send {
     ) -> Result<(), StoreError>;
 }
 
-struct Request {
-    batch: Vec<Item>,
-    done: oneshot::Sender<Result<Committed, StoreError>>,
+/// What somebody wants written.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) batch: Vec<Item>,
+    pub(super) done: oneshot::Sender<Result<Committed, StoreError>>,
 }
 
 /// The handle that commits. Cloneable.
@@ -85,7 +87,8 @@ const GROUP: usize = 256;
 /// How often the writer lets others run before it goes on without them: some microseconds when
 /// nobody has anything to do, and little beside what a disk takes.
 const YIELDS: usize = 100;
-const HISTORY: usize = 4096;
+/// How many changes of each kind a view remembers.
+pub(super) const HISTORY: usize = 4096;
 
 /// Loads what `journal` holds.
 pub fn open<J: Journal>(
@@ -114,6 +117,9 @@ pub enum OpenFileError {
     /// The program ends.
     #[error("loading the store was given up")]
     Cancelled,
+    /// It is no file.
+    #[error("type: kubernetes is for zones that are Kubernetes clusters")]
+    Elsewhere,
 }
 
 /// Opens or creates the file at `path` and loads it, without blocking the runtime.
@@ -270,6 +276,17 @@ impl Pending<'_> {
         self.rows.insert(here, after);
         self.edits.push((kind, edit));
         Outcome::Done
+    }
+}
+
+impl Local {
+    pub(super) const fn of(
+        requests: mpsc::Sender<Request>,
+        reader: Reader,
+        epoch: u64,
+        failure: Arc<OnceLock<StoreError>>,
+    ) -> Self {
+        Self { requests, reader, epoch, failure }
     }
 }
 

@@ -9,7 +9,11 @@ use crate::{
     refusal::Refusal,
 };
 use delta::Extent;
-use store::{Item, view::Reader};
+use resource::ResourceKey;
+use store::{
+    Item, Outcome,
+    view::{Edit, KindId, Reader},
+};
 
 /// What a response means.
 #[derive(Debug)]
@@ -48,6 +52,32 @@ impl Asking {
         Judged { batch, commits, refused, named, fitted }
     }
 
+    /// What the store did not take, to be refused like what is wrong. `written` says of what the
+    /// outcomes are.
+    pub(super) fn not_taken(
+        &self,
+        incoming: &Incoming,
+        written: &[(KindId, ResourceKey)],
+        outcomes: &[Outcome],
+    ) -> Vec<Refusal> {
+        let mut refused = Vec::new();
+        for ((kind, key), outcome) in written.iter().zip(outcomes) {
+            let Outcome::Refused { reason } = outcome else { continue };
+            let mut received = incoming.upserts.iter().flatten();
+            let received = received
+                .find(|it| *kind == incoming.kind && self.sender.key(it.key.clone()) == *key);
+            match received {
+                Some(it) => {
+                    refused.push(Refusal { name: it.name.clone(), reason: reason.to_string() });
+                }
+                None => {
+                    tracing::warn!(zone = %self.zone, %key, %reason, "not taken by the store");
+                }
+            }
+        }
+        refused
+    }
+
     /// Logs what was refused of a zone, by its first: the zone is told all of it.
     pub(super) fn say(&self, kind: &str, refused: &[Refusal]) {
         let (Who::Zone { .. }, [first, ..]) = (&self.sender.who, refused) else { return };
@@ -56,4 +86,13 @@ impl Asking {
             (&first.name, limit::cut(&first.reason, limit::REASON), refused.len());
         tracing::warn!(zone = %self.zone, kind, ?name, ?reason, all, unsaid, "resources of a zone refused");
     }
+}
+
+/// What the items of a batch are about, in their order.
+pub(super) fn written(batch: &[Item]) -> Vec<(KindId, ResourceKey)> {
+    let key = |item: &Item| match &item.edit {
+        Edit::Put(row) => row.head.key.clone(),
+        Edit::Delete(key) => key.clone(),
+    };
+    batch.iter().map(|item| (item.kind, key(item))).collect()
 }

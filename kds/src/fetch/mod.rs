@@ -400,6 +400,7 @@ impl Asking {
             let mut judged = self.judge(&reader, incoming);
             let batch = std::mem::take(&mut judged.batch);
             if !batch.is_empty() {
+                let written = judged::written(&batch);
                 let committed = store.commit(batch).await?;
                 revision = committed.revision;
                 self.committed(incoming.kind);
@@ -408,6 +409,7 @@ impl Asking {
                 if committed.outcomes.iter().any(conflict) {
                     continue;
                 }
+                judged.refused.extend(self.not_taken(incoming, &written, &committed.outcomes));
             }
             return Ok((judged, revision));
         }

@@ -117,6 +117,10 @@ impl Meshes {
         for ((key, record), outcome) in records.into_iter().zip(&committed.outcomes) {
             let record = match outcome {
                 Outcome::Done | Outcome::Unchanged => Some(record),
+                Outcome::Refused { reason } => {
+                    tracing::warn!(proxy = %key.name, %reason, "not taken by the store");
+                    written::read(self.reader(), self.config(), &key.mesh, &key.name)
+                }
                 // Another replica serves the proxy now; what it wrote is what holds.
                 Outcome::Conflict { .. } => {
                     written::read(self.reader(), self.config(), &key.mesh, &key.name)

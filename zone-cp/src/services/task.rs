@@ -5,8 +5,12 @@ use anyhow::Context;
 use daemon::{Clock, Metrics};
 use jiff::Timestamp;
 use prometheus_client::metrics::gauge::Gauge;
+use resource::ResourceKey;
 use std::{sync::atomic::AtomicI64, time::Duration};
-use store::{Backend, Kinds, Outcome, view::Feed};
+use store::{
+    Backend, Kinds, Outcome,
+    view::{Edit, Feed},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -89,6 +93,7 @@ async fn commit<B: Backend>(backend: &B, batch: Vec<store::Item>) -> anyhow::Res
     if batch.is_empty() {
         return Ok(());
     }
+    let keys: Vec<_> = batch.iter().map(|item| key(&item.edit).clone()).collect();
     let committed = backend.commit(batch).await.context("writing services")?;
     backend.wait_for(committed.revision).await.context("reading services")?;
     let conflict = |outcome: &&Outcome| matches!(outcome, Outcome::Conflict { .. });
@@ -96,5 +101,17 @@ async fn commit<B: Backend>(backend: &B, batch: Vec<store::Item>) -> anyhow::Res
     if conflicts > 0 {
         debug!(conflicts, "services changed meanwhile");
     }
+    for (key, outcome) in keys.iter().zip(&committed.outcomes) {
+        if let Outcome::Refused { reason } = outcome {
+            warn!(%key, %reason, "not taken by the store");
+        }
+    }
     Ok(())
+}
+
+const fn key(edit: &Edit) -> &ResourceKey {
+    match edit {
+        Edit::Put(row) => &row.head.key,
+        Edit::Delete(key) => key,
+    }
 }

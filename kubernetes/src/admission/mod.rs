@@ -1,0 +1,1 @@
+//! What the API server asks before it takes an object: defaults and checks, over TLS.

@@ -1,0 +1,30 @@
+//! The section `kubernetes` of a zone's configuration.
+
+use daemon::config::Problems;
+use serde::{Deserialize, Serialize};
+
+/// How a zone lives in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Config {
+    /// The namespace of the control plane and of what it keeps.
+    pub system_namespace: String,
+    /// A file that says where the API server is and who we are; empty: what a pod finds about its
+    /// own cluster.
+    pub kubeconfig: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { system_namespace: "kuma-system".into(), kubeconfig: String::new() }
+    }
+}
+
+impl Config {
+    /// Reports every mistake, with its path below `kubernetes`.
+    pub fn check(&self, problems: &mut Problems) {
+        if let Err(error) = resource::NameRule::Label.check(&self.system_namespace) {
+            problems.add("systemNamespace", error);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Which of several control planes of a zone works: the one that holds a Lease.

@@ -1,0 +1,11 @@
+//! A zone in a Kubernetes cluster: what its pods and services are in the mesh, and what the API
+//! server asks before it takes an object.
+
+pub mod admission;
+pub mod config;
+pub mod controllers;
+pub mod injection;
+pub mod lease;
+pub mod tokens;
+
+pub use self::config::Config;

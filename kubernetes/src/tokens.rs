@@ -1,0 +1,1 @@
+//! Whose a ServiceAccount token is, by the word of the API server.

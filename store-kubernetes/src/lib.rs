@@ -1,0 +1,1 @@
+//! Keeps the resources of a zone as objects of its Kubernetes cluster.
