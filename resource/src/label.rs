@@ -26,6 +26,8 @@ pub const LISTENER_ZONE_INGRESS: &str = "kuma.io/listener-zoneingress";
 pub const LISTENER_ZONE_EGRESS: &str = "kuma.io/listener-zoneegress";
 /// Set to [`EFFECT_SHADOW`] for policies that are only inspected.
 pub const EFFECT: &str = "kuma.io/effect";
+/// The value of [`MANAGED_BY`] on what is made of the objects of a Kubernetes cluster.
+pub const MANAGED_BY_CLUSTER: &str = "k8s-controller";
 /// The Kubernetes namespace of the original.
 pub const NAMESPACE: &str = "k8s.kuma.io/namespace";
 /// The Kubernetes service account of a dataplane's pod.

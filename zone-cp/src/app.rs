@@ -3,7 +3,6 @@
 use crate::{
     Addresses, Config,
     beacons::Own,
-    defaults,
     identities::Issuer,
     join,
     names::Names,
@@ -16,6 +15,7 @@ use api::{About, expiry::Holder, serve};
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
 use dns::Records;
 use identity::tls::ServerTls;
+use kinds::labels::Place;
 use resource::{Peer, ZoneName};
 use std::sync::Arc;
 use store::{Backend as _, Kinds, Local, Writing};
@@ -70,7 +70,7 @@ impl Bound {
         let Self { config, zone, ports, tls, kinds, store, writer, records, clock, .. } = self;
         let about = About::of_this_process();
         let parts = Parts {
-            place: defaults::place(zone.clone()),
+            place: Place::Zone { name: zone.clone(), env: config.environment.env() },
             instance: about.instance_id.clone(),
             alone: config.global.address.is_empty(),
             stop: shutdown.clone(),

@@ -3,12 +3,14 @@
 use crate::services::config::{Generation, Vips};
 use daemon::{Log, admin, config::Problems, data};
 use identity::tls::TlsConfig;
+use kinds::labels::Env;
 use resource::{MeshName, ZoneName};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
+use store::StoreKind;
 
 /// The settings of the program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +20,10 @@ pub struct Config {
     pub log: Log,
     /// Which zone this is.
     pub zone: Zone,
+    /// What it runs on: `universal` or `kubernetes`.
+    pub environment: Environment,
+    /// The cluster, if it runs on Kubernetes.
+    pub kubernetes: kubernetes::Config,
     /// Where global is.
     pub global: Global,
     /// The folder of everything that must survive a restart.
@@ -38,6 +44,27 @@ pub struct Config {
     pub vips: Vips,
     /// Readiness and metrics.
     pub admin: admin::Config,
+}
+
+/// What a zone runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Environment {
+    /// Machines.
+    #[default]
+    Universal,
+    /// A Kubernetes cluster.
+    Kubernetes,
+}
+
+impl Environment {
+    /// As labels have it.
+    pub(crate) const fn env(self) -> Env {
+        match self {
+            Self::Universal => Env::Universal,
+            Self::Kubernetes => Env::Kubernetes,
+        }
+    }
 }
 
 /// Which zone this is.
@@ -78,6 +105,8 @@ impl Default for Config {
         Self {
             log: Log::default(),
             zone: Zone { name: "default".into() },
+            environment: Environment::default(),
+            kubernetes: kubernetes::Config::default(),
             global: Global::default(),
             data_dir: data::default_folder("zone-cp"),
             store: store::Config::default(),
@@ -147,6 +176,12 @@ impl daemon::Config for Config {
                 problems.add("name", error);
             }
         });
+        problems.at("kubernetes", |problems| self.kubernetes.check(problems));
+        let cluster = self.environment == Environment::Kubernetes;
+        if cluster != (self.store.kind == StoreKind::Kubernetes) {
+            let reason = "must be kubernetes if environment is, and only then";
+            problems.at("store", |problems| problems.add("type", reason));
+        }
         problems.at("global", |problems| self.global.check(problems));
         if self.data_dir.as_os_str().is_empty() {
             problems.add("dataDir", "must be set");

@@ -16,13 +16,10 @@ const DEFAULT_MESH: &str = "default";
 /// The row that says that the default mesh was made once.
 const MESH_ROW: &str = "atoll-default-mesh";
 
-/// Where resources of this zone are written.
-pub(crate) const fn place(zone: ZoneName) -> Place {
-    Place::Zone { name: zone, env: Env::Universal }
-}
-
 /// Makes the zone's own resources if this is its first start. What a user deleted later stays away.
 pub(crate) async fn ensure(backend: &impl Backend, author: &Author, zone: &ZoneName) -> Result<()> {
+    // Services of a cluster have the names of its DNS.
+    let cluster = matches!(author.place, Place::Zone { env: Env::Kubernetes, .. });
     let own = ResourceKey::global(zone.as_str());
     if author.get(&backend.reader(), zone::KIND, &own).is_some() {
         return Ok(());
@@ -32,10 +29,10 @@ pub(crate) async fn ensure(backend: &impl Backend, author: &Author, zone: &ZoneN
         "template": "{{ .DisplayName }}.svc.mesh.local",
     });
     let name = ResourceKey::global("local-universal-mesh-service");
-    let batch = vec![
-        author.create(zone::KIND, own, json!({ "enabled": true }))?,
-        author.create(hostname_generator::KIND, name, generator)?,
-    ];
+    let mut batch = vec![author.create(zone::KIND, own, json!({ "enabled": true }))?];
+    if !cluster {
+        batch.push(author.create(hostname_generator::KIND, name, generator)?);
+    }
     commit(backend, batch).await
 }
 

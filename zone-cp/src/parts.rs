@@ -85,6 +85,10 @@ impl std::fmt::Debug for Told {
 const MISSING: &str = "a kind is missing";
 
 impl Parts {
+    const fn env(&self) -> Env {
+        self.config.environment.env()
+    }
+
     fn author(&self) -> Author {
         Author { kinds: self.kinds.clone(), place: self.place.clone() }
     }
@@ -137,7 +141,7 @@ impl Parts {
     ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
         let (store, zone, clock) = (self.store.clone(), self.zone.clone(), self.clock.clone());
         let identities =
-            Identities::new(store, &self.kinds, zone, Env::Universal, issuer.clone(), clock);
+            Identities::new(store, &self.kinds, zone, self.env(), issuer.clone(), clock);
         let global = global.map(Handle::state);
         Ok(identities.context(MISSING)?.under(global).run(self.stop.clone()))
     }
@@ -162,8 +166,11 @@ impl Parts {
     pub fn services(&self, metrics: Metrics) -> impl Future<Output = Result<()>> + Send + 'static {
         let config = &self.config;
         let apexes = config.dns.apexes.clone();
-        let (zone, services, vips) = (self.zone.clone(), &config.services, &config.vips);
-        let settings = services::Settings::universal(zone, services, vips, apexes);
+        let (place, services, vips) = (self.place.clone(), &config.services, &config.vips);
+        let mut settings = services::Settings::new(place, services, vips, apexes);
+        if self.env() == Env::Kubernetes {
+            settings.system_namespace = Some(config.kubernetes.system_namespace.clone());
+        }
         let (store, kinds) = (self.store.clone(), (*self.kinds).clone());
         services::run(store, kinds, settings, self.clock.clone(), metrics, self.stop.clone())
     }

@@ -60,6 +60,7 @@ async fn what_cannot_be_opened_is_named_and_nothing_is_changed() {
 #[tokio::test]
 async fn a_zone_that_stands_alone_has_a_mesh_to_begin_with() {
     use api::author::Author;
+    use kinds::labels::{Env, Place};
     use resource::{Peer, ResourceKey, ZoneName};
     use std::sync::Arc;
     use store::{Backend as _, Kinds, Memory};
@@ -68,7 +69,8 @@ async fn a_zone_that_stands_alone_has_a_mesh_to_begin_with() {
     let clock = daemon::Clock::system();
     let (store, writer) = store::open(Memory::new(1), kinds.clone(), clock).unwrap();
     let zone = ZoneName::new("east").unwrap();
-    let author = Author { kinds: Arc::new(kinds), place: crate::defaults::place(zone.clone()) };
+    let place = Place::Zone { name: zone.clone(), env: Env::Universal };
+    let author = Author { kinds: Arc::new(kinds), place };
     let started = async {
         for _ in 0..2 {
             crate::defaults::ensure(&store, &author, &zone).await.unwrap();

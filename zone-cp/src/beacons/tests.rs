@@ -6,7 +6,10 @@ use api::{
     freshness::{Stage, Zone},
 };
 use kds::limit::{BEACON, STALE};
-use kinds::{beacon, beacon_echo};
+use kinds::{
+    beacon, beacon_echo,
+    labels::{Env, Place},
+};
 use resource::{AnySpec, MeshName, Peer, ZoneName};
 use std::time::Duration;
 use store::{
@@ -35,7 +38,7 @@ impl East {
         let (store, writer) = store::open(Memory::new(1), kinds.clone(), clock).unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async { writer.run().await.unwrap() });
-        let place = crate::defaults::place(ZoneName::new("east").unwrap());
+        let place = Place::Zone { name: ZoneName::new("east").unwrap(), env: Env::Universal };
         let (author, beacons) = (Author { kinds: kinds.into(), place }, Beacons::default());
         let kinds = KindSet::from_iter([author.id(beacon_echo::KIND)]);
         let mut echoes = Feed::of(&store.reader(), kinds);

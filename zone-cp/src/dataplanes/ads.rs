@@ -55,7 +55,7 @@ pub(super) async fn serve(
     // What the store says is in the tables a moment later.
     desk.meshes.wait_for(desk.registry.shelf.reader.revision()).await;
     let traits = Traits { binds_vips: asks.binds_vips };
-    let connected = desk.meshes.connect(&admitted.proxy(bearer.mesh.clone()), traits);
+    let connected = desk.meshes.connect(&admitted.proxy(), traits);
     let (source, changes) = connected.map_err(|error| not_served(&error)).inspect_err(refused)?;
     info!(dataplane = %key, "Envoy connected");
     let id = node.id.clone();

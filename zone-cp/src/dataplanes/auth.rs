@@ -1,5 +1,6 @@
 //! Who a proxy is: by its token, never by what it says.
 
+use super::pods::{NotReviewed, Pod, Review, Reviewed};
 use api::{
     expiry::{Entry, Holder, Renewal, Sort, by_mesh},
     keys::TokenKeys,
@@ -32,6 +33,8 @@ pub(super) enum Unauthenticated {
     NoKeys(MeshName),
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error(transparent)]
+    NotReviewed(#[from] NotReviewed),
 }
 
 impl Unauthenticated {
@@ -40,10 +43,13 @@ impl Unauthenticated {
     pub(super) fn status(&self) -> Status {
         let text = self.to_string();
         match self {
-            Self::NoKeys(_) | Self::Refused(Refused::UnknownKey(_) | Refused::NotYetValid(_)) => {
-                Status::unavailable(text)
-            }
-            Self::NoToken | Self::NoMesh | Self::Refused(_) => Status::unauthenticated(text),
+            Self::NoKeys(_)
+            | Self::Refused(Refused::UnknownKey(_) | Refused::NotYetValid(_))
+            | Self::NotReviewed(NotReviewed::Unavailable(_)) => Status::unavailable(text),
+            Self::NoToken
+            | Self::NoMesh
+            | Self::Refused(_)
+            | Self::NotReviewed(NotReviewed::Refused(_)) => Status::unauthenticated(text),
         }
     }
 }
@@ -61,6 +67,12 @@ pub(super) enum Forbidden {
     Unbound(ResourceKey),
     #[error("the SPIFFE ID of {0} contains its workload, so it needs the label kuma.io/workload")]
     NoWorkload(ResourceKey),
+    #[error("the token is for mesh {token:?}, not {asked:?}")]
+    OtherMesh { token: MeshName, asked: String },
+    #[error("the token is for {pod}, which is not Dataplane {key}")]
+    OtherPod { pod: Pod, key: ResourceKey },
+    #[error("the Dataplane of {0} is made of the pod: its proxy must not send one")]
+    Sends(Pod),
 }
 
 impl Forbidden {
@@ -69,9 +81,12 @@ impl Forbidden {
         let text = self.to_string();
         match self {
             Self::TakeOver { .. } => Status::already_exists(text),
-            Self::Claims(_) | Self::Unbound(_) | Self::NoWorkload(_) => {
-                Status::permission_denied(text)
-            }
+            Self::Claims(_)
+            | Self::Unbound(_)
+            | Self::NoWorkload(_)
+            | Self::OtherMesh { .. }
+            | Self::OtherPod { .. }
+            | Self::Sends(_) => Status::permission_denied(text),
         }
     }
 }
@@ -79,20 +94,29 @@ impl Forbidden {
 /// A token that is good. What it is good for is asked afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bearer {
-    pub(super) mesh: MeshName,
-    pub(super) claims: DataplaneClaims,
+    pub(super) who: Who,
     /// As it came.
     pub(super) token: Arc<str>,
     /// It is none from then on.
     pub(super) expires: Timestamp,
 }
 
-/// The tokens of all meshes.
+/// Whom a token is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Whoever has a token of the mesh, as far as its claims go.
+    Proxy { mesh: MeshName, claims: DataplaneClaims },
+    /// A pod, in whatever mesh its Dataplane is.
+    Pod(Pod),
+}
+
+/// The tokens of all meshes, and those of the cluster if the zone is one.
 #[derive(Debug)]
 pub(super) struct Tokens {
     kinds: Arc<Kinds>,
     reader: Reader,
     clock: Clock,
+    cluster: Option<Arc<dyn Review>>,
     /// Reading a key takes longer than verifying with it.
     keys: Mutex<BTreeMap<MeshName, Arc<TokenKeys>>>,
     /// Keys or lists of revoked tokens are others now.
@@ -101,7 +125,8 @@ pub(super) struct Tokens {
     open: Mutex<BTreeMap<Shown, usize>>,
 }
 
-/// Of a token: its mesh, whose it is, and when it ends.
+/// Of a token: its mesh, whose it is, and when it ends. Those of a cluster are not shown: it renews
+/// them itself.
 type Shown = (MeshName, Arc<str>, Timestamp);
 
 /// A stream that a token opened.
@@ -132,9 +157,14 @@ impl Holder for Tokens {
 }
 
 impl Tokens {
-    pub(super) fn new(kinds: Arc<Kinds>, reader: Reader, clock: Clock) -> Self {
+    pub(super) fn new(
+        kinds: Arc<Kinds>,
+        reader: Reader,
+        clock: Clock,
+        cluster: Option<Arc<dyn Review>>,
+    ) -> Self {
         let (keys, changed) = (Mutex::default(), watch::Sender::new(()));
-        Self { kinds, reader, clock, keys, changed, open: Mutex::default() }
+        Self { kinds, reader, clock, cluster, keys, changed, open: Mutex::default() }
     }
 
     /// Every token that is in use is looked at again.
@@ -147,8 +177,12 @@ impl Tokens {
         let mut changed = self.changed.subscribe();
         let _open = self.opened(bearer);
         loop {
-            if let Err(error) = self.accept(bearer.token.as_bytes()) {
-                return error;
+            match self.accept(bearer.token.as_bytes()).await {
+                // It was good, and nobody says that it is not.
+                Ok(_) | Err(Unauthenticated::NotReviewed(NotReviewed::Unavailable(_)))
+                    if self.clock.now() < bearer.expires => {}
+                Ok(_) => return Unauthenticated::Refused(Refused::Expired(bearer.expires)),
+                Err(error) => return error,
             }
             tokio::select! {
                 biased;
@@ -158,28 +192,35 @@ impl Tokens {
         }
     }
 
-    fn opened(&self, bearer: &Bearer) -> Open<'_> {
-        let claims = &bearer.claims;
+    fn opened(&self, bearer: &Bearer) -> Option<Open<'_>> {
+        let Who::Proxy { mesh, claims } = &bearer.who else { return None };
         let whose = [&claims.name, &claims.workload].into_iter().find(|name| !name.is_empty());
         let whose = whose.map_or("any proxy", |name| name.as_str()).into();
-        let token = (bearer.mesh.clone(), whose, bearer.expires);
+        let token = (mesh.clone(), whose, bearer.expires);
         *self.open.lock().entry(token.clone()).or_default() += 1;
-        Open { tokens: self, token }
+        Some(Open { tokens: self, token })
     }
 
     /// Accepts what stands in `authorization`: a token, with `Bearer` before it or without.
-    pub(super) fn accept(&self, authorization: &[u8]) -> Result<Bearer, Unauthenticated> {
+    pub(super) async fn accept(&self, authorization: &[u8]) -> Result<Bearer, Unauthenticated> {
         let text = std::str::from_utf8(authorization).map_err(|_| Unauthenticated::NoToken)?;
         let token = text.strip_prefix("Bearer ").unwrap_or(text).trim();
         if token.is_empty() || token.len() > LONGEST {
             return Err(Unauthenticated::NoToken);
         }
         // Only to know whose keys to ask. It counts once they have signed it.
-        let mesh = claimed_mesh(token).ok_or(Unauthenticated::NoMesh)?;
+        let mesh = match (claimed_mesh(token), &self.cluster) {
+            (Some(mesh), _) => mesh,
+            (None, Some(cluster)) => {
+                let Reviewed { pod, expires } = cluster.review(token).await?;
+                return Ok(Bearer { who: Who::Pod(pod), token: token.into(), expires });
+            }
+            (None, None) => return Err(Unauthenticated::NoMesh),
+        };
         let keys = self.of(&mesh).ok_or_else(|| Unauthenticated::NoKeys(mesh.clone()))?;
         let accepted = keys.accept::<DataplaneClaims>(&self.reader, &self.clock, token)?;
-        let (claims, expires) = (accepted.claims, accepted.expires);
-        Ok(Bearer { mesh, claims, token: token.into(), expires })
+        let (who, expires) = (Who::Proxy { mesh, claims: accepted.claims }, accepted.expires);
+        Ok(Bearer { who, token: token.into(), expires })
     }
 
     /// `None` if the mesh has no keys: it may be a name that somebody made up.
@@ -215,6 +256,24 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Bearer {
+    /// Whether the bearer may be anything in `mesh`.
+    pub(super) fn may_join(&self, mesh: &str) -> Result<(), Forbidden> {
+        match &self.who {
+            Who::Proxy { mesh: token, .. } if token.as_str() != mesh => {
+                Err(Forbidden::OtherMesh { token: token.clone(), asked: mesh.to_owned() })
+            }
+            Who::Proxy { .. } | Who::Pod(_) => Ok(()),
+        }
+    }
+
+    /// Whether the bearer says itself what its Dataplane is.
+    pub(super) fn may_send(&self) -> Result<(), Forbidden> {
+        match &self.who {
+            Who::Proxy { .. } => Ok(()),
+            Who::Pod(pod) => Err(Forbidden::Sends(pod.clone())),
+        }
+    }
+
     /// Whether the bearer may be `wanted`. If something of that name is `stored` the token must be
     /// for that one too: labels that the proxy chose itself prove nothing.
     pub(super) fn may_be(
@@ -223,31 +282,43 @@ impl Bearer {
         stored: Option<&Wanted<'_>>,
         needs_workload: bool,
     ) -> Result<(), Forbidden> {
-        self.admits(wanted).map_err(Forbidden::Claims)?;
-        if let Some(stored) = stored {
-            let key = || stored.key.clone();
-            self.admits(stored).map_err(|reason| Forbidden::TakeOver { key: key(), reason })?;
+        let unnamed = wanted.labels.get(label::WORKLOAD).is_none_or(str::is_empty);
+        match &self.who {
+            Who::Proxy { claims, .. } => {
+                admits(claims, wanted).map_err(Forbidden::Claims)?;
+                if let Some(stored) = stored {
+                    let taken = |reason| Forbidden::TakeOver { key: stored.key.clone(), reason };
+                    admits(claims, stored).map_err(taken)?;
+                }
+                if needs_workload && !unnamed && claims.workload.is_empty() {
+                    return Err(Forbidden::Unbound(wanted.key.clone()));
+                }
+            }
+            // What is stored of a pod was read off the pod.
+            Who::Pod(pod) => match stored {
+                Some(stored) if pod.is(stored.labels) => {}
+                Some(_) | None => {
+                    let key = wanted.key.clone();
+                    return Err(Forbidden::OtherPod { pod: pod.clone(), key });
+                }
+            },
         }
-        if needs_workload {
-            if wanted.labels.get(label::WORKLOAD).is_none_or(str::is_empty) {
-                return Err(Forbidden::NoWorkload(wanted.key.clone()));
-            }
-            if self.claims.workload.is_empty() {
-                return Err(Forbidden::Unbound(wanted.key.clone()));
-            }
+        if needs_workload && unnamed {
+            return Err(Forbidden::NoWorkload(wanted.key.clone()));
         }
         Ok(())
     }
+}
 
-    fn admits(&self, wanted: &Wanted<'_>) -> Result<(), Refused> {
-        let labels = wanted.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let ingress = wanted.spec.has_listener(listener::Type::ZoneIngress);
-        self.claims.admits(&DataplaneFacts {
-            mesh: wanted.key.mesh.as_ref().map_or("", MeshName::as_str),
-            name: &wanted.key.name,
-            r#type: if ingress { "ingress" } else { "dataplane" },
-            labels: &labels.collect(),
-            workload: wanted.labels.get(label::WORKLOAD),
-        })
-    }
+/// Whether claims are for a Dataplane.
+fn admits(claims: &DataplaneClaims, wanted: &Wanted<'_>) -> Result<(), Refused> {
+    let labels = wanted.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let ingress = wanted.spec.has_listener(listener::Type::ZoneIngress);
+    claims.admits(&DataplaneFacts {
+        mesh: wanted.key.mesh.as_ref().map_or("", MeshName::as_str),
+        name: &wanted.key.name,
+        r#type: if ingress { "ingress" } else { "dataplane" },
+        labels: &labels.collect(),
+        workload: wanted.labels.get(label::WORKLOAD),
+    })
 }

@@ -3,7 +3,11 @@
 //! Answers as Kuma does, with one difference: the token must be good, and for the Dataplane that is
 //! asked for. Whoever has none learns nothing, not even which Dataplanes exist.
 
-use super::{auth::Bearer, desk::Desk, limits};
+use super::{
+    auth::{Bearer, Who},
+    desk::Desk,
+    limits,
+};
 use axum::{
     Json,
     body::Body,
@@ -81,10 +85,11 @@ async fn respond(desk: &Desk, request: Request) -> Result<Response, Refusal> {
     if desk.check_open().is_err() {
         return Err(silent(StatusCode::SERVICE_UNAVAILABLE)());
     }
-    let bearer = desk.tokens.accept(asked.dataplane_token.trim().as_bytes()).map_err(|error| {
-        tracing::warn!(%error, "bootstrap refused");
-        Refusal(StatusCode::UNAUTHORIZED, error.to_string())
-    })?;
+    let bearer =
+        desk.tokens.accept(asked.dataplane_token.trim().as_bytes()).await.map_err(|error| {
+            tracing::warn!(%error, "bootstrap refused");
+            Refusal(StatusCode::UNAUTHORIZED, error.to_string())
+        })?;
     if !matches!(asked.proxy_type.as_str(), "" | "dataplane") || asked.name.is_empty() {
         return Err(silent(StatusCode::INTERNAL_SERVER_ERROR)());
     }
@@ -118,7 +123,10 @@ fn bootstrap(
     headers: &HeaderMap,
 ) -> Result<Bootstrap, Refusal> {
     // No mesh is the bearer's.
-    let mesh = if asked.mesh.is_empty() { bearer.mesh.as_str() } else { &asked.mesh };
+    let mesh = match &bearer.who {
+        Who::Proxy { mesh, .. } if asked.mesh.is_empty() => mesh.as_str(),
+        Who::Proxy { .. } | Who::Pod(_) => &asked.mesh,
+    };
     let admitted = desk
         .admit(bearer, (mesh, &asked.name), &asked.dataplane_resource)
         .map_err(|status| refusal(&status))?;
@@ -134,7 +142,7 @@ fn bootstrap(
     let ca_pem = authorities(&asked.ca_cert);
     let ca_pem = ca_pem.ok_or_else(|| Refusal(StatusCode::INTERNAL_SERVER_ERROR, String::new()))?;
     Ok(Bootstrap {
-        mesh: bearer.mesh.clone(),
+        mesh: admitted.mesh.clone(),
         name: asked.name.clone(),
         workload: admitted.workload(),
         zone: zone.clone(),

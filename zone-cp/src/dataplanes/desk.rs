@@ -1,7 +1,7 @@
 //! What every call of a proxy passes: who it is, what it wants to be, whether it may.
 
 use super::{
-    auth::{Bearer, Tokens, Wanted},
+    auth::{Bearer, Tokens, Wanted, Who},
     limits,
     proxy::Sent,
     registry::Registry,
@@ -20,6 +20,8 @@ use kinds::{
 use resource::{AnySpec, Labels, MeshName, Resource, ResourceKey, label};
 use serde_json::Value;
 use std::sync::Arc;
+use store::view::KindSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -43,6 +45,7 @@ impl Holder for Desk {
 /// A proxy that may be what it wants to be.
 #[derive(Debug)]
 pub(super) struct Admitted {
+    pub(super) mesh: MeshName,
     pub(super) key: ResourceKey,
     /// As the proxy wants it; `None` if it takes what is stored.
     pub(super) sent: Option<Sent>,
@@ -51,8 +54,8 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    pub(super) fn proxy(&self, mesh: MeshName) -> ProxyKey {
-        ProxyKey { mesh, name: self.key.name.clone() }
+    pub(super) fn proxy(&self) -> ProxyKey {
+        ProxyKey { mesh: self.mesh.clone(), name: self.key.name.clone() }
     }
 
     pub(super) fn workload(&self) -> Option<String> {
@@ -69,6 +72,20 @@ impl Desk {
         Err(Status::unavailable("this zone does not know everything yet"))
     }
 
+    /// Waits until the Dataplane of a pod is there: its sidecar may be faster than we are. Others
+    /// bring theirs along, or it is there. Cancel safe.
+    pub(super) async fn appears(&self, bearer: &Bearer, (mesh, name): (&str, &str)) {
+        let (Who::Pod(_), Ok(mesh)) = (&bearer.who, MeshName::new(mesh)) else { return };
+        let (shelf, key) = (&self.registry.shelf, ResourceKey::in_mesh(&mesh, name));
+        let kinds: KindSet = [shelf.ids.dataplane].into_iter().collect();
+        let mut changed = shelf.reader.watch(kinds);
+        let there = async {
+            while shelf.get(shelf.ids.dataplane, &key).is_none() && changed.dirty().await.is_ok() {}
+        };
+        // Then it is told that there is none.
+        drop(timeout(limits::APPEARANCE, there).await);
+    }
+
     /// Whether `bearer` may be the Dataplane `name` of `mesh`. `json` is the Dataplane as the proxy
     /// wants it, or empty.
     pub(super) fn admit(
@@ -77,11 +94,7 @@ impl Desk {
         (mesh, name): (&str, &str),
         json: &str,
     ) -> Result<Admitted, Status> {
-        if mesh != bearer.mesh.as_str() {
-            let claimed = &bearer.mesh;
-            let text = format!("the token is for mesh {:?}, not {mesh:?}", claimed.as_str());
-            return Err(Status::permission_denied(text));
-        }
+        bearer.may_join(mesh).map_err(|error| error.status())?;
         let shelf = &self.registry.shelf;
         if shelf.get(shelf.ids.mesh, &ResourceKey::global(mesh)).is_none() {
             return Err(Status::not_found(format!("mesh: mesh {mesh:?} does not exist")));
@@ -90,24 +103,33 @@ impl Desk {
             .name_rule
             .check(name)
             .map_err(|error| Status::invalid_argument(format!("name: {error}")))?;
-        let key = ResourceKey::in_mesh(&bearer.mesh, name);
+        let mesh = MeshName::new(mesh)
+            .map_err(|error| Status::invalid_argument(format!("mesh: {error}")))?;
+        let key = ResourceKey::in_mesh(&mesh, name);
         let stored = shelf.get(shelf.ids.dataplane, &key);
         let before = stored.as_deref().map(read).transpose()?;
         let (sent, spec, labels) = if json.is_empty() {
-            let missing =
-                || Status::not_found(format!("there is no Dataplane {name} in mesh {mesh}"));
+            let missing = || {
+                let text = format!("there is no Dataplane {name} in mesh {mesh}");
+                match bearer.who {
+                    // There will be one: who is told so tries again.
+                    Who::Pod(_) => Status::unavailable(text),
+                    Who::Proxy { .. } => Status::not_found(text),
+                }
+            };
             let (spec, labels) = before.clone().ok_or_else(missing)?;
             (None, spec, labels)
         } else {
+            bearer.may_send().map_err(|error| error.status())?;
             let existing = stored.as_deref().map(|row| &row.head.labels);
             let (spec, labels) = self.parse(&key, json, existing)?;
             (Some(Sent { spec: (*spec).clone(), labels: labels.clone() }), spec, labels)
         };
         let wanted = Wanted { key: &key, labels: &labels, spec: &spec };
         let there = before.as_ref().map(|(spec, labels)| Wanted { key: &key, labels, spec });
-        let needs_workload = self.issuer.needs_workload(&bearer.mesh, &labels);
+        let needs_workload = self.issuer.needs_workload(&mesh, &labels);
         bearer.may_be(&wanted, there.as_ref(), needs_workload).map_err(|error| error.status())?;
-        Ok(Admitted { key, sent, spec, labels })
+        Ok(Admitted { mesh, key, sent, spec, labels })
     }
 
     /// Reads a Dataplane as REST has it.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// A proxy that does not say who it is within this time is gone.
 pub(super) const HELLO: Duration = Duration::from_secs(10);
+/// What the Dataplane of a pod has to be there.
+pub(super) const APPEARANCE: Duration = Duration::from_secs(30);
 /// What the older of two sessions of one Dataplane has to show that it lives.
 pub(super) const PONG: Duration = Duration::from_secs(2);
 /// What a proxy has to answer a question about its Envoy.

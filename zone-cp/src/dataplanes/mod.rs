@@ -13,6 +13,7 @@ mod insight;
 mod life;
 mod limits;
 mod place;
+mod pods;
 mod presence;
 mod proxy;
 mod questions;
@@ -23,7 +24,11 @@ mod taken;
 #[cfg(test)]
 mod tests;
 
-pub use self::{place::NoKind, questions::Questions};
+pub use self::{
+    place::NoKind,
+    pods::{NotReviewed, Pod, Review, Reviewed},
+    questions::Questions,
+};
 
 use self::{
     auth::Tokens,
@@ -58,6 +63,8 @@ pub struct Parts<B> {
     pub issuer: Issuer,
     /// What their DNS answers.
     pub names: Arc<Names>,
+    /// Who knows the tokens of pods, if the zone is a Kubernetes cluster.
+    pub cluster: Option<Arc<dyn Review>>,
     /// Where their numbers are published.
     pub metrics: Metrics,
     /// The time.
@@ -75,9 +82,10 @@ pub struct Dataplanes<B> {
 impl<B: Backend + Clone + 'static> Dataplanes<B> {
     /// None are connected yet. `stop` ends all of it.
     pub fn new(parts: Parts<B>, stop: CancellationToken) -> Result<Self, NoKind> {
-        let Parts { store, kinds, place, instance, meshes, issuer, names, metrics, clock } = parts;
+        let Parts { store, kinds, place, instance, meshes, .. } = parts;
+        let Parts { issuer, names, cluster, metrics, clock, .. } = parts;
         let (reader, ids) = (store.reader(), Ids::of(&kinds)?);
-        let tokens = Tokens::new(kinds.clone(), reader.clone(), clock.clone());
+        let tokens = Tokens::new(kinds.clone(), reader.clone(), clock.clone(), cluster);
         let shelf = Shelf { reader, ids, place, peer: kinds.peer };
         let registry = Arc::new(Registry::new(shelf, clock, instance, issuer.clone()));
         let desk = Arc::new(Desk { registry, tokens, meshes, issuer, names, stop });

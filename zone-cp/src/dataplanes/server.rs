@@ -118,7 +118,7 @@ async fn authenticate(State(desk): State<Arc<Desk>>, mut request: Request, next:
     }
     let authorization = request.headers().get(header::AUTHORIZATION);
     let authorization = authorization.map_or(&[][..], |value| value.as_bytes());
-    match desk.tokens.accept(authorization) {
+    match desk.tokens.accept(authorization).await {
         Ok(bearer) => {
             request.extensions_mut().insert(bearer);
             next.run(request).await

@@ -53,6 +53,7 @@ pub(super) async fn serve(
             "proxy refused"
         );
     };
+    desk.appears(&bearer, dataplane).await;
     let admitted = desk.admit(&bearer, dataplane, &hello.dataplane).inspect_err(refused)?;
     check_address(hello.advertised.as_ref(), &admitted).inspect_err(refused)?;
     let zone = zone(&desk)?;
@@ -65,7 +66,7 @@ pub(super) async fn serve(
     written.await.map_err(|_| Status::unavailable("the store is closed"))?;
     let welcome = to_proxy::Message::Welcome(welcome);
     to_peer.send(to(welcome)).await.map_err(|_| gone())?;
-    let names = hello.wants_records.then(|| desk.names.subscribe(&bearer.mesh));
+    let names = hello.wants_records.then(|| desk.names.subscribe(&admitted.mesh));
     let talk = Talk {
         here,
         to_peer,
@@ -107,9 +108,6 @@ async fn hello(messages: &mut Streaming<FromProxy>) -> Result<Hello, Status> {
     }
     if hello.instance.is_empty() {
         return Err(Status::invalid_argument("hello.instance: must be set"));
-    }
-    if hello.dataplane.is_empty() {
-        return Err(Status::invalid_argument("hello.dataplane: must be set"));
     }
     hello.state.as_ref().map_or(Ok(()), check_state)?;
     Ok(hello)
@@ -163,7 +161,7 @@ fn welcome(
 ) -> Result<Welcome, Status> {
     let features = if hello.binds_vips { vec![BINDS_VIPS.to_owned()] } else { Vec::new() };
     let bootstrap = Bootstrap {
-        mesh: bearer.mesh.clone(),
+        mesh: admitted.mesh.clone(),
         name: hello.name.clone(),
         workload: admitted.workload(),
         zone,

@@ -48,11 +48,36 @@ pub(super) struct Mesh {
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     pub(super) services: BTreeSet<Name>,
-    pub(super) workloads: BTreeSet<Name>,
+    pub(super) workloads: BTreeSet<WorkloadName>,
     /// Proxies of which it is not known who they are.
     proxies: BTreeSet<Name>,
     /// Who everybody is must be found out anew.
     everybody: bool,
+}
+
+/// What a workload is called, and in which namespace of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WorkloadName {
+    pub(super) name: Name,
+    pub(super) namespace: Option<Name>,
+}
+
+impl WorkloadName {
+    /// That of a proxy with these labels.
+    fn of_proxy(labels: &Labels) -> Option<Self> {
+        Some(Self { name: workload(labels)?.into(), namespace: namespace(labels) })
+    }
+
+    /// That of a stored workload.
+    fn of_row(row: &Resource) -> Self {
+        let display = row.head.labels.get(label::DISPLAY_NAME);
+        let name = display.map_or_else(|| row.head.key.name.clone(), Name::from);
+        Self { name, namespace: namespace(&row.head.labels) }
+    }
+}
+
+fn namespace(labels: &Labels) -> Option<Name> {
+    labels.get(label::NAMESPACE).map(Name::from)
 }
 
 /// A row of a kind, or nothing.
@@ -94,7 +119,7 @@ impl Mesh {
         if let Some(workload) = workload(labels) {
             // The service that would be made of it, if there is none yet.
             self.dirty.services.insert(workload.into());
-            self.dirty.workloads.insert(workload.into());
+            self.dirty.workloads.extend(WorkloadName::of_proxy(labels));
         }
     }
 
@@ -113,11 +138,12 @@ impl Mesh {
     }
 
     pub(super) fn note_workload(&mut self, name: &Name, row: Row<'_>) {
-        self.dirty.workloads.insert(name.clone());
-        match row {
+        let before = match row {
             Some(row) => self.workloads.insert(name.clone(), row.clone()),
             None => self.workloads.remove(name),
         };
+        let rows = row.into_iter().chain(&before);
+        self.dirty.workloads.extend(rows.map(|row| WorkloadName::of_row(row)));
     }
 
     pub(super) fn note_identity(
@@ -168,7 +194,8 @@ impl Mesh {
         let workloads: Vec<Name> =
             self.proxies.values().filter_map(Proxy::workload).map(Name::from).collect();
         self.dirty.services.extend(workloads.iter().cloned());
-        self.dirty.workloads.extend(workloads);
+        let labels = self.proxies.values().map(|proxy| &proxy.head.labels);
+        self.dirty.workloads.extend(labels.filter_map(WorkloadName::of_proxy));
     }
 
     /// Finds out who the proxies are of which that is not known.

@@ -183,6 +183,11 @@ fn names(
 }
 
 impl Base {
+    /// Whether it is made of a service of the cluster, which has its address from there.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        !self.copy && self.labels.get(label::MANAGED_BY) == Some(label::MANAGED_BY_CLUSTER)
+    }
+
     /// What it asks for among host names.
     pub(super) fn claims(
         &self,

@@ -6,7 +6,7 @@ use super::{
     config,
     deadlines::Deadlines,
     hostnames::Name,
-    mesh::Mesh,
+    mesh::{Mesh, WorkloadName},
     plan::{Base, Generator, Plan, plan},
     proxy::{Proxy, count},
     vips::Vips,
@@ -50,6 +50,8 @@ pub struct Settings {
     pub apexes: Vec<String>,
     /// How long a service without proxies is kept.
     pub grace: SignedDuration,
+    /// The namespace of the control plane, if the zone is a cluster.
+    pub system_namespace: Option<String>,
 }
 
 impl Settings {
@@ -60,24 +62,34 @@ impl Settings {
         }
     }
 
+    /// What lives in a namespace of its own has it in its name.
+    fn workload_key(&self, WorkloadName { name, namespace }: &WorkloadName) -> String {
+        match (namespace.as_deref(), self.system_namespace.as_deref()) {
+            (Some(namespace), system) if system != Some(namespace) => format!("{name}.{namespace}"),
+            _ => name.to_string(),
+        }
+    }
+
     fn identity_place<'a>(&'a self, mesh: &'a MeshName) -> mesh_identity::Place<'a> {
         let kubernetes = matches!(self.place, Place::Zone { env: Env::Kubernetes, .. });
         mesh_identity::Place { mesh: mesh.as_str(), zone: self.zone(), kubernetes }
     }
 
-    /// The settings of a zone outside Kubernetes.
+    /// The settings of the zone `place`.
     #[must_use]
-    pub fn universal(
-        zone: ZoneName,
+    pub fn new(
+        place: Place,
         services: &config::Generation,
         vips: &config::Vips,
         apexes: Vec<String>,
     ) -> Self {
+        let cluster = matches!(place, Place::Zone { env: Env::Kubernetes, .. });
         Self {
-            place: Place::Zone { name: zone, env: Env::Universal },
-            generate: services.generate,
+            place,
+            generate: services.generate && !cluster,
             vips: vips.mesh_service,
             apexes,
+            system_namespace: None,
             grace: services.deletion_grace_period.try_into().unwrap_or(SignedDuration::MAX),
         }
     }
@@ -267,7 +279,7 @@ impl Services {
         kept.sort_by_key(|(key, base)| (base.created, *key));
         let held: Vec<_> = kept.iter().map(|(key, base)| self.held(key, base)).collect();
         for ((key, base), held) in kept.into_iter().zip(held) {
-            let vips = if held.is_empty() {
+            let vips = if held.is_empty() && !base.is_of_cluster() {
                 self.vips.give(key, &base.kri(key)).into_iter().collect()
             } else {
                 held
@@ -311,6 +323,10 @@ impl Services {
     fn held(&mut self, key: &ResourceKey, base: &Base) -> Vec<IpAddr> {
         let Some(stored) = stored(&self.meshes, key) else { return Vec::new() };
         let addresses = stored.status.vips.iter().filter_map(|vip| vip.ip.parse().ok());
+        // The cluster gives them, and to another service as soon as one is gone.
+        if base.is_of_cluster() {
+            return addresses.collect();
+        }
         let kri = base.kri(key);
         addresses.filter(|address| self.vips.hold(*address, key, &kri)).collect()
     }
@@ -354,8 +370,9 @@ impl Services {
         let mut items = Vec::new();
         for (mesh_name, mesh) in &mut self.meshes {
             for name in std::mem::take(&mut mesh.dirty.workloads) {
-                let key = ResourceKey::in_mesh(mesh_name, &name);
-                items.extend(workload_item(&key, mesh, &self.settings, self.ids.workload));
+                let key = ResourceKey::in_mesh(mesh_name, &self.settings.workload_key(&name));
+                let item = workload_item((&key, &name), mesh, &self.settings, self.ids.workload);
+                items.extend(item);
             }
         }
         items
@@ -379,7 +396,7 @@ fn holds(mesh: &Mesh, name: &Name) -> BTreeSet<String> {
 
 /// What must become of the workload `key`.
 fn workload_item(
-    key: &ResourceKey,
+    (key, name): (&ResourceKey, &WorkloadName),
     mesh: &Mesh,
     settings: &Settings,
     kind: KindId,
@@ -388,8 +405,10 @@ fn workload_item(
     if stored.is_some_and(|row| !settings.place.is_origin_of(&row.head.labels)) {
         return None;
     }
-    let selector = mesh_service::Selector::label(label::WORKLOAD, &key.name);
-    let proxies: Vec<&Proxy> = mesh.selected(&selector).collect();
+    let selector = mesh_service::Selector::label(label::WORKLOAD, &name.name);
+    let namespace =
+        |proxy: &&Proxy| proxy.head.labels.get(label::NAMESPACE) == name.namespace.as_deref();
+    let proxies: Vec<&Proxy> = mesh.selected(&selector).filter(namespace).collect();
     let counts = count(proxies.iter().copied(), &mesh.online, Proxy::is_healthy);
     let managed =
         stored.is_none_or(|row| row.head.labels.get(label::MANAGED_BY) == Some(WORKLOADS));
@@ -402,6 +421,12 @@ fn workload_item(
         None => {
             let labels = labels::own(workload::KIND, key, &settings.place);
             let labels = labels.with(label::MANAGED_BY, WORKLOADS);
+            let labels = match &name.namespace {
+                Some(namespace) => {
+                    labels.with(label::DISPLAY_NAME, &name.name).with(label::NAMESPACE, namespace)
+                }
+                None => labels,
+            };
             own(workload::KIND, key, labels, &Workload {}, status)?
         }
     };

@@ -268,12 +268,11 @@ async fn what_comes_first_is_a_hello_and_comes_once() {
 
 #[test]
 fn who_shows_a_workload_must_be_bound_to_it() {
-    use super::super::auth::{Bearer, Forbidden, Wanted};
+    use super::super::auth::{Bearer, Forbidden, Wanted, Who};
     let labels = Labels::from_iter([("kuma.io/workload", "web")]);
     let (key, spec, none) = (key("web-1"), dataplane::Dataplane::default(), Labels::default());
     let bearer = |claims: DataplaneClaims| Bearer {
-        mesh: "shop".parse().unwrap(),
-        claims,
+        who: Who::Proxy { mesh: "shop".parse().unwrap(), claims },
         token: "".into(),
         expires: jiff::Timestamp::MAX,
     };

@@ -154,6 +154,7 @@ impl World {
             meshes: meshes.clone(),
             issuer,
             names: Arc::new(Names::default()),
+            cluster: None,
             metrics: Metrics::default(),
             clock: clock.clone(),
         };

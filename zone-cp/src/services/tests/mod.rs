@@ -11,7 +11,11 @@ use super::{
     state::{Ids, Services},
 };
 use jiff::{SignedDuration, Timestamp};
-use kinds::{dataplane, dataplane_insight, mesh_service, workload};
+use kinds::{
+    dataplane, dataplane_insight,
+    labels::{Env, Place},
+    mesh_service, workload,
+};
 use resource::{Kind, Labels, MeshName, Peer, Resource, ResourceKey, Times, ZoneName};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,7 +31,8 @@ pub(super) fn kinds() -> Kinds {
 pub(super) fn settings() -> Settings {
     let (services, vips) = (Generation::default(), Vips::default());
     let zone = ZoneName::new("east").unwrap();
-    Settings::universal(zone, &services, &vips, vec!["mesh.local".into()])
+    let place = Place::Zone { name: zone, env: Env::Universal };
+    Settings::new(place, &services, &vips, vec!["mesh.local".into()])
 }
 
 pub(super) fn start() -> Timestamp {
