@@ -67,7 +67,7 @@ pub(super) enum Forbidden {
     Unbound(ResourceKey),
     #[error("the SPIFFE ID of {0} contains its workload, so it needs the label kuma.io/workload")]
     NoWorkload(ResourceKey),
-    #[error("the token is for mesh {token:?}, not {asked:?}")]
+    #[error("the token is for mesh {:?}, not {asked:?}", token.as_str())]
     OtherMesh { token: MeshName, asked: String },
     #[error("the token is for {pod}, which is not Dataplane {key}")]
     OtherPod { pod: Pod, key: ResourceKey },

@@ -5,5 +5,6 @@ mod beacons;
 mod kuma;
 mod life;
 mod overview;
+mod pods;
 mod streams;
 mod world;

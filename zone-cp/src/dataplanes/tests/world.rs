@@ -1,6 +1,6 @@
 //! A zone `west` with the meshes `shop` and `bank`, whose proxies come over pipes in paused time.
 
-use super::super::{Dataplanes, Parts, server};
+use super::super::{Dataplanes, NotReviewed, Parts, Pod, Review, Reviewed, server};
 use crate::{
     identities::{Identities, Issuer},
     names::Names,
@@ -8,6 +8,7 @@ use crate::{
 };
 use api::{About, ApiState, Entry, NoHooks};
 use daemon::{Clock, Metrics, Ready};
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use identity::token::{self, DataplaneClaims, KeySet, SigningKey};
@@ -91,6 +92,27 @@ fn start() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
+/// A cluster whose tokens say whose they are.
+#[derive(Debug)]
+struct Cluster;
+
+impl Review for Cluster {
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Reviewed, NotReviewed>> {
+        let reviewed = match token.split('/').collect::<Vec<_>>()[..] {
+            ["away"] => Err(NotReviewed::Unavailable("no API server".into())),
+            [namespace, service_account, name] => {
+                let [namespace, service_account, name] =
+                    [namespace, service_account, name].map(str::to_owned);
+                let pod = Pod { namespace, service_account, name };
+                let expires = start().saturating_add(jiff::SignedDuration::from_hours(1)).unwrap();
+                Ok(Reviewed { pod, expires })
+            }
+            _ => Err(NotReviewed::Refused("no such token".into())),
+        };
+        Box::pin(std::future::ready(reviewed))
+    }
+}
+
 /// A token that says `claims`.
 pub(super) fn token(claims: &DataplaneClaims) -> String {
     token::mint(&keys(), claims, start(), Duration::from_secs(3600)).unwrap()
@@ -107,6 +129,15 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::made(None).await
+    }
+
+    /// One whose proxies may be pods.
+    pub(super) async fn in_cluster() -> Self {
+        Self::made(Some(Arc::new(Cluster))).await
+    }
+
+    async fn made(cluster: Option<Arc<dyn Review>>) -> Self {
         let clock = Clock::since(start());
         let memory = Memory::new(1);
         let (store, writer) = store::open(memory, kinds(), clock.clone()).unwrap();
@@ -129,11 +160,16 @@ impl World {
         for (kind, row) in rows {
             put(&store, kind, row).await;
         }
-        Self::on(store, clock, tasks).await
+        Self::on(store, clock, tasks, cluster).await
     }
 
     /// A control plane on what is stored.
-    async fn on(store: Local, clock: Clock, mut tasks: JoinSet<&'static str>) -> Self {
+    async fn on(
+        store: Local,
+        clock: Clock,
+        mut tasks: JoinSet<&'static str>,
+        cluster: Option<Arc<dyn Review>>,
+    ) -> Self {
         let (issuer, renewed) = Issuer::new(clock.clone());
         let (shelf, zone, to) = (store.clone(), "west".parse().unwrap(), issuer.clone());
         let identities =
@@ -154,7 +190,7 @@ impl World {
             meshes: meshes.clone(),
             issuer,
             names: Arc::new(Names::default()),
-            cluster: None,
+            cluster,
             metrics: Metrics::default(),
             clock: clock.clone(),
         };
@@ -199,7 +235,7 @@ impl World {
             ended.push(self.tasks.join_next().await.unwrap().unwrap());
         }
         assert!(!ended.contains(&"store"), "{ended:?}");
-        Self::on(self.store, self.clock, self.tasks).await
+        Self::on(self.store, self.clock, self.tasks, None).await
     }
 
     pub(super) async fn channel(&self) -> Channel {
