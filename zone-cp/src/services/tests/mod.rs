@@ -1,5 +1,6 @@
 //! A zone's store as a table, and short ways to fill it.
 
+mod cluster;
 mod hostnames;
 mod identities;
 mod lifecycle;
