@@ -192,6 +192,20 @@ pub fn of_existing_meshes(author: &Author, reader: &Reader) -> Result<Vec<Item>,
     Ok(items)
 }
 
+/// Keys that sign tokens of proxies, for meshes that have none: one that is made as an object of a
+/// cluster comes without.
+pub async fn missing_keys(author: &Author, reader: &Reader) -> Result<Vec<Item>, NoDefault> {
+    let (_, meshes) = reader.rows(author.id(mesh::KIND));
+    let mut items = Vec::new();
+    for row in meshes.iter() {
+        let Ok(mesh) = MeshName::new(&row.head.key.name) else { continue };
+        if super::keys::TokenKeys::of_mesh(&author.kinds, &mesh).now(reader).keys.is_empty() {
+            items.push(signing_key(author, &mesh).await?);
+        }
+    }
+    Ok(items)
+}
+
 /// Gives new meshes their defaults, and keeps those that proxies need.
 #[derive(Clone, Debug)]
 pub struct MeshDefaults {

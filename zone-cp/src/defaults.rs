@@ -9,7 +9,8 @@ use kinds::{
 };
 use resource::{MeshName, ResourceKey, ZoneName};
 use serde_json::json;
-use store::{Backend, Item};
+use store::{Backend, Item, view::KindSet};
+use tokio_util::sync::CancellationToken;
 
 /// The mesh of a zone that stands alone.
 const DEFAULT_MESH: &str = "default";
@@ -50,6 +51,26 @@ pub(crate) async fn ensure_meshes(backend: &impl Backend, author: &Author) -> Re
         batch.push(author.remember(MESH_ROW, "made")?);
     }
     if batch.is_empty() { Ok(()) } else { commit(backend, batch).await }
+}
+
+/// Gives each new mesh its defaults. A mesh that is made through the API has them at once; one that is
+/// made as an object of a cluster has not.
+pub(crate) async fn follow_meshes(
+    backend: impl Backend,
+    author: Author,
+    stop: CancellationToken,
+) -> Result<()> {
+    let meshes: KindSet = [author.id(mesh::KIND)].into_iter().collect();
+    let mut changed = backend.reader().watch(meshes);
+    while let Some(Ok(_)) = stop.run_until_cancelled(changed.dirty()).await {
+        let reader = backend.reader();
+        let mut batch = mesh_defaults::of_existing_meshes(&author, &reader)?;
+        batch.extend(mesh_defaults::missing_keys(&author, &reader).await?);
+        if !batch.is_empty() {
+            commit(&backend, batch).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn commit(backend: &impl Backend, batch: Vec<Item>) -> Result<()> {
