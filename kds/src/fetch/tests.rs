@@ -117,6 +117,63 @@ async fn what_others_wrote_meanwhile_is_judged_again() {
     assert_eq!(spec(&rows), br#"{"seconds":9}"#);
 }
 
+/// A store that does not take what is called `bad`.
+struct Picky(Local);
+
+impl Backend for Picky {
+    async fn commit(&self, batch: Vec<Item>) -> Result<Committed, StoreError> {
+        let is_bad =
+            |item: &Item| matches!(&item.edit, Edit::Put(row) if *row.head.key.name == *"bad");
+        let bad: Vec<bool> = batch.iter().map(is_bad).collect();
+        let good = batch.into_iter().filter(|item| !is_bad(item)).collect();
+        let mut committed = self.0.commit(good).await?;
+        for at in bad.iter().enumerate().filter_map(|(at, bad)| bad.then_some(at)) {
+            let refused = Outcome::Refused { reason: "exceeded quota".into() };
+            committed.outcomes.insert(at, refused);
+        }
+        Ok(committed)
+    }
+
+    async fn wait_for(&self, revision: Revision) -> Result<(), StoreError> {
+        self.0.wait_for(revision).await
+    }
+
+    fn reader(&self) -> Reader {
+        self.0.reader()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.0.epoch()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_does_not_take_is_refused_by_name_and_the_rest_is_there() {
+    let mut tasks = JoinSet::new();
+    let kinds = Arc::new(kinds(Peer::Zone));
+    let clock = Clock::since(Timestamp::UNIX_EPOCH);
+    let (local, writer) = open(Nothing::new(1), (*kinds).clone(), clock).unwrap();
+    tasks.spawn(async { writer.run().await.unwrap() });
+    let store = Picky(local);
+    let who = Who::Zone { name: zone("east"), visibility: Visibility::Shown, names: Names::Hashed };
+    let sender = Sender { who, dialect: Dialect::Plain };
+    let mut asking = Asking::of_zone(kinds.clone(), sender, &zone("east"), &Places::new());
+    let report = Report::new(Arc::new(Unobserved), zone("east"));
+    let mut both = response("1", 1);
+    let mut bad = response("1", 2).resources.remove(0);
+    let spec = Some(Any { type_url: String::new(), value: br#"{"seconds":2}"#.to_vec() });
+    let meta = Meta { name: "bad".into(), mesh: "default".into(), ..Meta::default() };
+    bad.name = "bad.default".into();
+    bad.resource = Some(proto::pack(&KumaResource { meta: Some(meta), spec, status: None }));
+    both.resources.insert(0, bad);
+    let taken = asking.take(both, &store.reader()).unwrap();
+    let Taken::Ready(mut ready) = taken else { panic!("{taken:?}") };
+    let settled = asking.settle(&store, ready.remove(0), &report).await.unwrap();
+    assert_eq!(settled.answer.error_detail.unwrap().message, "bad.default: exceeded quota");
+    let (_, rows) = store.reader().rows(kinds.id_of(TIMEOUT.name).unwrap());
+    assert!(rows.get(&key("web")).is_some() && rows.get(&key("bad")).is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_overtaken_all_the_time_starts_over() {
     let writes = |kinds: &Kinds| (0..90).map(|seconds| put(kinds, "east", seconds)).collect();
