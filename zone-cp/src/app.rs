@@ -93,7 +93,8 @@ impl Bound {
         drop(store_guard);
         let (issuer, renewed) = Issuer::new(parts.clock.clone());
         let (meshes, names) = (parts.meshes(&issuer)?, Arc::new(Names::default()));
-        let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names, &metrics)?;
+        let dataplanes =
+            parts.dataplanes(meshes.clone(), issuer.clone(), &names, None, &metrics)?;
         let envoys = dataplanes.questions();
         let propagation = propagation::Own {
             zone: parts.zone.clone(),

@@ -3,7 +3,7 @@
 use crate::{
     Config,
     beacons::{self, Beacons},
-    dataplanes::{self, Dataplanes},
+    dataplanes::{self, Dataplanes, Review},
     defaults,
     following::Global,
     hooks::OwnZone,
@@ -201,6 +201,7 @@ impl Parts {
         meshes: reconcile::Meshes,
         issuer: Issuer,
         names: &Arc<Names>,
+        cluster: Option<Arc<dyn Review>>,
         metrics: &Metrics,
     ) -> Result<Dataplanes<Local>> {
         let parts = dataplanes::Parts {
@@ -211,6 +212,7 @@ impl Parts {
             meshes,
             issuer,
             names: names.clone(),
+            cluster,
             metrics: metrics.clone(),
             clock: self.clock.clone(),
         };
