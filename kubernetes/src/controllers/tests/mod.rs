@@ -1,9 +1,9 @@
 //! Controllers as a whole: from objects of a cluster to resources.
 
-
+mod fake;
 mod golden;
-
-
+mod marks;
+mod running;
 
 use super::{
     cluster::{Id, Namespace, Node, Pod, Service},
