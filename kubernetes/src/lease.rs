@@ -282,3 +282,119 @@ impl Held {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+    use jiff::{SignedDuration, Timestamp};
+    use serde_json::Value;
+    use tokio::{
+        task::JoinSet,
+        time::{advance, timeout},
+    };
+
+    const URL: &str =
+        "/apis/coordination.k8s.io/v1/namespaces/kuma-system/leases/cp-leader-lease";
+
+    /// The Lease as `identity` sees it, whose clock is `ahead`.
+    fn lease(fake: &Fake, identity: &str, ahead: SignedDuration) -> Lease {
+        let clock = Clock::since(Timestamp::UNIX_EPOCH + ahead);
+        let namespace = "kuma-system".to_owned();
+        Lease::new(fake.client(), namespace, identity.into(), Config::default(), clock)
+    }
+
+    fn holder(fake: &Fake) -> Value {
+        fake.object(URL).unwrap().pointer("/spec/holderIdentity").unwrap().clone()
+    }
+
+    async fn acquired(lease: Lease) -> Held {
+        timeout(Duration::from_secs(60), lease.acquire()).await.expect("nobody else has it")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_works_and_the_other_takes_over_when_it_is_given_up() {
+        let fake = Fake::new();
+        let none = SignedDuration::ZERO;
+        let mut first = acquired(lease(&fake, "first", none)).await;
+        let mut others = JoinSet::new();
+        others.spawn(lease(&fake, "second", none).acquire());
+        let minutes = timeout(Duration::from_secs(300), first.lost()).await;
+        assert!(minutes.is_err(), "it is lost");
+        assert!(others.try_join_next().is_none());
+        assert_eq!(holder(&fake), "first");
+        first.release().await.unwrap();
+        let began = Instant::now();
+        others.join_next().await.unwrap().unwrap();
+        assert_eq!(holder(&fake), "second");
+        assert!(began.elapsed() < Duration::from_secs(3), "it waited for {:?}", began.elapsed());
+        let transitions = fake.object(URL).unwrap()["spec"]["leaseTransitions"].clone();
+        assert_eq!(transitions, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_vanished_is_waited_for_whatever_its_clock_said() {
+        for ahead in [-3600, 0, 3600].map(SignedDuration::from_secs) {
+            let fake = Fake::new();
+            drop(acquired(lease(&fake, "first", ahead)).await);
+            let began = Instant::now();
+            acquired(lease(&fake, "second", SignedDuration::ZERO)).await;
+            let waited = began.elapsed();
+            let range = Duration::from_secs(15)..Duration::from_secs(20);
+            assert!(range.contains(&waited), "it waited for {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_renew_it_stops_before_another_begins() {
+        let fake = Fake::new();
+        let mut first = acquired(lease(&fake, "first", SignedDuration::ZERO)).await;
+        let renewed = Instant::now();
+        fake.set_down(true);
+        let lost = timeout(Duration::from_secs(60), first.lost()).await.unwrap();
+        assert!(matches!(lost, Lost::Late { .. }), "{lost}");
+        assert!(renewed.elapsed() <= Duration::from_secs(11), "{:?}", renewed.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_robbed_notices() {
+        let fake = Fake::new();
+        let mut first = acquired(lease(&fake, "first", SignedDuration::ZERO)).await;
+        fake.edit(URL, |object| object["spec"]["holderIdentity"] = "thief".into());
+        let lost = timeout(Duration::from_secs(60), first.lost()).await.unwrap();
+        assert_eq!(lost.to_string(), "the Lease cp-leader-lease was taken by thief");
+        // What is another's is not given up.
+        first.release().await.unwrap();
+        assert_eq!(holder(&fake), "thief");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_outage_and_a_foreign_annotation_are_no_loss() {
+        let fake = Fake::new();
+        let mut first = acquired(lease(&fake, "first", SignedDuration::ZERO)).await;
+        let disturb = async {
+            advance(Duration::from_secs(5)).await;
+            fake.set_down(true);
+            tokio::time::sleep_until(Instant::now() + Duration::from_secs(6)).await;
+            fake.set_down(false);
+            fake.edit(URL, |object| object["metadata"]["annotations"] = serde_json::json!({"a": "b"}));
+            tokio::time::sleep_until(Instant::now() + Duration::from_secs(60)).await;
+        };
+        tokio::select! {
+            lost = first.lost() => panic!("{lost}"),
+            () = disturb => {}
+        }
+        assert_eq!(fake.object(URL).unwrap()["metadata"]["annotations"]["a"], "b");
+    }
+
+    #[test]
+    fn times_that_contradict_each_other_are_refused() {
+        let mut config = Config::default();
+        (config.renew_deadline, config.retry_period) = (config.duration, config.duration);
+        config.name = "A".into();
+        let mut problems = Problems::default();
+        config.check(&mut problems);
+        let found: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 3, "{found:?}");
+    }
+}

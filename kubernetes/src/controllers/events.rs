@@ -9,6 +9,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use parking_lot::Mutex;
+use resource::{Kind, Labels, ResourceKey, label};
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
@@ -46,6 +47,36 @@ pub struct Subject {
     pub name: String,
     /// Its identity, if it is known.
     pub uid: String,
+}
+
+impl Subject {
+    /// The object that is the resource `key` of `kind`, which is neither a secret nor a setting.
+    #[must_use]
+    pub fn of_resource(
+        kind: Kind,
+        key: &ResourceKey,
+        labels: &Labels,
+        system_namespace: &str,
+    ) -> Self {
+        let namespaced = kind.custom.is_none_or(|custom| custom.namespaced);
+        let namespace = labels.get(label::NAMESPACE).filter(|it| *it != system_namespace);
+        let elsewhere = namespace.and_then(|namespace| {
+            let name = key.name.strip_suffix(namespace)?.strip_suffix('.')?;
+            Some((namespace, name))
+        });
+        let (namespace, name) = match elsewhere {
+            _ if !namespaced => ("", &*key.name),
+            Some(place) => place,
+            None => (system_namespace, &*key.name),
+        };
+        Self {
+            api_version: "kuma.io/v1alpha1".into(),
+            kind: kind.name.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: String::new(),
+        }
+    }
 }
 
 /// Where events are told. Cloneable.
@@ -177,5 +208,75 @@ fn event(subject: &Subject, complaint: &Complaint, instance: &str, now: jiff::Ti
             .into(),
         ),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+    use resource::MeshName;
+
+    fn subject(name: &str) -> Subject {
+        let (namespace, name) = ("shop".into(), name.into());
+        Subject { kind: "Pod".into(), api_version: "v1".into(), namespace, name, uid: "1".into() }
+    }
+
+    #[test]
+    fn a_resource_is_found_where_it_is_kept() {
+        let mesh = MeshName::new("default").unwrap();
+        let place = |kind: Kind, key: ResourceKey, namespace: &str| {
+            let labels = [(label::NAMESPACE, namespace)].into_iter().collect();
+            let it = Subject::of_resource(kind, &key, &labels, "kuma-system");
+            format!("{} {}/{}", it.kind, it.namespace, it.name)
+        };
+        let timeout = kinds::mesh_timeout::KIND.kind;
+        let named = |name: &str| ResourceKey::in_mesh(&mesh, name);
+        for (key, namespace, expected) in [
+            (named("slow.shop"), "shop", "MeshTimeout shop/slow"),
+            (named("slow"), "kuma-system", "MeshTimeout kuma-system/slow"),
+            // A copy of another zone.
+            (named("slow-vxw5"), "shop", "MeshTimeout kuma-system/slow-vxw5"),
+        ] {
+            assert_eq!(place(timeout, key, namespace), expected);
+        }
+        let mesh = place(kinds::mesh::KIND, ResourceKey::global("default"), "");
+        assert_eq!(mesh, "Mesh /default");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_is_told_once_and_much_is_told_slowly() {
+        let fake = Fake::new();
+        let clock = Clock::since(jiff::Timestamp::UNIX_EPOCH);
+        let (events, writer) = Events::new(fake.client(), "zone-cp-0".into(), clock);
+        for name in (0..60).map(|i| format!("pod-{i}")) {
+            events.tell(subject(&name), Complaint::warning("Why", "because"));
+            events.tell(subject(&name), Complaint::warning("Why", "because"));
+        }
+        let began = Instant::now();
+        let stop = CancellationToken::new();
+        let all = async {
+            while fake.objects("/events/").len() < 60 {
+                tokio::time::sleep_until(Instant::now() + PAUSE).await;
+            }
+            let took = began.elapsed();
+            assert!(took >= PAUSE * 9, "it took {took:?}");
+            tokio::time::sleep_until(Instant::now() + PAUSE * 100).await;
+            assert_eq!(fake.objects("/events/").len(), 60);
+            stop.cancel();
+        };
+        tokio::join!(writer.run(stop.clone()), all);
+        let event = fake.objects("/events/pod-7.").remove(0);
+        assert_eq!(event["regarding"]["uid"], "1");
+        assert_eq!(event["type"], "Warning");
+    }
+
+    #[test]
+    fn a_long_name_and_a_long_note_are_cut_to_what_is_taken() {
+        let complaint = Complaint::warning("Why", "\u{e9}".repeat(2000));
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let event = event(&subject(&"x".repeat(253)), &complaint, "zone-cp-0", now);
+        assert!(event.metadata.name.unwrap().len() <= 253);
+        assert!(event.note.unwrap().len() <= NOTE);
     }
 }

@@ -318,13 +318,14 @@ impl Space {
         self.pods.values().filter(move |pod| !selector.is_empty() && has(pod))
     }
 
-    /// The addresses of pods at which Services that are older than `service` are called.
+    /// The addresses of pods of `service` at which older Services are called.
     fn taken(&self, service: &Service) -> BTreeSet<IpAddr> {
         let age = |service: &Service| (service.meta.created, service.meta.name.clone());
         let headless = self.services.values().filter(|it| it.reached == Reached::Headless);
         let older = headless.filter(|it| age(it) < age(service) && !it.ports.is_empty());
-        let pods = older.flat_map(|older| self.selected(&older.selector));
-        let alive = pods.filter(|pod| pod.phase == Phase::Alive);
-        alive.flat_map(|pod| pod.ips.iter().copied()).collect()
+        let older: Vec<&Service> = older.collect();
+        let pods = self.selected(&service.selector).filter(|pod| pod.phase == Phase::Alive);
+        let called = pods.filter(|pod| older.iter().any(|it| it.selects(&pod.meta.labels)));
+        called.flat_map(|pod| pod.ips.iter().copied()).collect()
     }
 }

@@ -1,6 +1,5 @@
 //! Controllers as a whole: from objects of a cluster to resources.
 
-mod fake;
 mod golden;
 mod marks;
 mod running;

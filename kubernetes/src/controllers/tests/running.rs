@@ -1,7 +1,10 @@
 //! The whole of it against an API server in memory, in paused time.
 
-use super::{fake::Fake, namespace, pod, service, settings, with};
-use crate::controllers::{Events, Parts, run};
+use super::{namespace, pod, service, settings, with};
+use crate::{
+    controllers::{Events, Parts, run},
+    fake::Fake,
+};
 use daemon::Clock;
 use jiff::Timestamp;
 use kinds::{

@@ -110,6 +110,14 @@ impl Fake {
         std::mem::take(&mut self.state.lock().requests)
     }
 
+    /// Changes the object at `url`, as somebody else would.
+    pub(crate) fn edit(&self, url: &str, edit: impl FnOnce(&mut Value)) {
+        let mut object = self.object(url).unwrap();
+        edit(&mut object);
+        let collection = url.rsplit_once('/').map_or("", |(collection, _)| collection);
+        self.write(collection, url.to_owned(), object);
+    }
+
     pub(crate) fn object(&self, url: &str) -> Option<Value> {
         self.state.lock().objects.get(url).cloned()
     }
