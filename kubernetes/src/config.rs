@@ -1,5 +1,6 @@
 //! The section `kubernetes` of a zone's configuration.
 
+use crate::{controllers, lease};
 use daemon::config::Problems;
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +13,20 @@ pub struct Config {
     /// A file that says where the API server is and who we are; empty: what a pod finds about its
     /// own cluster.
     pub kubeconfig: String,
+    /// How resources are made of what is in the cluster.
+    pub controllers: controllers::Config,
+    /// Which of several control planes works.
+    pub lease: lease::Config,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { system_namespace: "kuma-system".into(), kubeconfig: String::new() }
+        Self {
+            system_namespace: "kuma-system".into(),
+            kubeconfig: String::new(),
+            controllers: controllers::Config::default(),
+            lease: lease::Config::default(),
+        }
     }
 }
 
@@ -26,5 +36,7 @@ impl Config {
         if let Err(error) = resource::NameRule::Label.check(&self.system_namespace) {
             problems.add("systemNamespace", error);
         }
+        problems.at("controllers", |problems| self.controllers.check(problems));
+        problems.at("lease", |problems| self.lease.check(problems));
     }
 }

@@ -4,6 +4,8 @@
 pub mod admission;
 pub mod config;
 pub mod controllers;
+#[cfg(test)]
+mod fake;
 pub mod injection;
 pub mod lease;
 pub mod tokens;

@@ -49,6 +49,7 @@ pub struct Kind {
     from_json: fn(Value) -> Result<AnySpec, RejectedSpec>,
     to_json: fn(&AnySpec) -> Result<Value, RejectedSpec>,
     check_status: fn(&[u8]) -> Result<(), RejectedSpec>,
+    encode_status: fn(Value) -> Result<Bytes, RejectedSpec>,
     blank_status: fn() -> Bytes,
     export: fn(&AnySpec, &ResourceKey, Peer) -> Export<AnySpec>,
     transit_key: fn(&ResourceKey, Peer) -> Option<ResourceKey>,
@@ -89,6 +90,7 @@ impl Kind {
             from_json: from_json::<S>,
             to_json: to_json::<S>,
             check_status: check_status::<S>,
+            encode_status: encode_status::<S>,
             blank_status: blank_status::<S>,
             export: export::<S>,
             transit_key: S::transit_key,
@@ -124,6 +126,11 @@ impl Kind {
     /// An encoded spec as the API has it.
     pub fn to_json(&self, bytes: &[u8]) -> Result<Value, RejectedSpec> {
         (self.to_json)(&self.decode(bytes)?)
+    }
+
+    /// Reads a status as the API has it; equal ones give equal bytes.
+    pub fn encode_status(&self, status: Value) -> Result<Bytes, RejectedSpec> {
+        (self.encode_status)(status)
     }
 
     /// The status of which nothing is known, as it goes on the wire.
@@ -333,6 +340,12 @@ fn to_json<S: Spec>(spec: &AnySpec) -> Result<Value, RejectedSpec> {
 fn check_status<S: Spec>(status: &[u8]) -> Result<(), RejectedSpec> {
     let status: Result<S::Status, _> = serde_json::from_slice(status);
     status.map(drop).map_err(|error| malformed::<S>(error.into()))
+}
+
+fn encode_status<S: Spec>(status: Value) -> Result<Bytes, RejectedSpec> {
+    let status: S::Status =
+        serde_json::from_value(status).map_err(|error| malformed::<S>(error.into()))?;
+    Ok(serde_json::to_vec(&status).map_err(|error| malformed::<S>(error.into()))?.into())
 }
 
 fn blank_status<S: Spec>() -> Bytes {

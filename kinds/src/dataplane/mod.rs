@@ -92,7 +92,7 @@ impl Dataplane {
     /// What it should serve and does not, as a person calls it.
     #[must_use]
     pub fn unready(&self) -> Vec<String> {
-        let inbounds = self.inbounds().iter().filter(|inbound| !is_healthy(inbound));
+        let inbounds = self.called().filter(|inbound| !is_healthy(inbound));
         let listeners = self.listeners().iter().filter(|listener| !is_ready(listener));
         let inbounds = inbounds.map(|inbound| format!("inbound {}", section(inbound)));
         let listeners = listeners.map(|listener| match &*listener.name {
@@ -102,11 +102,16 @@ impl Dataplane {
         inbounds.chain(listeners).collect()
     }
 
+    /// The inbounds that somebody calls: those that no Service selects are no concern of anybody.
+    fn called(&self) -> impl Iterator<Item = &Inbound> {
+        self.inbounds().iter().filter(|inbound| inbound.state() != State::Ignored)
+    }
+
     /// How it does, if it is `connected` to a control plane. A proxy that only calls serves nothing,
     /// and is online while it is connected.
     #[must_use]
     pub fn presence(&self, connected: bool) -> Presence {
-        let inbounds = self.inbounds().iter().map(is_healthy);
+        let inbounds = self.called().map(is_healthy);
         let serving: Vec<bool> = inbounds.chain(self.listeners().iter().map(is_ready)).collect();
         if !connected || (!serving.is_empty() && !serving.contains(&true)) {
             Presence::Offline

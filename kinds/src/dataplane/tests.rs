@@ -298,6 +298,8 @@ fn a_proxy_is_as_present_as_what_it_serves() {
     let some = json!({ "inbound": [{}], "listeners": [not_ready] });
     assert_eq!(presence(some), of(Presence::PartiallyDegraded));
     assert_eq!(presence(json!({ "inbound": [not_ready, not_ready] })), of(Presence::Offline));
+    let ignored = json!({ "inbound": [{}, { "state": "Ignored" }] });
+    assert_eq!(presence(ignored), of(Presence::Online), "nobody calls it");
     assert_eq!(presence(json!({ "gateway": {} })), of(Presence::Online));
 }
 

@@ -2,7 +2,7 @@
 
 use super::hostnames::Name;
 use kinds::mesh_service::Selector;
-use resource::Labels;
+use resource::{Labels, label};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Pair = (String, String);
@@ -99,9 +99,11 @@ fn key(selector: &Selector) -> Option<Key> {
         return Some(Key::Proxy(proxy.name.clone()));
     }
     let labels = &selector.dataplane_labels.as_ref()?.match_labels;
-    // That of the workload wherever there is one: the others may be those of all proxies.
-    let workload = labels.get_key_value(resource::label::WORKLOAD);
-    let pair = workload.or_else(|| labels.first_key_value());
+    // That of the workload wherever there is one: the others may be those of all proxies, as that of
+    // a namespace is.
+    let workload = labels.get_key_value(label::WORKLOAD);
+    let own = || labels.iter().find(|(key, _)| *key != label::NAMESPACE);
+    let pair = workload.or_else(own).or_else(|| labels.first_key_value());
     Some(pair.map_or(Key::All, |(key, value)| Key::Label((key.clone(), value.clone()))))
 }
 
