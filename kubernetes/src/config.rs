@@ -1,10 +1,11 @@
 //! The section `kubernetes` of a zone's configuration.
 
+use crate::{admission, injection};
 use daemon::config::Problems;
 use serde::{Deserialize, Serialize};
 
 /// How a zone lives in its cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Config {
     /// The namespace of the control plane and of what it keeps.
@@ -12,11 +13,20 @@ pub struct Config {
     /// A file that says where the API server is and who we are; empty: what a pod finds about its
     /// own cluster.
     pub kubeconfig: String,
+    /// What the API server asks before it takes an object.
+    pub admission: admission::Config,
+    /// What is put into pods.
+    pub injector: injection::Config,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { system_namespace: "kuma-system".into(), kubeconfig: String::new() }
+        Self {
+            system_namespace: "kuma-system".into(),
+            kubeconfig: String::new(),
+            admission: admission::Config::default(),
+            injector: injection::Config::default(),
+        }
     }
 }
 
@@ -26,5 +36,7 @@ impl Config {
         if let Err(error) = resource::NameRule::Label.check(&self.system_namespace) {
             problems.add("systemNamespace", error);
         }
+        problems.at("admission", |problems| self.admission.check(problems));
+        problems.at("injector", |problems| self.injector.check(problems));
     }
 }

@@ -12,7 +12,9 @@ mod tests;
 
 pub use self::{
     accept::{Peer, TlsListener, TlsStream},
-    client::{ClientFiles, ClientTls, client_config, connect, connect_to},
+    client::{
+        ClientFiles, ClientTls, client_config, connect, connect_to, connect_unverified,
+    },
     fingerprint::{Fingerprint, NoFingerprint},
     server::{ServerTls, TlsConfig},
 };
