@@ -19,6 +19,8 @@ pub use self::{
     server::{ServerTls, TlsConfig},
 };
 
+pub(crate) use self::files::{name, san};
+
 use std::{io, path::PathBuf, sync::Arc};
 
 /// A certificate in a file, and when it ends.
@@ -111,6 +113,12 @@ pub enum TlsError {
         key: PathBuf,
         /// The file of the certificate.
         certificate: PathBuf,
+    },
+    /// A certificate that was told is of no use.
+    #[error("{setting}: holds no certificate with its private key as PEM, or not of one another")]
+    Told {
+        /// What it stands under.
+        setting: String,
     },
     /// The authority of the data directory is of no use.
     #[error("{setting}: the certificate authority in {} cannot be used", path.display())]
