@@ -11,3 +11,7 @@ pub mod lease;
 pub mod tokens;
 
 pub use self::config::Config;
+
+/// The service, in the system namespace, of a zone's control plane; and the ServiceAccount that it
+/// has.
+pub const SERVICE: &str = "atoll-zone-cp";
