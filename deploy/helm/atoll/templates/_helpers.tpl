@@ -18,6 +18,12 @@ app.kubernetes.io/component: {{ .component }}
 
 {{- /* What every pod says of itself. Takes a dict of `root` and `pod`, the values of that pod. */ -}}
 {{- define "atoll.pod" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
@@ -39,12 +45,6 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  fsGroup: 65532
-  seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
 {{- /* What the containers of all programs have. Takes a dict of `root` and `program`. */ -}}
