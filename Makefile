@@ -28,9 +28,10 @@ check: ## format, lints, documentation, layers, licences, sizes, files that noth
 	tools/orphans.sh
 	deploy/helm/check.py
 
-gen: ## write what is made of the types: the custom resource definitions in deploy/crds
+gen: ## write what is made of others: custom resource definitions of types, manifests of the Helm chart
 	BLESS=1 cargo test -p kinds --locked --quiet --lib -- crd::
-	git --no-pager diff --stat -- deploy
+	BLESS=1 deploy/helm/check.py
+	git --no-pager diff --stat -- deploy cli
 
 bless: ## rewrite the goldens and show what changed
 	BLESS=1 cargo test --workspace --locked --no-fail-fast --quiet --lib --bins

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Checks the chart: lints it, renders it with the values of testdata/*.values.yaml and compares with the goldens
-beside them, and sees that those of *.wrong.yaml are refused, and how. BLESS=1 writes goldens instead, and what
-`atoll install control-plane` prints.
+beside them, and sees that those of *.wrong.yaml are refused, and how. Then what `atoll install control-plane` prints.
+BLESS=1 writes all that instead.
 """
 import difflib, os, re, subprocess, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 DATA = f"{HERE}/testdata"
-# What `atoll install control-plane` prints, from the values with which it is rendered.
-PRINTED = f"{ROOT}/cli/src/install/manifests"
+# What `atoll install control-plane` prints, from the values of printed/.
+PRINTED = f"{ROOT}/cli/src/install/control_plane/manifests"
 BLESS = os.environ.get("BLESS") == "1"
 
 
@@ -17,8 +17,8 @@ def helm(*arguments):
     return subprocess.run([HELM, *arguments], cwd=HERE, capture_output=True, text=True)
 
 
-def rendered(values):
-    done = helm("template", "atoll", "atoll", "--namespace", "kuma-system", "--values", values)
+def rendered(values, namespace="kuma-system"):
+    done = helm("template", "atoll", "atoll", "--namespace", namespace, "--values", values)
     if done.returncode:
         raise SystemExit(f"{values} is refused:\n{done.stderr}")
     return done.stdout
@@ -54,6 +54,13 @@ def goldens():
             yield compared(f"{DATA}/{stem}.message.txt", refusal(f"{DATA}/{name}"))
 
 
+def printed():
+    for name in sorted(os.listdir(f"{HERE}/printed")):
+        made = rendered(f"{HERE}/printed/{name}", "the-namespace")
+        head = "# Made of deploy/helm/atoll by `make gen`.\n"
+        yield compared(f"{PRINTED}/{name.partition('.')[0]}.yaml", head + made)
+
+
 def facts():
     """What else must agree with the chart."""
     def field(path, pattern):
@@ -70,7 +77,7 @@ def facts():
 
 
 def main():
-    found = [difference for each in (goldens(), facts()) for difference in each if difference]
+    found = [difference for each in (goldens(), printed(), facts()) for difference in each if difference]
     print(*found, sep="\n", end="\n" if found else "")
     return bool(found)
 
