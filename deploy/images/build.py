@@ -12,8 +12,9 @@ import oci
 
 # What each image has besides the libraries; the first is what it runs.
 IMAGES = {
-    "global-cp": ("global-cp",),
-    "zone-cp": ("zone-cp",),
+    # The command line is beside the control planes for `kubectl exec`: there it is the administrator.
+    "global-cp": ("global-cp", "atoll"),
+    "zone-cp": ("zone-cp", "atoll"),
     "sidecar": ("sidecar", "envoy"),
     "zone-ingress": ("zone-ingress", "envoy"),
     # `atoll install transparent-proxy` has `nft` do the rules of a pod, and `ip` give it an address.
