@@ -1,18 +1,16 @@
 #!/usr/bin/env bash
 # Fetches and builds what a Kubernetes cluster of the tests is made of, once, and prints the folder:
 # `bin` has Kubernetes, CoreDNS and pause, built from Go modules; `debian` has unpacked Debian packages
-# (etcd, containerd, runc, nft). Nothing is installed. Run it as often as you like, also twice at once.
+# (etcd, containerd, runc, nft). Nothing is installed. Run it as often as you like, also twice at once;
+# with --built it builds nothing and fails if it would have to.
 set -euo pipefail
 cd "$(dirname "$0")/kubernetes"
 version=$(sed -n 's|^\tk8s.io/kubernetes v\([0-9.]*\).*|\1|p' go.mod)
 packages=(containerd runc containernetworking-plugins etcd-server
     nftables libnftables1 libnftnl11 libmnl0 libjansson4 libgmp10 libedit2 libbsd0 libmd0 libtinfo6
     libxtables12 libseccomp2)
-programs=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy)
+programs=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
 cache=${ATOLL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/atoll}
-# Another recipe makes another folder, so that none is half of this and half of that.
-recipe=$(cat ../kubernetes.sh go.mod go.sum coredns/* pause/* | sha256sum | cut -c1-12)
-folder=$cache/kubernetes-$version-$recipe
 
 fail() { echo "tools/kubernetes.sh: $*" >&2; exit 1; }
 
@@ -46,7 +44,12 @@ build() {
     (cd coredns && go build -ldflags "-s -w" -o "$out/coredns" .) || fail "cannot build CoreDNS"
 }
 
+# Another recipe makes another folder, so that none is half of this and half of that.
+recipe=$({ declare -p packages programs; declare -f fetch_packages build; cat go.mod go.sum coredns/* pause/*; } |
+    sha256sum | cut -c1-12)
+folder=$cache/kubernetes-$version-$recipe
 if [[ ! -e $folder/packages ]]; then
+    [[ ${1-} != --built ]] || fail "Kubernetes $version is not built; run it without --built"
     [[ $(uname -m) == x86_64 ]] || fail "is for x86_64 only"
     command -v go >/dev/null || fail "needs Go on PATH, 1.21 or newer (https://go.dev/dl)"
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||

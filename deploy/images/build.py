@@ -26,7 +26,7 @@ DATA = "/var/lib/atoll"
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", help="the archive; with --folder, a folder that gets one for each image")
-    parser.add_argument("images", nargs="*", help=f"of {', '.join(IMAGES)}, or NAME=FILE for any other executable; all of ours unless told")
+    parser.add_argument("images", nargs="*", help=f"of {', '.join(IMAGES)}, or NAME=FILE,FILE for any other executables; all of ours unless told")
     parser.add_argument("--programs", default="target/release", help="the folder of our programs")
     parser.add_argument("--envoy", default="envoy", help="the Envoy of sidecar and zone-ingress")
     parser.add_argument("--nft", default="nft", help="the nft of atoll")
@@ -52,9 +52,9 @@ def found(name, given):
 
 def contents(image, given):
     """Name, and files (place in the image: file here) of one image."""
-    name, _, file = image.partition("=")
-    if file:
-        return name, {f"/usr/bin/{os.path.basename(file)}": file}
+    name, _, files = image.partition("=")
+    if files:
+        return name, {f"/usr/bin/{os.path.basename(file)}": file for file in files.split(",")}
     if name not in IMAGES:
         raise SystemExit(f"there is no image {name}: {', '.join(IMAGES)}")
     return name, {f"/usr/bin/{each}": found(each, given) for each in IMAGES[name]}

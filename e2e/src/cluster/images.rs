@@ -1,0 +1,100 @@
+//! Images of this build's programs, as the nodes have them.
+
+use crate::{
+    PATIENCE,
+    lab::envoy,
+    process::{Process, programs, run},
+    wait,
+};
+use anyhow::{Context, Result};
+use apiserver::Programs;
+use std::{fs, path::Path};
+use tempfile::TempDir;
+
+/// What stands before the names of all images.
+pub const REGISTRY: &str = "registry.test/atoll";
+
+/// The tag of all images.
+pub const TAG: &str = "test";
+
+/// The data of a containerd that has all images unpacked.
+///
+/// Images are unpacked once, and each node gets the same files: nothing changes them.
+#[derive(Debug)]
+pub struct Images {
+    folder: TempDir,
+}
+
+impl Images {
+    /// Builds and unpacks the images of all our programs, of the applications of tests, and of what
+    /// a cluster needs itself.
+    pub fn build() -> Result<Self> {
+        let kubernetes = Programs::find()?;
+        let folder = tempfile::Builder::new().prefix("atoll-images-").tempdir()?;
+        let this = Self { folder };
+        let archive = this.folder.path().join("images.tar");
+        archive_of_all(&kubernetes, &archive)?;
+        this.unpack(&kubernetes, &archive)?;
+        fs::remove_file(archive)?;
+        Ok(this)
+    }
+
+    fn unpack(&self, kubernetes: &Programs, archive: &Path) -> Result<()> {
+        let folder = self.folder.path();
+        let at = |name: &str| folder.join(name).display().to_string();
+        let settings = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+        fs::write(at("containerd.toml"), settings)?;
+        let containerd = kubernetes.of("containerd")?.display().to_string();
+        let words = [
+            // What it mounts to unpack is not to be seen outside.
+            &["unshare", "--mount", "--propagation=private"][..],
+            &[&containerd, "--log-level=warn", "--config", &at("containerd.toml")],
+            &["--root", &at("data"), "--state", &at("state"), "--address", &at("socket")],
+        ];
+        let mut process = Process::start("containerd", folder, None, &words.concat())?;
+        let ctr = kubernetes.of("ctr")?.display().to_string();
+        let socket = at("socket");
+        let ctr = [&*ctr, "--address", &socket, "--namespace", "k8s.io"];
+        wait::until("containerd answers", PATIENCE, || {
+            process.check()?;
+            run(&[&ctr[..], &["version"]].concat())
+        })?;
+        let archive = archive.display().to_string();
+        run(&[&ctr[..], &["images", "import", &archive]].concat())?;
+        process.stop(PATIENCE).map(drop)
+    }
+
+    /// Gives a node the images, in a folder that is not there yet.
+    pub(super) fn copy(&self, to: &Path) -> Result<()> {
+        let from = self.folder.path().join("data").display().to_string();
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let to = to.display().to_string();
+        run(&["cp", "--archive", "--link", &from, &to])?;
+        // Only the databases are written to.
+        let databases = run(&["find", &from, "-name", "*.db", "-printf", "%P\n"])?;
+        for each in databases.lines() {
+            let (from, to) = (format!("{from}/{each}"), format!("{to}/{each}"));
+            run(&["cp", "--archive", "--remove-destination", &from, &to])?;
+        }
+        Ok(())
+    }
+}
+
+fn archive_of_all(kubernetes: &Programs, archive: &Path) -> Result<()> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/images/build.py");
+    let ours = programs()?;
+    let of = |name: &str| kubernetes.of(name).map(|file| format!("{name}={}", file.display()));
+    let peer = format!("peer={},/usr/bin/curl", ours.join("peer").display());
+    let nft = kubernetes.of("nft")?.display().to_string();
+    let words = [
+        &[script, "--programs", &ours.display().to_string()][..],
+        &["--envoy", &envoy()?.display().to_string(), "--nft", &nft],
+        &["--root", &kubernetes.debian().display().to_string()],
+        &["--registry", REGISTRY, "--tag", TAG, &archive.display().to_string()],
+        &["global-cp", "zone-cp", "sidecar", "zone-ingress", "atoll"],
+        &[&peer, &of("pause")?, &of("coredns")?],
+    ];
+    run(&words.concat()).context("images").map(drop)
+}
