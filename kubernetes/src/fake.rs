@@ -200,21 +200,22 @@ impl Fake {
             waiting.push_back(json!({ "type": "ERROR", "object": gone }));
         }
         let place = Place { fake: self.clone(), path, since, falls, waiting };
-        let events = stream::unfold((place, self.changed.subscribe()), async |(mut it, mut told)| {
-            loop {
-                if let Some(event) = it.waiting.pop_front() {
-                    let line = Bytes::from(format!("{event}\n"));
-                    return Some((Ok::<_, Infallible>(line), (it, told)));
+        let events =
+            stream::unfold((place, self.changed.subscribe()), async |(mut it, mut told)| {
+                loop {
+                    if let Some(event) = it.waiting.pop_front() {
+                        let line = Bytes::from(format!("{event}\n"));
+                        return Some((Ok::<_, Infallible>(line), (it, told)));
+                    }
+                    told.borrow_and_update();
+                    if !it.look() {
+                        return None;
+                    }
+                    if it.waiting.is_empty() {
+                        told.changed().await.ok()?;
+                    }
                 }
-                told.borrow_and_update();
-                if !it.look() {
-                    return None;
-                }
-                if it.waiting.is_empty() {
-                    told.changed().await.ok()?;
-                }
-            }
-        });
+            });
         Response::new(Body::from_stream(events))
     }
 }

@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// A Lease that may be held.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Lease {
     client: Client,
     namespace: String,
@@ -68,6 +68,15 @@ pub struct Lease {
     identity: String,
     config: Config,
     clock: Clock,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { namespace, identity, config, .. } = self;
+        let mut shown = f.debug_struct("Lease");
+        shown.field("namespace", namespace).field("identity", identity).field("config", config);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// It is held, as long as it is renewed: by [`Held::lost`].
@@ -294,8 +303,7 @@ mod tests {
         time::{advance, timeout},
     };
 
-    const URL: &str =
-        "/apis/coordination.k8s.io/v1/namespaces/kuma-system/leases/cp-leader-lease";
+    const URL: &str = "/apis/coordination.k8s.io/v1/namespaces/kuma-system/leases/cp-leader-lease";
 
     /// The Lease as `identity` sees it, whose clock is `ahead`.
     fn lease(fake: &Fake, identity: &str, ahead: SignedDuration) -> Lease {
@@ -377,7 +385,9 @@ mod tests {
             fake.set_down(true);
             tokio::time::sleep_until(Instant::now() + Duration::from_secs(6)).await;
             fake.set_down(false);
-            fake.edit(URL, |object| object["metadata"]["annotations"] = serde_json::json!({"a": "b"}));
+            fake.edit(URL, |object| {
+                object["metadata"]["annotations"] = serde_json::json!({"a": "b"})
+            });
             tokio::time::sleep_until(Instant::now() + Duration::from_secs(60)).await;
         };
         tokio::select! {

@@ -102,7 +102,10 @@ fn not_injected(pod: &Pod, around: &Around<'_>) -> Option<Complaint> {
 fn unselected(pod: &Pod, spec: &Dataplane, around: &Around<'_>) -> Option<Complaint> {
     let is_called = !spec.inbounds().is_empty() && around.services.is_empty();
     (is_called && pod.ready && !pod.meta.leaving).then(|| {
-        Complaint::normal("NoService", "no Service selects the pod: it calls the mesh, and nobody calls it")
+        Complaint::normal(
+            "NoService",
+            "no Service selects the pod: it calls the mesh, and nobody calls it",
+        )
     })
 }
 

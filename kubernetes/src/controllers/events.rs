@@ -88,13 +88,18 @@ pub struct Events {
 }
 
 /// Writes events down. It must run for them to be seen.
-#[derive(Debug)]
 pub struct Writer {
     waiting: mpsc::Receiver<(Subject, Complaint)>,
     client: Client,
     /// Which process tells.
     instance: String,
     clock: Clock,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("instance", &self.instance).finish_non_exhaustive()
+    }
 }
 
 impl Events {

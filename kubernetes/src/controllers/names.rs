@@ -61,7 +61,8 @@ pub(super) fn of_pod(service: &str, pod: &str) -> String {
     let suffix = format!("-{hash:016x}");
     let room = LONGEST - suffix.len();
     let mut name = pod.replace('.', "-");
-    if NameRule::Label.check(&name).is_err() && !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+    if NameRule::Label.check(&name).is_err() && !name.starts_with(|c: char| c.is_ascii_lowercase())
+    {
         name.insert_str(0, "pod-");
     }
     let cut: String = name.chars().take(room).collect();

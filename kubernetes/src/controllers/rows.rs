@@ -162,7 +162,8 @@ impl Shelf {
         let before = self.reader.get(id, &key);
         let is_ours = |row: &Resource| owner(id, &row.head.labels, self.ids, place).is_some();
         if before.as_ref().is_some_and(|row| !is_ours(row)) {
-            let note = format!("{} {key} was written by somebody else, and stays as it is", kind.name);
+            let note =
+                format!("{} {key} was written by somebody else, and stays as it is", kind.name);
             return Err(Complaint::warning("NameTaken", note));
         }
         if before.is_none() {
@@ -196,9 +197,8 @@ impl Shelf {
 fn both(first: Verdict<Wanted>, second: Verdict<Wanted>) -> Verdict<Wanted> {
     let complaint = first.complaint.or(second.complaint);
     let shall = first.shall.zip(second.shall);
-    let joined = |(first, second): (Vec<Wanted>, Vec<Wanted>)| {
-        first.into_iter().chain(second).collect()
-    };
+    let joined =
+        |(first, second): (Vec<Wanted>, Vec<Wanted>)| first.into_iter().chain(second).collect();
     Verdict { shall: shall.map(joined), complaint }
 }
 

@@ -12,6 +12,7 @@ use super::{
 use anyhow::Context as _;
 use daemon::Backoff;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use resource::Labels;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -174,7 +175,7 @@ impl Controllers {
             return;
         }
         let place = &self.tables.settings().place;
-        let of = |labels| owner(update.kind, labels, ids, place);
+        let of = |labels: &Labels| owner(update.kind, labels, ids, place);
         let before = update.before.as_ref().and_then(|head| of(&head.labels));
         let now = update.now.as_ref().and_then(|row| of(&row.head.labels));
         let row = (update.kind, update.key.clone());

@@ -122,9 +122,11 @@ impl Tables {
             0 => Box::new(
                 spaces.flat_map(move |(space, it)| it.pods.keys().map(move |name| id(space, name))),
             ),
-            1 => Box::new(spaces.flat_map(move |(space, it)| {
-                it.services.keys().map(move |name| id(space, name))
-            })),
+            1 => {
+                Box::new(spaces.flat_map(move |(space, it)| {
+                    it.services.keys().map(move |name| id(space, name))
+                }))
+            }
             2 => Box::new(
                 spaces.filter(|(_, it)| it.namespace.is_some()).map(move |(name, _)| id("", name)),
             ),
@@ -233,7 +235,7 @@ impl Tables {
         if !self.is_complete() {
             return None;
         }
-        let owner = self.dirty.iter().find(|owner| !busy.contains(owner))?.clone();
+        let owner = self.dirty.iter().find(|owner| !busy.contains(*owner))?.clone();
         self.dirty.remove(&owner);
         Some(owner)
     }
@@ -279,7 +281,8 @@ impl Tables {
 
     /// What the Service `id` is in the mesh.
     pub(super) fn mesh_services(&self, id: &Id) -> Verdict<mesh_service::Made> {
-        let (Some(service), Some(space)) = (self.service(id), self.spaces.get(&id.namespace)) else {
+        let (Some(service), Some(space)) = (self.service(id), self.spaces.get(&id.namespace))
+        else {
             return Verdict::nothing();
         };
         let headless = service.reached == Reached::Headless;
@@ -294,7 +297,8 @@ impl Tables {
 
     /// Where other zones come in by the Service `id`.
     pub(super) fn zone_addresses(&self, id: &Id) -> Verdict<zone_address::Made> {
-        let (Some(service), Some(space)) = (self.service(id), self.spaces.get(&id.namespace)) else {
+        let (Some(service), Some(space)) = (self.service(id), self.spaces.get(&id.namespace))
+        else {
             return Verdict::nothing();
         };
         let with_node = |pod: &'_ Pod| self.nodes.get(&pod.node);
@@ -314,7 +318,8 @@ fn depends_on_pods(service: &Service) -> bool {
 
 impl Space {
     fn selected<'a>(&'a self, selector: &'a Map) -> impl Iterator<Item = &'a Pod> {
-        let has = |pod: &Pod| selector.iter().all(|(key, value)| pod.meta.labels.get(key) == Some(value));
+        let has =
+            |pod: &Pod| selector.iter().all(|(key, value)| pod.meta.labels.get(key) == Some(value));
         self.pods.values().filter(move |pod| !selector.is_empty() && has(pod))
     }
 

@@ -36,7 +36,8 @@ pub(crate) fn of_two_one_works() -> Result<()> {
         ensure!(held.is_err(), "it was lost: {held:?}");
         ensure!(others.try_join_next().is_none(), "both work");
         first.release().await?;
-        let mut second = timeout(world::PATIENCE, others.join_next()).await?.context("it left")??;
+        let mut second =
+            timeout(world::PATIENCE, others.join_next()).await?.context("it left")??;
         // A server that answers nobody.
         let paused = server.pause()?;
         let began = Instant::now();

@@ -3,6 +3,7 @@
 use crate::world::{self, Asked, Zone};
 use anyhow::{Context as _, Result, ensure};
 use apiserver::{ApiServer, Options};
+use futures::StreamExt as _;
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod, ResourceQuota, Service},
     events::v1::Event,
@@ -13,7 +14,6 @@ use kube::{
     api::{DeleteParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use futures::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -63,7 +63,8 @@ pub(crate) fn a_pod_lives_and_goes_with_its_namespace() -> Result<()> {
         let gone = kube::runtime::wait::conditions::is_deleted("");
         drop(gone);
         let left = async {
-            let mut changes = watcher(namespaces.clone(), watcher::Config::default()).default_backoff().boxed();
+            let mut changes =
+                watcher(namespaces.clone(), watcher::Config::default()).default_backoff().boxed();
             while namespaces.get_opt("shop").await?.is_some() {
                 changes.next().await;
             }
@@ -76,7 +77,8 @@ pub(crate) fn a_pod_lives_and_goes_with_its_namespace() -> Result<()> {
 
 /// Waits until pods can be made in a namespace.
 async fn account(client: &Client, namespace: &str) -> Result<()> {
-    let api = Api::<k8s_openapi::api::core::v1::ServiceAccount>::namespaced(client.clone(), namespace);
+    let api =
+        Api::<k8s_openapi::api::core::v1::ServiceAccount>::namespaced(client.clone(), namespace);
     let is_there = |it: Option<&k8s_openapi::api::core::v1::ServiceAccount>| it.is_some();
     let waiting = kube::runtime::wait::await_condition(api, "default", is_there);
     timeout(world::PATIENCE, waiting).await.context("no service account")??;
@@ -128,13 +130,15 @@ pub(crate) fn a_quota_refuses_one_and_the_rest_goes_on() -> Result<()> {
             world::pod(&client, namespace, "cart-1", "cart").await?;
             world::status(&client, (namespace, "cart-1"), ip, true).await?;
         }
-        let there = |rows: &store::view::Rows| {
-            rows.iter().any(|row| &*row.head.key.name == "cart-1.shop")
-        };
+        let there =
+            |rows: &store::view::Rows| rows.iter().any(|row| &*row.head.key.name == "cart-1.shop");
         zone.until(kinds::dataplane::KIND, there).await?;
         let events = Api::<Event>::namespaced(client.clone(), "small");
         let told = async {
-            let mut changes = watcher(events, watcher::Config::default()).default_backoff().applied_objects().boxed();
+            let mut changes = watcher(events, watcher::Config::default())
+                .default_backoff()
+                .applied_objects()
+                .boxed();
             while let Some(event) = changes.next().await {
                 let event = event?;
                 if event.reason.as_deref() == Some("Refused") {

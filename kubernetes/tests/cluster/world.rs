@@ -89,7 +89,8 @@ impl Zone {
             problems: store_kubernetes::Problems::default(),
             metrics: Metrics::default(),
         };
-        let opening = store_kubernetes::open(client.clone(), settings, kinds.clone(), clock.clone());
+        let opening =
+            store_kubernetes::open(client.clone(), settings, kinds.clone(), clock.clone());
         let (store, writing) = opening.await?;
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         tasks.spawn(async move { Ok(writing.await?) });
@@ -157,7 +158,8 @@ pub(crate) async fn install(client: &Client) -> Result<()> {
     let mesh = json!({
         "apiVersion": "kuma.io/v1alpha1", "kind": "Mesh", "metadata": { "name": "default" },
     });
-    let request = http::Request::post("/apis/kuma.io/v1alpha1/meshes").body(mesh.to_string().into_bytes())?;
+    let request =
+        http::Request::post("/apis/kuma.io/v1alpha1/meshes").body(mesh.to_string().into_bytes())?;
     client.request::<Value>(request).await?;
     Ok(())
 }

@@ -140,4 +140,3 @@ fn shown<S: Spec>(kind: Kind, key: &ResourceKey, labels: &Labels, spec: S) -> Va
         "spec": kind.to_json(&bytes).unwrap(),
     })
 }
-

@@ -74,10 +74,16 @@ fn what_a_new_list_lacks_is_gone() {
     tables.apply(put(cart("cart-3")));
     tables.apply(Change::Pod(Step::Complete));
     assert_eq!(due(&mut tables), ["pod cart-1", "pod cart-3", "pod web-1"]);
-    assert!(tables.dataplane(&crate::controllers::cluster::Id {
-        namespace: "shop".into(),
-        name: "cart-1".into()
-    }).shall.unwrap().is_empty());
+    assert!(
+        tables
+            .dataplane(&crate::controllers::cluster::Id {
+                namespace: "shop".into(),
+                name: "cart-1".into()
+            })
+            .shall
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]

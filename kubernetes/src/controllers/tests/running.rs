@@ -82,7 +82,13 @@ impl World {
     async fn put_mesh(&self, name: &str) {
         let spec = bytes::Bytes::new();
         let kind = kinds::mesh::KIND;
-        let row = kind.resource(ResourceKey::global(name), Labels::default(), spec.clone(), spec, Peer::Global);
+        let row = kind.resource(
+            ResourceKey::global(name),
+            Labels::default(),
+            spec.clone(),
+            spec,
+            Peer::Global,
+        );
         self.commit(kind, row.unwrap()).await;
     }
 
@@ -191,7 +197,9 @@ async fn idle_controllers_ask_nothing_but_what_changes() {
 async fn what_went_while_nobody_worked_is_gone_afterwards() {
     let mut world = World::new().await;
     let (cart, web) = (pod("cart-1", "cart", "10.1.0.1"), pod("web-1", "web", "10.1.0.2"));
-    for object in [cart.clone(), web.clone(), service("cart", "10.96.0.1"), service("web", "10.96.0.2")] {
+    for object in
+        [cart.clone(), web.clone(), service("cart", "10.96.0.1"), service("web", "10.96.0.2")]
+    {
         world.fake.put(object);
     }
     world.until_dataplane("cart-1.shop", is_ready).await;
@@ -244,7 +252,13 @@ async fn what_the_zone_says_about_a_service_stays() {
     status.dataplane_proxies.total = 7;
     let bytes = kind.encode(&(Arc::new(spec.clone()) as resource::AnySpec)).unwrap();
     let json = serde_json::to_vec(&status).unwrap();
-    let row = kind.resource(row.head.key.clone(), row.head.labels.clone(), bytes, json.into(), Peer::Global);
+    let row = kind.resource(
+        row.head.key.clone(),
+        row.head.labels.clone(),
+        bytes,
+        json.into(),
+        Peer::Global,
+    );
     world.commit(kind, row.unwrap()).await;
     world.settle().await;
 
@@ -346,9 +360,8 @@ async fn an_ingress_is_advertised_while_it_is_ready() {
     world.settle().await;
     let kind = kinds::mesh_zone_address::KIND;
     assert_eq!(world.get(kind, "in.shop"), None);
-    let is = |there| {
-        move |reader: &Reader, kind| reader.get(kind, &key("in.shop")).is_some() == there
-    };
+    let is =
+        |there| move |reader: &Reader, kind| reader.get(kind, &key("in.shop")).is_some() == there;
     world.fake.put(ingress.clone());
     world.until(kind, is(true)).await;
     world.fake.put(not_ready(ingress));
