@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod config;
 pub mod controllers;
+mod edits;
 pub mod injection;
 pub mod lease;
 pub mod tokens;
