@@ -4,8 +4,12 @@
 pub mod admission;
 pub mod config;
 pub mod controllers;
+<<<<<<< HEAD
 #[cfg(test)]
 mod fake;
+=======
+mod edits;
+>>>>>>> admission
 pub mod injection;
 pub mod lease;
 pub mod tokens;

@@ -172,7 +172,7 @@ impl Tokens {
     async fn ask(&self, token: &str, expires: Timestamp) -> Result<Arc<Account>, TokenError> {
         let review = TokenReview {
             spec: TokenReviewSpec {
-                token: Some(token.to_owned()),
+                token: token.to_owned(),
                 audiences: Some(vec![self.audience.clone()]),
             },
             ..TokenReview::default()

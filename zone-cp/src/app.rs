@@ -1,8 +1,10 @@
 //! From settings to a running control plane.
 
 use crate::{
-    Addresses, Config,
+    Addresses, Config, Environment,
     beacons::Own,
+    cluster::{self, Cluster},
+    defaults,
     identities::Issuer,
     join,
     names::Names,
@@ -32,6 +34,8 @@ pub struct Bound {
     kinds: Arc<Kinds>,
     store: Local,
     writer: Writing,
+    cluster: Option<Cluster>,
+    metrics: Metrics,
     records: Arc<Records>,
     clock: Clock,
 }
@@ -56,18 +60,41 @@ pub async fn bind(config: &Config) -> Result<Bound> {
     let tls = Arc::new(given.map_or_else(open_tls, Ok)?);
     let ports = sockets.with(tls.clone());
     let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
-    let opened = config.store.open(&config.data_dir, &kinds, &clock).await;
-    let (store, writer) = opened.context("store")?;
+    let metrics = Metrics::default();
+    let cluster = match config.environment {
+        Environment::Universal => None,
+        Environment::Kubernetes => {
+            Some(Cluster::open(&config.kubernetes, &clock).await.context("kubernetes")?)
+        }
+    };
+    let (store, writer) = match &cluster {
+        None => config.store.open(&config.data_dir, &kinds, &clock).await.context("store")?,
+        Some(cluster) => cluster.store(&kinds, &metrics).await.context("kubernetes")?,
+    };
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
-    Ok(Bound { addresses, config, zone, ports, tls, kinds, store, writer, records, clock })
+    Ok(Bound {
+        addresses,
+        config,
+        zone,
+        ports,
+        tls,
+        kinds,
+        store,
+        writer,
+        cluster,
+        metrics,
+        records,
+        clock,
+    })
 }
 
 impl Bound {
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(zone = %self.zone, addresses = ?self.addresses, "listening");
-        let Self { config, zone, ports, tls, kinds, store, writer, records, clock, .. } = self;
+        let Self { config, zone, ports, tls, kinds, store, writer, .. } = self;
+        let Self { cluster, metrics, records, clock, .. } = self;
         let about = About::of_this_process();
         let parts = Parts {
             place: Place::Zone { name: zone.clone(), env: config.environment.env() },
@@ -81,7 +108,7 @@ impl Bound {
             clock,
         };
         let (mut tasks, stop) = (Tasks::default(), || shutdown.clone());
-        let (metrics, ready) = (Metrics::default(), Ready::new(shutdown.clone()));
+        let ready = Ready::new(shutdown.clone());
         tls.count(&metrics);
         let guards = ["store", "kds", "xds"].map(|part| ready.guard(part));
         let [store_guard, kds_guard, xds_guard] = guards;
@@ -89,12 +116,23 @@ impl Bound {
         let admin = admin::router(ready.clone(), metrics.clone());
         tasks.spawn("admin", done(serve::plain(ports.admin, admin, stop())));
         tasks.spawn("store", async move { Ok(writer.await?) });
+        let mut held = None;
+        if let Some(cluster) = &cluster {
+            let Some(lease) = cluster.lead(&parts.instance, &shutdown).await else {
+                drop(parts);
+                return Ok(tasks.run(shutdown).await?);
+            };
+            let (keeping, given) = cluster::keep(lease, stop());
+            tasks.spawn("lease", keeping);
+            held = Some(given);
+        }
         parts.first_start().await?;
         drop(store_guard);
         let (issuer, renewed) = Issuer::new(parts.clock.clone());
+        let reviewer = cluster.as_ref().map(Cluster::reviewer);
         let (meshes, names) = (parts.meshes(&issuer)?, Arc::new(Names::default()));
         let dataplanes =
-            parts.dataplanes(meshes.clone(), issuer.clone(), &names, None, &metrics)?;
+            parts.dataplanes(meshes.clone(), issuer.clone(), &names, reviewer, &metrics)?;
         let envoys = dataplanes.questions();
         let propagation = propagation::Own {
             zone: parts.zone.clone(),
@@ -137,9 +175,22 @@ impl Bound {
         if let Some(https) = ports.https {
             tasks.spawn("api.https", done(serve::tls(https, router, stop())));
         }
+        if let Some(cluster) = &cluster {
+            let who = (&parts.zone, &*parts.instance);
+            cluster.work(&mut tasks, who, (&parts.store, &parts.kinds), &shutdown);
+            tasks.spawn("meshes.defaults", parts.mesh_defaults());
+        }
         // Who holds the store keeps its writer from ending.
         drop(parts);
-        Ok(tasks.run(shutdown).await?)
+        tasks.run(shutdown).await?;
+        // Last, when this process writes nothing any more.
+        if let Some(held) = held
+            && let Ok(held) = held.await
+            && let Err(error) = held.release().await
+        {
+            tracing::warn!(%error, "the lease is not given up; it runs out");
+        }
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ mod tests;
 
 pub use self::{
     app::{Bound, bind},
-    config::Config,
+    config::{Config, Environment},
     parts::{Parts, Told},
     ports::Addresses,
 };

@@ -110,6 +110,20 @@ impl Parts {
         Ok(())
     }
 
+    /// Gives new meshes their defaults, unless there is a global that does.
+    pub(crate) fn mesh_defaults(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        let (store, author, stop) = (self.store.clone(), self.author(), self.stop.clone());
+        let alone = self.alone;
+        async move {
+            if alone {
+                return defaults::follow_meshes(store, author, stop).await;
+            }
+            drop(store);
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+
     /// Connects with global, if there is one. `guard` is held until everything that matters is
     /// known.
     pub(crate) fn join(

@@ -2,7 +2,6 @@
 
 mod annotations;
 mod config;
-mod edits;
 mod interception;
 mod patches;
 mod probes;
@@ -19,11 +18,11 @@ pub use self::{
 
 use self::{
     annotations::{GATEWAY, TOKEN_VOLUME, Wishes},
-    edits::Edits,
     patches::Patches,
     probes::{Asked, Rewrite},
     sidecar::Sidecar,
 };
+use crate::edits::Edits;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kinds::container_patch::ContainerPatch;
 use resource::{MeshName, label};
@@ -42,7 +41,7 @@ pub const ZONE_PROXY: &str = "k8s.kuma.io/zone-proxy-type";
 pub const INJECTED: &str = "kuma.io/sidecar-injected";
 /// The annotation of such a pod that says whether its traffic is redirected.
 pub const INTERCEPTED: &str = "kuma.io/transparent-proxying";
-/// The annotation that says where what comes to a pod is redirected to; absent if it is not.
+/// The annotation that says where what comes to a pod is redirected to; 0 if it is not.
 pub const INBOUND_PORT: &str = "kuma.io/transparent-proxying-inbound-port";
 /// The annotation that says where what a pod opens is redirected to.
 pub const OUTBOUND_PORT: &str = "kuma.io/transparent-proxying-outbound-port";
@@ -230,8 +229,7 @@ fn told(mesh: &MeshName, intercepted: &TransparentProxy) -> Vec<(&'static str, S
         (INTERCEPTED, switch.to_owned()),
     ];
     if intercepted.enabled {
-        let inbound = redirect.inbound_port();
-        told.extend((inbound != 0).then(|| (INBOUND_PORT, inbound.to_string())));
+        told.push((INBOUND_PORT, redirect.inbound_port().to_string()));
         told.push((OUTBOUND_PORT, redirect.outbound_port().to_string()));
         told.push((FAMILIES, intercepted.ip_family_mode.as_str().to_owned()));
     }

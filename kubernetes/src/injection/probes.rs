@@ -1,6 +1,7 @@
 //! Probes of an application that its sidecar asks, since a kubelet has no identity of the mesh.
 
-use super::{edits::Edits, interception::TransparentProxy};
+use super::interception::TransparentProxy;
+use crate::edits::Edits;
 use k8s_openapi::{
     api::core::v1::{Container, ContainerPort, HTTPGetAction, LifecycleHandler, PodSpec, Probe},
     apimachinery::pkg::util::intstr::IntOrString,

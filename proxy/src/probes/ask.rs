@@ -41,7 +41,7 @@ pub(super) enum Unwell {
     Http(#[source] hyper::Error),
     /// The settings say something that is no request.
     #[error("the question is no request")]
-    Request(#[source] axum::http::Error),
+    Request(#[source] http::Error),
     #[error("does not take connections of gRPC")]
     Grpc(#[source] tonic::transport::Error),
     /// The health check failed.
@@ -100,7 +100,7 @@ fn request(
     port: u16,
     path: &str,
     headers: &[(String, String)],
-) -> Result<Request<Empty<Bytes>>, axum::http::Error> {
+) -> Result<Request<Empty<Bytes>>, http::Error> {
     let mut request = Request::get(path).header(header::CONNECTION, "close");
     let has = |wanted: header::HeaderName| {
         headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_str()))
@@ -171,7 +171,7 @@ async fn check(stream: TcpStream, service: &str) -> Result<(), Unwell> {
     client.ready().await.map_err(Unwell::Grpc)?;
     let request = tonic::Request::new(HealthCheckRequest { service: service.into() });
     let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
-    let path = axum::http::uri::PathAndQuery::from_static(CHECK);
+    let path = http::uri::PathAndQuery::from_static(CHECK);
     let response = client.unary(request, path, codec).await.map_err(failed)?;
     match response.into_inner().status {
         SERVING => Ok(()),

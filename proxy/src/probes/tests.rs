@@ -64,7 +64,7 @@ fn health(status: i32) -> Router {
         // What is asked for stands behind the head of the frame.
         let asked = ask::HealthCheckRequest::decode(body.slice(5..)).unwrap();
         let trailers = [("grpc-status", if asked.service == "cart" { "0" } else { "5" })];
-        let trailers = axum::http::HeaderMap::from_iter(
+        let trailers = http::HeaderMap::from_iter(
             trailers.map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())),
         );
         let frames = [
@@ -80,7 +80,7 @@ fn health(status: i32) -> Router {
 use bytes::Bytes;
 
 fn app() -> Router {
-    let with_header = |headers: axum::http::HeaderMap| async move {
+    let with_header = |headers: http::HeaderMap| async move {
         let good = headers.get("x-probe").is_some_and(|it| it == "yes");
         if good { StatusCode::OK } else { StatusCode::BAD_REQUEST }
     };
