@@ -110,7 +110,8 @@ impl TokenCommand {
         let token = token.trim();
         match self {
             Self::Zone { secret: Some(name), namespace, .. } => {
-                let ca = client.ca().context("--ca-file is missing: the Secret needs the authority")?;
+                let ca =
+                    client.ca().context("--ca-file is missing: the Secret needs the authority")?;
                 out.document(Format::Yaml, &secret(name, namespace, token, ca))
             }
             Self::Zone { .. } | Self::Dataplane { .. } | Self::User { .. } => out.line(token),

@@ -4,12 +4,9 @@
 pub mod admission;
 pub mod config;
 pub mod controllers;
-<<<<<<< HEAD
+mod edits;
 #[cfg(test)]
 mod fake;
-=======
-mod edits;
->>>>>>> admission
 pub mod injection;
 pub mod lease;
 pub mod tokens;

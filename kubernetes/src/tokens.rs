@@ -359,7 +359,8 @@ mod tests {
         let (client, asked) = server(vec![good()]);
         let (tokens, _) = tokens(client);
         let long = format!("a.{}.c", "b".repeat(LONGEST));
-        for made_up in ["", "a.b", "a.!.c", "e30.e30.c", &long, &token(999, "atoll"), &token(2000, "kube")]
+        for made_up in
+            ["", "a.b", "a.!.c", "e30.e30.c", &long, &token(999, "atoll"), &token(2000, "kube")]
         {
             let error = tokens.account(made_up).await.unwrap_err();
             assert!(matches!(error, TokenError::Refused(_)), "{error}");
@@ -390,7 +391,10 @@ mod tests {
             "the ServiceAccount token is refused: it is for somebody else",
             "the ServiceAccount token is refused: it is not that of a ServiceAccount",
         ];
-        assert_eq!((refused.iter().map(String::as_str).collect::<Vec<_>>(), *asked.lock()), (expected.to_vec(), 3));
+        assert_eq!(
+            (refused.iter().map(String::as_str).collect::<Vec<_>>(), *asked.lock()),
+            (expected.to_vec(), 3)
+        );
         *now.lock() = at(1010);
         tokens.account(&token(2000, "atoll")).await.unwrap();
     }

@@ -18,9 +18,11 @@ use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
 use dns::Records;
 use identity::tls::ServerTls;
 use kinds::labels::Place;
+use kubernetes::admission::Certificates;
 use resource::{Peer, ZoneName};
 use std::sync::Arc;
 use store::{Backend as _, Kinds, Local, Writing};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// A control plane whose ports are open and whose store is loaded. Nothing runs yet.
@@ -35,6 +37,8 @@ pub struct Bound {
     store: Local,
     writer: Writing,
     cluster: Option<Cluster>,
+    /// Where the API server asks, and what it trusts then.
+    admission: Option<(TcpListener, Certificates)>,
     metrics: Metrics,
     records: Arc<Records>,
     clock: Clock,
@@ -53,20 +57,24 @@ pub async fn bind(config: &Config) -> Result<Bound> {
     let records = Arc::<Records>::default();
     let sockets = Sockets::open(config, records.clone()).await?;
     join::check(config)?;
-    let open_tls = || ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone());
-    // A certificate that is not readable is found before anything is made.
-    let given = if config.tls.cert_file.is_empty() { None } else { Some(open_tls()?) };
-    data::prepare("dataDir", &config.data_dir)?;
-    let tls = Arc::new(given.map_or_else(open_tls, Ok)?);
-    let ports = sockets.with(tls.clone());
-    let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
-    let metrics = Metrics::default();
     let cluster = match config.environment {
         Environment::Universal => None,
         Environment::Kubernetes => {
             Some(Cluster::open(&config.kubernetes, &clock).await.context("kubernetes")?)
         }
     };
+    let (tls, admission) = match &cluster {
+        None => (open_tls(config, &clock)?, None),
+        Some(cluster) => {
+            data::prepare("dataDir", &config.data_dir)?;
+            let listener = cluster.listen().await?;
+            let certificates = cluster.certificates().await.context("kubernetes")?;
+            (certificates.tls().clone(), Some((listener, certificates)))
+        }
+    };
+    let ports = sockets.with(tls.clone());
+    let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
+    let metrics = Metrics::default();
     let (store, writer) = match &cluster {
         None => config.store.open(&config.data_dir, &kinds, &clock).await.context("store")?,
         Some(cluster) => cluster.store(&kinds, &metrics).await.context("kubernetes")?,
@@ -83,6 +91,7 @@ pub async fn bind(config: &Config) -> Result<Bound> {
         store,
         writer,
         cluster,
+        admission,
         metrics,
         records,
         clock,
@@ -94,7 +103,7 @@ impl Bound {
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(zone = %self.zone, addresses = ?self.addresses, "listening");
         let Self { config, zone, ports, tls, kinds, store, writer, .. } = self;
-        let Self { cluster, metrics, records, clock, .. } = self;
+        let Self { cluster, admission, metrics, records, clock, .. } = self;
         let about = About::of_this_process();
         let parts = Parts {
             place: Place::Zone { name: zone.clone(), env: config.environment.env() },
@@ -117,7 +126,8 @@ impl Bound {
         tasks.spawn("admin", done(serve::plain(ports.admin, admin, stop())));
         tasks.spawn("store", async move { Ok(writer.await?) });
         let mut held = None;
-        if let Some(cluster) = &cluster {
+        if let Some((cluster, admission)) = cluster.as_ref().zip(admission) {
+            cluster.admit(&mut tasks, &parts, admission, &metrics);
             let Some(lease) = cluster.lead(&parts.instance, &shutdown).await else {
                 drop(parts);
                 return Ok(tasks.run(shutdown).await?);
@@ -176,8 +186,7 @@ impl Bound {
             tasks.spawn("api.https", done(serve::tls(https, router, stop())));
         }
         if let Some(cluster) = &cluster {
-            let who = (&parts.zone, &*parts.instance);
-            cluster.work(&mut tasks, who, (&parts.store, &parts.kinds), &shutdown);
+            cluster.work(&mut tasks, &parts);
             tasks.spawn("meshes.defaults", parts.mesh_defaults());
         }
         // Who holds the store keeps its writer from ending.
@@ -192,6 +201,15 @@ impl Bound {
         }
         Ok(())
     }
+}
+
+/// The certificate that is set, or one of our own.
+fn open_tls(config: &Config, clock: &Clock) -> Result<Arc<ServerTls>> {
+    let open = || ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone());
+    // A certificate that is not readable is found before anything is made.
+    let given = if config.tls.cert_file.is_empty() { None } else { Some(open()?) };
+    data::prepare("dataDir", &config.data_dir)?;
+    Ok(Arc::new(given.map_or_else(open, Ok)?))
 }
 
 async fn done(part: impl Future<Output = ()>) -> Result<()> {

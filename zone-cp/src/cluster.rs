@@ -4,7 +4,7 @@
 //! the API server too, and are not ready.
 
 use crate::{
-    Config,
+    Parts,
     dataplanes::{NotReviewed, Pod, Review, Reviewed},
 };
 use anyhow::{Context, Result};
@@ -15,15 +15,15 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use kubernetes::{
+    admission::{Admission, Certificates},
     controllers::{self, Complaint, Events, Settings, Subject, Writer},
     lease::{Held, Lease},
     tokens::{TokenError, Tokens},
 };
-use resource::ZoneName;
 use std::{collections::BTreeMap, sync::Arc};
 use store::{Kinds, Local, Writing};
 use store_kubernetes::{ObjectRef, Problems};
-use tokio::sync::oneshot;
+use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Whom the tokens of proxies are for.
@@ -67,6 +67,40 @@ impl Cluster {
         store_kubernetes::open(client, settings, kinds.clone(), clock).await
     }
 
+    /// What this control plane shows to everybody: all of a zone show the same.
+    pub(crate) async fn certificates(&self) -> Result<Certificates> {
+        let (client, clock) = (self.client.clone(), self.clock.clone());
+        Certificates::open(client, &self.config, &[], clock).await
+    }
+
+    /// Opens the port on which the API server asks.
+    pub(crate) async fn listen(&self) -> Result<TcpListener> {
+        let address = self.config.admission.listen;
+        Ok(daemon::listen(address, "kubernetes.admission.listen").await?)
+    }
+
+    /// Answers the API server, whether this process is the one that works or not.
+    pub(crate) fn admit(
+        &self,
+        tasks: &mut Tasks,
+        parts: &Parts,
+        (listener, certificates): (TcpListener, Certificates),
+        metrics: &Metrics,
+    ) {
+        let admission = Admission {
+            client: self.client.clone(),
+            config: self.config.clone(),
+            place: parts.place.clone(),
+            federated: !parts.alone,
+            apexes: parts.config.dns.apexes.clone(),
+            kinds: parts.kinds.clone(),
+            reader: parts.store.reader(),
+            metrics: metrics.clone(),
+        };
+        admission.spawn(listener, &certificates, tasks, &parts.stop);
+        certificates.spawn(tasks, &parts.stop);
+    }
+
     /// Waits until `instance`, this process, is the one that works. `None` if it is to stop.
     pub(crate) async fn lead(&self, instance: &str, stop: &CancellationToken) -> Option<Held> {
         let (client, config) = (self.client.clone(), self.config.lease.clone());
@@ -81,20 +115,14 @@ impl Cluster {
     }
 
     /// Keeps the resources of what is in the cluster, and tells what is wrong there.
-    pub(crate) fn work(
-        &self,
-        tasks: &mut Tasks,
-        (zone, instance): (&ZoneName, &str),
-        (store, kinds): (&Local, &Arc<Kinds>),
-        stop: &CancellationToken,
-    ) {
-        let (events, writer) =
-            Events::new(self.client.clone(), instance.into(), self.clock.clone());
+    pub(crate) fn work(&self, tasks: &mut Tasks, parts: &Parts) {
+        let (client, stop) = (self.client.clone(), &parts.stop);
+        let (events, writer) = Events::new(client, parts.instance.clone(), self.clock.clone());
         let parts = controllers::Parts {
             client: self.client.clone(),
-            store: store.clone(),
-            kinds: kinds.clone(),
-            settings: Settings::of(zone.clone(), &self.config),
+            store: parts.store.clone(),
+            kinds: parts.kinds.clone(),
+            settings: Settings::of(parts.zone.clone(), &self.config),
             events: events.clone(),
         };
         tasks.spawn("controllers", controllers::run(parts, stop.clone()));

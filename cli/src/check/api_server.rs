@@ -33,7 +33,11 @@ pub(super) async fn look(cluster: &Cluster, now: Timestamp) -> Group {
         let skew = now.duration_since(date).unsigned_abs();
         if skew > SKEW {
             let found = format!("they differ by {}", seconds(skew));
-            group.warn(check, found, "Have the clocks of both set by NTP: certificates and tokens are judged by them.");
+            group.warn(
+                check,
+                found,
+                "Have the clocks of both set by NTP: certificates and tokens are judged by them.",
+            );
         } else {
             group.fine(check);
         }

@@ -134,7 +134,8 @@ impl Cluster {
 }
 
 fn request(method: &str, path: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, Refusal> {
-    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let request =
+        Request::builder().method(method).uri(path).header("content-type", "application/json");
     request.body(body).map_err(|error| Refusal::Failed(error.to_string()))
 }
 

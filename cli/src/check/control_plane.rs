@@ -13,7 +13,8 @@ pub(super) const NAME: &str = "atoll-zone-cp";
 const LEASE: &str = "cp-leader-lease";
 /// What it may; its roles are made of this.
 const ACCESS: &str = include_str!("../../../deploy/helm/atoll/access.yaml");
-const UPGRADE: &str = "Run `helm upgrade`, or `atoll install control-plane` with the values of before.";
+const UPGRADE: &str =
+    "Run `helm upgrade`, or `atoll install control-plane` with the values of before.";
 
 pub(super) async fn look(cluster: &Cluster, now: Timestamp) -> Group {
     let mut group = Group::new("Control plane");
@@ -22,7 +23,11 @@ pub(super) async fn look(cluster: &Cluster, now: Timestamp) -> Group {
         Ok(deployment) => deployment,
         Err(Refusal::Absent) => {
             let found = format!("the namespace {} has none", cluster.namespace);
-            group.fail(check, found, "Install it (docs/kubernetes.md), or say its namespace by --namespace.");
+            group.fail(
+                check,
+                found,
+                "Install it (docs/kubernetes.md), or say its namespace by --namespace.",
+            );
             return group;
         }
         Err(refusal) => {
@@ -48,7 +53,8 @@ pub(super) async fn look(cluster: &Cluster, now: Timestamp) -> Group {
 
 /// The pods of the control plane.
 pub(super) async fn pods(cluster: &Cluster) -> Result<Vec<Value>, Refusal> {
-    let selector = "labelSelector=app.kubernetes.io/name%3Datoll%2Capp.kubernetes.io/component%3Dzone-cp";
+    let selector =
+        "labelSelector=app.kubernetes.io/name%3Datoll%2Capp.kubernetes.io/component%3Dzone-cp";
     cluster.list(&format!("/api/v1/namespaces/{}/pods?{selector}", cluster.namespace)).await
 }
 
@@ -117,9 +123,13 @@ async fn credential(cluster: &Cluster, deployment: &Value, group: &mut Group) {
         Err(Refusal::Absent) => group.fail(check, "there is no such Secret", todo),
         Err(refusal) => group.unread(check, &refusal),
         Ok(secret) => {
-            let has = |key: &&str| secret.pointer("/data").is_some_and(|data| data.get(key).is_some());
-            let missing: Vec<_> =
-                ["token", "ca.crt"].into_iter().filter(|key| !has(key)).map(ToOwned::to_owned).collect();
+            let has =
+                |key: &&str| secret.pointer("/data").is_some_and(|data| data.get(key).is_some());
+            let missing: Vec<_> = ["token", "ca.crt"]
+                .into_iter()
+                .filter(|key| !has(key))
+                .map(ToOwned::to_owned)
+                .collect();
             if missing.is_empty() {
                 group.fine(check);
             } else {
@@ -157,15 +167,16 @@ async fn roles(cluster: &Cluster, group: &mut Group) {
     let check = "It may do what it must";
     let access: Value = serde_saphyr::from_str(ACCESS).unwrap_or_default();
     let api = "/apis/rbac.authorization.k8s.io/v1";
-    let account = json!([{ "kind": "ServiceAccount", "name": NAME, "namespace": cluster.namespace }]);
+    let account =
+        json!([{ "kind": "ServiceAccount", "name": NAME, "namespace": cluster.namespace }]);
     let mut wrong = Vec::new();
-    for (role, binding, needed) in
-        [("clusterroles", "clusterrolebindings", "/cluster"), ("roles", "rolebindings", "/namespace")]
-    {
-        for (plural, field, expected) in [
-            (role, "/rules", access.pointer(needed)),
-            (binding, "/subjects", Some(&account)),
-        ] {
+    for (role, binding, needed) in [
+        ("clusterroles", "clusterrolebindings", "/cluster"),
+        ("roles", "rolebindings", "/namespace"),
+    ] {
+        for (plural, field, expected) in
+            [(role, "/rules", access.pointer(needed)), (binding, "/subjects", Some(&account))]
+        {
             let object = if needed == "/cluster" {
                 cluster.get(&format!("{api}/{plural}/{NAME}")).await
             } else {

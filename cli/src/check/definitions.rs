@@ -8,7 +8,8 @@ use kinds::crd::manifests;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-const INSTALL: &str = "Run: atoll install crds | kubectl apply --server-side --force-conflicts -f -";
+const INSTALL: &str =
+    "Run: atoll install crds | kubectl apply --server-side --force-conflicts -f -";
 
 /// How the definitions of a cluster differ from ours.
 #[derive(Debug, Default)]
@@ -40,8 +41,10 @@ pub(super) async fn before(cluster: &Cluster) -> Group {
         Err(refusal) => group.unread(check, &refusal),
         Ok(webhooks) => {
             let names = webhooks.iter().map(|webhook| text(webhook, "/metadata/name"));
-            let others: Vec<String> =
-                names.filter(|name| name.starts_with("kuma-admission")).map(ToOwned::to_owned).collect();
+            let others: Vec<String> = names
+                .filter(|name| name.starts_with("kuma-admission"))
+                .map(ToOwned::to_owned)
+                .collect();
             if others.is_empty() {
                 group.fine(check);
             } else {

@@ -58,9 +58,9 @@ fn address(settings: &Value) -> Option<String> {
 
 /// Since when the newest beacon is in the store of the zone.
 fn age(metrics: &str) -> Option<Duration> {
-    let line = metrics.lines().find(|line| {
-        line.starts_with("freshness_seconds{") && line.contains("stage=\"Zone\"")
-    })?;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("freshness_seconds{") && line.contains("stage=\"Zone\""))?;
     let number = line.rsplit(' ').next()?.parse().ok()?;
     Duration::try_from_secs_f64(number).ok()
 }

@@ -13,7 +13,8 @@ pub(super) async fn look(cluster: &Cluster) -> Group {
     let mut group = Group::new("Ingresses");
     let check = "Other zones get in";
     let read = async {
-        let services = cluster.list(&format!("/api/v1/services?labelSelector={ZONE_PROXY}")).await?;
+        let services =
+            cluster.list(&format!("/api/v1/services?labelSelector={ZONE_PROXY}")).await?;
         let pods = cluster.list(&format!("/api/v1/pods?labelSelector={ZONE_PROXY}")).await?;
         let addresses = cluster.list("/apis/kuma.io/v1alpha1/meshzoneaddresses").await?;
         Ok((services, pods, addresses))
@@ -27,7 +28,11 @@ pub(super) async fn look(cluster: &Cluster) -> Group {
     };
     if services.is_empty() {
         let found = "there is no Service with the label k8s.kuma.io/zone-proxy-type: ingress";
-        group.warn(check, found, "If others shall call what is here, name the mesh in `meshes` of the chart.");
+        group.warn(
+            check,
+            found,
+            "If others shall call what is here, name the mesh in `meshes` of the chart.",
+        );
     }
     for service in &services {
         one(service, &pods, &addresses, &mut group);
@@ -40,7 +45,8 @@ fn one(service: &Value, pods: &[Value], addresses: &[Value], group: &mut Group) 
         "" => "default",
         mesh => mesh,
     };
-    let [namespace, name] = ["/metadata/namespace", "/metadata/name"].map(|path| text(service, path));
+    let [namespace, name] =
+        ["/metadata/namespace", "/metadata/name"].map(|path| text(service, path));
     let check = format!("Other zones get into the mesh {mesh} by {namespace}/{name}");
     let of_service: Vec<&Value> = pods.iter().filter(|pod| selects(service, pod)).collect();
     let advertised = addresses.iter().find(|address| {
@@ -60,7 +66,9 @@ fn one(service: &Value, pods: &[Value], addresses: &[Value], group: &mut Group) 
         let todo = "If nothing in this cluster gives addresses to load balancers, use type NodePort, or externalIPs.";
         group.fail(check, "its load balancer has no address yet", todo);
     } else {
-        let todo = format!("Look at `kubectl --namespace {namespace} describe service {name}`: events say why.");
+        let todo = format!(
+            "Look at `kubectl --namespace {namespace} describe service {name}`: events say why."
+        );
         group.fail(check, "no MeshZoneAddress was made of it", todo);
     }
 }

@@ -62,8 +62,10 @@ impl Check {
     }
 
     async fn config(&self) -> Result<Config> {
-        let options =
-            KubeConfigOptions { context: self.kube_context.clone(), ..KubeConfigOptions::default() };
+        let options = KubeConfigOptions {
+            context: self.kube_context.clone(),
+            ..KubeConfigOptions::default()
+        };
         if let Some(file) = &self.kubeconfig {
             let named = || file.display().to_string();
             let file = Kubeconfig::read_from(file).with_context(named)?;

@@ -76,7 +76,11 @@ impl Group {
                 self.warn(check, refusal.to_string(), "Run it as a user who may read this.");
             }
             Refusal::Absent | Refusal::Failed(_) => {
-                self.fail(check, refusal.to_string(), "Try again; if it stays, look at the API server.");
+                self.fail(
+                    check,
+                    refusal.to_string(),
+                    "Try again; if it stays, look at the API server.",
+                );
             }
         }
     }

@@ -32,7 +32,9 @@ pub(super) async fn look(cluster: &Cluster) -> Group {
     let check = "You may create all that is installed";
     let namespaced = NAMESPACED.map(|what| (Some(cluster.namespace.as_str()), what));
     let mut denied = Vec::new();
-    for (namespace, (api, resource)) in namespaced.into_iter().chain(OF_CLUSTER.map(|what| (None, what))) {
+    for (namespace, (api, resource)) in
+        namespaced.into_iter().chain(OF_CLUSTER.map(|what| (None, what)))
+    {
         let asked = json!({
             "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
             "spec": { "resourceAttributes": {

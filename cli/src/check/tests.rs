@@ -59,7 +59,10 @@ impl Fake {
             fake.put(&format!("{WEBHOOKS}/{plural}/atoll"), json!({ "webhooks": [webhook] }));
             fake.list(&format!("{WEBHOOKS}/{plural}"), Vec::new());
         }
-        fake.put(&format!("{NAMESPACE}/secrets/atoll-zone-cp-tls"), data(&[("ca.crt", &ca), ("tls.crt", &ca)]));
+        fake.put(
+            &format!("{NAMESPACE}/secrets/atoll-zone-cp-tls"),
+            data(&[("ca.crt", &ca), ("tls.crt", &ca)]),
+        );
         fake.list(SLICES, vec![json!({ "endpoints": [{ "addresses": ["10.0.0.1"] }] })]);
         fake.put(DRY_RUN, json!({}));
         fake.put(REVIEWS, json!({ "status": { "allowed": true } }));
@@ -69,9 +72,12 @@ impl Fake {
         ]);
         fake.list("/api/v1/pods", vec![pod("web", &["app", "kuma-sidecar"], true), ingress(true)]);
         fake.list("/api/v1/services", vec![service()]);
-        fake.list(ADDRESSES, vec![json!({ "metadata": {
-            "namespace": "kuma-system", "name": "a", "labels": { "kuma.io/mesh": "default" },
-        }})]);
+        fake.list(
+            ADDRESSES,
+            vec![json!({ "metadata": {
+                "namespace": "kuma-system", "name": "a", "labels": { "kuma.io/mesh": "default" },
+            }})],
+        );
         fake
     }
 
@@ -84,7 +90,10 @@ impl Fake {
             "status": { "readyReplicas": 1 },
         }));
         self.list(&format!("{NAMESPACE}/pods"), vec![pod("cp-1", &["zone-cp"], true)]);
-        self.put(&format!("{NAMESPACE}/secrets/atoll-zone"), data(&[("token", "t"), ("ca.crt", "c")]));
+        self.put(
+            &format!("{NAMESPACE}/secrets/atoll-zone"),
+            data(&[("token", "t"), ("ca.crt", "c")]),
+        );
         self.put(LEASE, lease("cp-leader-lease", &ago(3)));
         let access: Value =
             serde_saphyr::from_str(include_str!("../../../deploy/helm/atoll/access.yaml")).unwrap();
@@ -92,12 +101,18 @@ impl Fake {
             { "kind": "ServiceAccount", "name": "atoll-zone-cp", "namespace": "kuma-system" },
         ]});
         let own = format!("{RBAC}/namespaces/kuma-system");
-        self.put(&format!("{RBAC}/clusterroles/atoll-zone-cp"), json!({ "rules": access["cluster"] }));
+        self.put(
+            &format!("{RBAC}/clusterroles/atoll-zone-cp"),
+            json!({ "rules": access["cluster"] }),
+        );
         self.put(&format!("{RBAC}/clusterrolebindings/atoll-zone-cp"), subjects.clone());
         self.put(&format!("{own}/roles/atoll-zone-cp"), json!({ "rules": access["namespace"] }));
         self.put(&format!("{own}/rolebindings/atoll-zone-cp"), subjects);
         let settings = "global: {address: 'https://global.example:5685'}";
-        self.put(&format!("{NAMESPACE}/configmaps/atoll-zone-cp"), json!({ "data": { "settings.yaml": settings } }));
+        self.put(
+            &format!("{NAMESPACE}/configmaps/atoll-zone-cp"),
+            json!({ "data": { "settings.yaml": settings } }),
+        );
         self.put(METRICS, json!("# HELP x\nfreshness_seconds{stage=\"Zone\"} 3.5\n# EOF\n"));
     }
 
@@ -144,7 +159,11 @@ impl Fake {
             self.answers.get(path).map_or((404, &absent), |(code, answer)| (*code, answer));
         // What a pod says is text.
         let body = answer.as_str().map_or_else(|| answer.to_string(), ToOwned::to_owned);
-        Response::builder().status(code).header(DATE, self.date).body(body.into_bytes().into()).unwrap()
+        Response::builder()
+            .status(code)
+            .header(DATE, self.date)
+            .body(body.into_bytes().into())
+            .unwrap()
     }
 }
 
@@ -159,7 +178,8 @@ fn definitions() -> Vec<Value> {
     let made = kinds::crd::manifests();
     let as_served = made.iter().map(|made| {
         let mut definition: Value = serde_saphyr::from_str(&made.yaml).unwrap();
-        definition["status"] = json!({ "conditions": [{ "type": "Established", "status": "True" }] });
+        definition["status"] =
+            json!({ "conditions": [{ "type": "Established", "status": "True" }] });
         definition
     });
     as_served.collect()
@@ -181,7 +201,8 @@ fn pod(name: &str, containers: &[&str], ready: bool) -> Value {
 fn ingress(ready: bool) -> Value {
     let mut pod = pod("ingress-1", &["kuma-sidecar"], ready);
     pod["metadata"]["namespace"] = json!("kuma-system");
-    pod["metadata"]["labels"] = json!({ "part": "ingress", "kuma.io/sidecar-injection": "disabled" });
+    pod["metadata"]["labels"] =
+        json!({ "part": "ingress", "kuma.io/sidecar-injection": "disabled" });
     pod
 }
 
@@ -320,7 +341,8 @@ async fn before_an_installation_rights_and_others_are_looked_at() {
         fake.list(&format!("{WEBHOOKS}/mutatingwebhookconfigurations"), vec![webhook]);
     };
     spoilt(true, kuma, "failure", "No other control plane", "kuma-admission-mutating").await;
-    let going = |fake: &mut Fake| fake.put(NAMESPACE, json!({ "status": { "phase": "Terminating" } }));
+    let going =
+        |fake: &mut Fake| fake.put(NAMESPACE, json!({ "status": { "phase": "Terminating" } }));
     spoilt(true, going, "failure", "The namespace kuma-system is free", "deleted").await;
 }
 
@@ -337,7 +359,8 @@ async fn the_control_plane_says_why_it_is_not_ready() {
     spoilt(false, asked, "failure", "It is ready", "cp-1: not ready: kds").await;
     let waiting = |fake: &mut Fake| {
         not_ready(fake);
-        let state = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } });
+        let state =
+            json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } });
         fake.at(&pods, "/items/0/status/containerStatuses/0")["state"] = state;
     };
     spoilt(false, waiting, "failure", "It is ready", "cp-1: ImagePullBackOff: no such image").await;
@@ -376,10 +399,24 @@ async fn what_the_control_plane_needs_is_looked_at() {
     spoilt(false, |fake| fake.remove(LEASE), "failure", "One is active", "there is no Lease").await;
     let role = format!("{RBAC}/clusterroles/atoll-zone-cp");
     let less = |fake: &mut Fake| *fake.at(&role, "/rules/0/verbs") = json!(["list"]);
-    spoilt(false, less, "failure", "It may do what it must", "clusterroles/atoll-zone-cp is another").await;
+    spoilt(
+        false,
+        less,
+        "failure",
+        "It may do what it must",
+        "clusterroles/atoll-zone-cp is another",
+    )
+    .await;
     let binding = format!("{RBAC}/namespaces/kuma-system/rolebindings/atoll-zone-cp");
     let gone = |fake: &mut Fake| fake.remove(&binding);
-    spoilt(false, gone, "failure", "It may do what it must", "rolebindings/atoll-zone-cp is missing").await;
+    spoilt(
+        false,
+        gone,
+        "failure",
+        "It may do what it must",
+        "rolebindings/atoll-zone-cp is missing",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -397,7 +434,8 @@ async fn webhooks_must_trust_and_reach_the_control_plane() {
     };
     spoilt(false, other, "failure", check, "one").await;
     let unreached = |fake: &mut Fake| *fake.at(SLICES, "/items/0/endpoints") = json!([]);
-    spoilt(false, unreached, "failure", "The Service atoll-admission leads to it", "no endpoints").await;
+    spoilt(false, unreached, "failure", "The Service atoll-admission leads to it", "no endpoints")
+        .await;
     let reason = "Internal error occurred: failed calling webhook \"default.kuma.io\": dial";
     let broken = |fake: &mut Fake| fake.refuse(DRY_RUN, 500, reason);
     spoilt(false, broken, "failure", "The API server reaches it", "failed calling webhook").await;
@@ -411,7 +449,9 @@ async fn webhooks_must_trust_and_reach_the_control_plane() {
 async fn a_certificate_that_ends_is_named() {
     let path = format!("{NAMESPACE}/secrets/atoll-zone-cp-tls");
     let old = authority("2000-01-01T00:00:00Z");
-    let ended = |fake: &mut Fake| fake.at(&path, "/data")["tls.crt"] = data(&[("x", &old)])["data"]["x"].clone();
+    let ended = |fake: &mut Fake| {
+        fake.at(&path, "/data")["tls.crt"] = data(&[("x", &old)])["data"]["x"].clone()
+    };
     let check = "The certificate of the control plane is valid";
     spoilt(false, ended, "failure", check, "it ended at").await;
     let broken = |fake: &mut Fake| fake.at(&path, "/data")["tls.crt"] = json!("bm8=");
@@ -422,14 +462,16 @@ async fn a_certificate_that_ends_is_named() {
 #[tokio::test]
 async fn what_comes_from_global_has_an_age() {
     let check = "Something comes from it";
-    let late = |fake: &mut Fake| fake.put(METRICS, json!("freshness_seconds{stage=\"Zone\"} 75.2\n"));
+    let late =
+        |fake: &mut Fake| fake.put(METRICS, json!("freshness_seconds{stage=\"Zone\"} 75.2\n"));
     spoilt(false, late, "failure", check, "nothing for 1m15s").await;
     let never = |fake: &mut Fake| fake.put(METRICS, json!("# EOF\n"));
     spoilt(false, never, "warning", check, "nothing has come yet").await;
     let unseen = |fake: &mut Fake| fake.refuse(METRICS, 403, "no");
     spoilt(false, unseen, "warning", check, "may not be asked").await;
     let alone = |fake: &mut Fake| {
-        *fake.at(&format!("{NAMESPACE}/configmaps/atoll-zone-cp"), "/data/settings.yaml") = json!("{}");
+        *fake.at(&format!("{NAMESPACE}/configmaps/atoll-zone-cp"), "/data/settings.yaml") =
+            json!("{}");
         fake.remove(METRICS);
     };
     let mut fake = Fake::well();
@@ -440,7 +482,9 @@ async fn what_comes_from_global_has_an_age() {
 #[tokio::test]
 async fn pods_without_a_sidecar_are_named_and_no_others() {
     let check = "Pods of namespaces in the mesh have a sidecar";
-    let bare = |pods: Vec<Value>| move |fake: &mut Fake| fake.list("/api/v1/pods", [vec![ingress(true)], pods].concat());
+    let bare = |pods: Vec<Value>| {
+        move |fake: &mut Fake| fake.list("/api/v1/pods", [vec![ingress(true)], pods].concat())
+    };
     spoilt(false, bare(vec![pod("bare", &["app"], true)]), "warning", check, "shop/bare").await;
     let labelled = |name: &str, label: &str| {
         let mut pod = pod(name, &["app"], true);
@@ -451,7 +495,8 @@ async fn pods_without_a_sidecar_are_named_and_no_others() {
     wanted["metadata"]["namespace"] = json!("other");
     spoilt(false, bare(vec![wanted]), "warning", check, "other/wanted").await;
     let (mut elsewhere, mut done) = (pod("elsewhere", &["app"], true), pod("done", &["app"], true));
-    let (mut on_node, mut leaving) = (pod("on-node", &["app"], true), pod("leaving", &["app"], true));
+    let (mut on_node, mut leaving) =
+        (pod("on-node", &["app"], true), pod("leaving", &["app"], true));
     elsewhere["metadata"]["namespace"] = json!("other");
     done["status"]["phase"] = json!("Succeeded");
     on_node["spec"]["hostNetwork"] = json!(true);

@@ -23,7 +23,11 @@ pub(super) async fn look(cluster: &Cluster, now: Timestamp) -> Group {
         let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}/{NAME}");
         match cluster.get(&path).await {
             Err(Refusal::Absent) => {
-                group.fail(check, "it is missing", "Run `helm upgrade`, or `atoll install control-plane`.");
+                group.fail(
+                    check,
+                    "it is missing",
+                    "Run `helm upgrade`, or `atoll install control-plane`.",
+                );
             }
             Err(refusal) => group.unread(check, &refusal),
             Ok(webhooks) => {
@@ -31,8 +35,13 @@ pub(super) async fn look(cluster: &Cluster, now: Timestamp) -> Group {
                 if strangers.is_empty() {
                     group.fine(check);
                 } else {
-                    let found = format!("without the authority in Secret {SECRET}: {}", some(&strangers));
-                    group.fail(check, found, "Look at the log of the control plane: it puts the authority there.");
+                    let found =
+                        format!("without the authority in Secret {SECRET}: {}", some(&strangers));
+                    group.fail(
+                        check,
+                        found,
+                        "Look at the log of the control plane: it puts the authority there.",
+                    );
                 }
             }
         }
@@ -102,7 +111,11 @@ async fn reached(cluster: &Cluster, group: &mut Group) {
     match cluster.list(&path).await {
         Err(refusal) => group.unread(check, &refusal),
         Ok(slices) if slices.iter().all(|slice| items(slice, "/endpoints").is_empty()) => {
-            group.fail(check, "it has no endpoints", "See that the Service is there, and pods of the control plane run.");
+            group.fail(
+                check,
+                "it has no endpoints",
+                "See that the Service is there, and pods of the control plane run.",
+            );
         }
         Ok(_) => group.fine(check),
     }
@@ -130,6 +143,10 @@ async fn answers(cluster: &Cluster, group: &mut Group) {
         }
         // A refusal is an answer, too. What else fails is said elsewhere.
         Ok(_) | Err(Refusal::Failed(_) | Refusal::Forbidden(_)) => group.fine(check),
-        Err(Refusal::Absent) => group.fail(check, "there is no kind ContainerPatch", "Run: atoll install crds | kubectl apply --server-side -f -"),
+        Err(Refusal::Absent) => group.fail(
+            check,
+            "there is no kind ContainerPatch",
+            "Run: atoll install crds | kubectl apply --server-side -f -",
+        ),
     }
 }

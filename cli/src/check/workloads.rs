@@ -39,16 +39,25 @@ pub(super) async fn look(cluster: &Cluster) -> Group {
         group.fine(check);
     } else {
         let found = format!("these have none: {}", some(&names(&without)));
-        group.warn(check, found, "Start them anew, as by `kubectl rollout restart`. Events of the pods say more.");
+        group.warn(
+            check,
+            found,
+            "Start them anew, as by `kubectl rollout restart`. Events of the pods say more.",
+        );
     }
     let check = "Sidecars are ready";
     let not_ready: Vec<&Value> = with.into_iter().filter(|pod| !serves(pod)).collect();
     if not_ready.is_empty() {
         group.fine(check);
     } else {
-        let reasons = not_ready.iter().find_map(|pod| hindered(pod)).map(|reason| format!("\n{reason}"));
+        let reasons =
+            not_ready.iter().find_map(|pod| hindered(pod)).map(|reason| format!("\n{reason}"));
         let found = format!("not in {}{}", some(&names(&not_ready)), reasons.unwrap_or_default());
-        group.warn(check, found, format!("Look at `kubectl logs POD --container {SIDECAR}`, and at events of the pods."));
+        group.warn(
+            check,
+            found,
+            format!("Look at `kubectl logs POD --container {SIDECAR}`, and at events of the pods."),
+        );
     }
     group
 }
@@ -78,7 +87,8 @@ fn sidecar(pod: &Value) -> Option<&Value> {
 fn serves(pod: &Value) -> bool {
     let containers = ["/status/initContainerStatuses", "/status/containerStatuses"];
     let mut statuses = containers.iter().flat_map(|path| items(pod, path));
-    statuses.any(|it| text(it, "/name") == SIDECAR && it.pointer("/ready") == Some(&Value::Bool(true)))
+    statuses
+        .any(|it| text(it, "/name") == SIDECAR && it.pointer("/ready") == Some(&Value::Bool(true)))
 }
 
 fn names(pods: &[&Value]) -> Vec<String> {

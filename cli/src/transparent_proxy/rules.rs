@@ -111,7 +111,11 @@ impl FromStr for ForUsers {
         let users = users.split(',').map(|range| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (first, last): (u32, u32) = (user(first)?, user(last)?);
-            if first > last { Err(format!("{range:?} ends before it begins")) } else { Ok((first, last)) }
+            if first > last {
+                Err(format!("{range:?} ends before it begins"))
+            } else {
+                Ok((first, last))
+            }
         });
         Ok(Self { protocol, ports, users: users.collect::<Result<_, _>>()? })
     }

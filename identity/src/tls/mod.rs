@@ -12,9 +12,7 @@ mod tests;
 
 pub use self::{
     accept::{Peer, TlsListener, TlsStream},
-    client::{
-        ClientFiles, ClientTls, client_config, connect, connect_to, connect_unverified,
-    },
+    client::{ClientFiles, ClientTls, client_config, connect, connect_to, connect_unverified},
     fingerprint::{Fingerprint, NoFingerprint},
     server::{ServerTls, TlsConfig},
 };

@@ -172,7 +172,9 @@ impl ServerTls {
     #[must_use]
     pub fn ca_file(&self) -> Option<PathBuf> {
         match &self.source {
-            Source::Files(files) => files.self_made.as_ref().map(|made| made.authority.path.clone()),
+            Source::Files(files) => {
+                files.self_made.as_ref().map(|made| made.authority.path.clone())
+            }
             Source::Told { .. } => None,
         }
     }

@@ -42,14 +42,14 @@ impl Known {
         let namespace = |object: PartialObjectMeta<Object>| {
             let (labels, annotations) = (object.metadata.labels, object.metadata.annotations);
             let name = object.metadata.name.unwrap_or_default();
-            let (labels, annotations) = (labels.unwrap_or_default(), annotations.unwrap_or_default());
+            let (labels, annotations) =
+                (labels.unwrap_or_default(), annotations.unwrap_or_default());
             (name.clone(), Some(Namespace { name, labels, annotations }))
         };
         let maps = Api::<ConfigMap>::namespaced(client.clone(), system_namespace);
         let maps = watcher::watcher(maps, watcher::Config::default());
-        let map = |object: ConfigMap| {
-            (object.name_any(), object.data.unwrap_or_default().remove(CONFIG))
-        };
+        let map =
+            |object: ConfigMap| (object.name_any(), object.data.unwrap_or_default().remove(CONFIG));
         let heard = self.namespaces.clone().hear(namespaces, namespace);
         tasks.spawn("admission.namespaces", until(stop.clone(), heard));
         let heard = self.config_maps.clone().hear(maps, map);

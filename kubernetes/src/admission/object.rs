@@ -49,10 +49,10 @@ impl Object {
         let made_up = field("/metadata/generateName").map(|start| format!("{start}x"));
         let name = if name.is_empty() { made_up.unwrap_or_default() } else { name.to_owned() };
         let none = Map::new();
-        let map = |pointer: &str| {
-            document.pointer(pointer).and_then(Value::as_object).unwrap_or(&none)
-        };
-        let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let map =
+            |pointer: &str| document.pointer(pointer).and_then(Value::as_object).unwrap_or(&none);
+        let text =
+            |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
         let labels = map("/metadata/labels").iter().filter_map(text);
         let annotated = map("/metadata/annotations").iter().filter_map(text);
         let annotated = annotated.filter(|(key, _)| ANNOTATED.contains(&key.as_str()));

@@ -219,12 +219,7 @@ impl Rules {
         policy.then(|| role::of_content(&object.content, namespace)).transpose()
     }
 
-    fn check_labels(
-        &self,
-        object: &Object,
-        before: Option<&Object>,
-        violations: &mut Violations,
-    ) {
+    fn check_labels(&self, object: &Object, before: Option<&Object>, violations: &mut Violations) {
         let said = object.labels.get(label::NAMESPACE);
         let copied = before.is_some_and(|before| !self.place.is_origin_of(&before.labels));
         if said.is_some_and(|said| said != object.namespace) && !copied {

@@ -167,7 +167,8 @@ mod tests {
             ],
         });
         let ours = ours();
-        let read = |object: &Value| serde_json::from_value::<DynamicObject>(object.clone()).unwrap();
+        let read =
+            |object: &Value| serde_json::from_value::<DynamicObject>(object.clone()).unwrap();
         let patch = ours.wrong(&read(&object), "PEM").unwrap();
         let expected = json!([
             { "op": "test", "path": "/metadata/resourceVersion", "value": "7" },

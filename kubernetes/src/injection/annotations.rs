@@ -108,7 +108,8 @@ impl Wishes {
         if given.switch(SPIRE)? == Some(true) {
             return Err(refusal(SPIRE, "certificates of SPIRE are not supported"));
         }
-        given.read(REACHABLE, |text| serde_json::from_str::<serde_json::Map<String, Value>>(text))?;
+        given
+            .read(REACHABLE, |text| serde_json::from_str::<serde_json::Map<String, Value>>(text))?;
         let mut env = settings.env.clone();
         env.extend(given.list(ENV_VARS, ';', variable)?);
         let patches = match given.get(CONTAINER_PATCHES) {
@@ -139,9 +140,10 @@ fn transparent_proxy(
     config_maps: ConfigMaps<'_>,
     interceptable: bool,
 ) -> Result<TransparentProxy, Refusal> {
-    let unknown = given.0.keys().find(|key| {
-        key.starts_with(TRAFFIC) && !KNOWN_TRAFFIC.contains(&key.as_str())
-    });
+    let unknown = given
+        .0
+        .keys()
+        .find(|key| key.starts_with(TRAFFIC) && !KNOWN_TRAFFIC.contains(&key.as_str()));
     if let Some(key) = unknown {
         return Err(refusal(key, "there is no such annotation"));
     }

@@ -1,9 +1,7 @@
 //! What is redirected in a pod, and the container that sets it up.
 
 use daemon::config::Problems;
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, SeccompProfile, SecurityContext,
-};
+use k8s_openapi::api::core::v1::{Capabilities, Container, SeccompProfile, SecurityContext};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr};
 

@@ -166,8 +166,7 @@ pub fn inject(
     let mesh = mesh(labels, annotations, namespace)?;
     check_name(&pod, namespace)?;
     let zone_proxy = labels.contains_key(ZONE_PROXY);
-    let wishes =
-        Wishes::read(annotations, context.settings, context.config_map, !zone_proxy)?;
+    let wishes = Wishes::read(annotations, context.settings, context.config_map, !zone_proxy)?;
     check(spec, &wishes, context.settings)?;
     let mut warnings = wishes.warnings.clone();
     if !(context.has_mesh)(&mesh) {
@@ -247,16 +246,11 @@ fn place(init: &[Container]) -> usize {
     init.iter().position(goes_on).unwrap_or(init.len())
 }
 
-fn left_alone(
-    pod: &Pod,
-    spec: &PodSpec,
-    namespace: &Namespace,
-) -> Result<Option<Reason>, Refusal> {
+fn left_alone(pod: &Pod, spec: &PodSpec, namespace: &Namespace) -> Result<Option<Reason>, Refusal> {
     let labels = pod.metadata.labels.as_ref();
     let label = |key: &str| labels.and_then(|labels| labels.get(key));
-    let asked = switch(label(INJECTION)).map_err(|reason| {
-        refusal(format!("metadata.labels[{INJECTION}]"), reason)
-    })?;
+    let asked = switch(label(INJECTION))
+        .map_err(|reason| refusal(format!("metadata.labels[{INJECTION}]"), reason))?;
     let of_namespace = switch(namespace.labels.get(INJECTION)).unwrap_or_default();
     let proxy = label(ZONE_PROXY).is_some();
     let wanted = asked.unwrap_or_else(|| proxy || of_namespace == Some(true));

@@ -68,10 +68,7 @@ impl Sidecar<'_> {
                 ..SecurityContext::default()
             }),
             termination_message_policy: Some("FallbackToLogsOnError".into()),
-            volume_mounts: Some(vec![
-                mount(TMP, "/tmp", false),
-                mount(volume, TOKEN_FOLDER, true),
-            ]),
+            volume_mounts: Some(vec![mount(TMP, "/tmp", false), mount(volume, TOKEN_FOLDER, true)]),
             ..Container::default()
         }
     }

@@ -38,8 +38,8 @@ impl Case {
 
     fn injected(&self) -> Result<Decision, Refusal> {
         let labels = self.namespace.clone();
-        let labels =
-            labels.unwrap_or_else(|| BTreeMap::from([(INJECTION.to_owned(), "enabled".to_owned())]));
+        let labels = labels
+            .unwrap_or_else(|| BTreeMap::from([(INJECTION.to_owned(), "enabled".to_owned())]));
         let name = self.pod.pointer("/metadata/namespace").and_then(Value::as_str);
         let name = name.unwrap_or("shop").to_owned();
         let namespace = Namespace { name, labels, annotations: BTreeMap::new() };
@@ -248,7 +248,10 @@ fn a_pod_that_cannot_be_in_the_mesh_is_told_why() {
             "metadata.annotations[traffic.kuma.io/exclude-ports]: there is no such annotation",
         ),
         (
-            annotated("traffic.kuma.io/transparent-proxy-config", "redirect: {outbound: {prot: 1}}"),
+            annotated(
+                "traffic.kuma.io/transparent-proxy-config",
+                "redirect: {outbound: {prot: 1}}",
+            ),
             json!({}),
             "metadata.annotations[traffic.kuma.io/transparent-proxy-config]: unknown field `prot`, \
              expected one of `enabled`, `port`, `excludePorts`, `excludePortsForIPs`, \
@@ -295,10 +298,7 @@ fn a_patch_that_cannot_be_applied_says_which_step_fails() {
     };
     let at = "metadata.annotations[kuma.io/container-patches]";
     let missing = json!([{ "op": "remove", "path": "/nothing" }]);
-    assert_eq!(
-        refused(missing),
-        format!("{at}: mine: sidecarPatch[0]: path is invalid")
-    );
+    assert_eq!(refused(missing), format!("{at}: mine: sidecarPatch[0]: path is invalid"));
     let renamed = json!([{ "op": "replace", "path": "/name", "value": "\"other\"" }]);
     assert_eq!(refused(renamed), format!("{at}: the name of kuma-sidecar must stay"));
     let wrong = json!([{ "op": "add", "path": "/env", "value": "5" }]);
@@ -325,7 +325,9 @@ fn the_settings_of_a_sidecar_are_those_that_are_kept() {
 fn probe() -> impl Strategy<Value = Option<Value>> {
     let action = prop_oneof![
         Just(json!({ "httpGet": { "port": 8080, "path": "/x" } })),
-        Just(json!({ "httpGet": { "port": "web", "httpHeaders": [{ "name": "a", "value": "$(b)" }] } })),
+        Just(
+            json!({ "httpGet": { "port": "web", "httpHeaders": [{ "name": "a", "value": "$(b)" }] } })
+        ),
         Just(json!({ "tcpSocket": { "port": 90 } })),
         Just(json!({ "grpc": { "port": 91, "service": null } })),
         Just(json!({ "exec": { "command": ["true"] } })),

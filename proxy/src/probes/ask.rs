@@ -138,7 +138,11 @@ where
         }
     };
     let status = response.status();
-    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(Unwell::Status(status)) }
+    if status.is_success() || status.is_redirection() {
+        Ok(())
+    } else {
+        Err(Unwell::Status(status))
+    }
 }
 
 /// `grpc.health.v1.HealthCheckRequest`

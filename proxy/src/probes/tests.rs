@@ -106,10 +106,9 @@ async fn an_application_is_asked_as_a_kubelet_would() {
 
 #[tokio::test]
 async fn a_health_check_of_grpc_must_say_that_it_serves() {
-    for (status, service, expected) in [
-        (1, "cart", (200, "well\n")),
-        (2, "cart", (503, "the health check says 2, not SERVING\n")),
-    ] {
+    for (status, service, expected) in
+        [(1, "cart", (200, "well\n")), (2, "cart", (503, "the health check says 2, not SERVING\n"))]
+    {
         let app = application(health(status), false).await;
         let answer = asked(probe(app.port, How::Grpc { service: service.into() })).await;
         assert_eq!((answer.0, &*answer.1), expected);
@@ -142,7 +141,8 @@ async fn who_is_away_or_silent_is_not_well() {
 #[tokio::test]
 async fn nothing_is_asked_but_what_the_settings_say() {
     let app = application(app(), false).await;
-    let probes = BTreeMap::from([("/app/liveness".to_owned(), probe(app.port, http("/well", false)))]);
+    let probes =
+        BTreeMap::from([("/app/liveness".to_owned(), probe(app.port, http("/well", false)))]);
     let router = router(probes);
     for (path, expected) in [("/app/liveness", 200), ("/well", 404), ("/app/readiness", 404)] {
         let request = Request::get(path).body(Body::empty()).unwrap();

@@ -201,7 +201,9 @@ impl Values {
         ZoneName::new(&self.zone.name).context("zone.name")?;
         let Joined { address, secret } = &self.zone.global;
         if !address.starts_with("https://") && !address.starts_with("grpcs://") {
-            bail!("zone.global.address: must be where global is, such as https://global.example:5685");
+            bail!(
+                "zone.global.address: must be where global is, such as https://global.example:5685"
+            );
         }
         if secret.is_empty() {
             bail!("zone.global.secret: must name the Secret with `token` and `ca.crt`");
@@ -209,7 +211,9 @@ impl Values {
         for (i, mesh) in self.meshes.iter().enumerate() {
             MeshName::new(&mesh.name).with_context(|| format!("meshes[{i}].name"))?;
             if mesh.name.len() > MESH {
-                bail!("meshes[{i}].name: must have at most {MESH} characters: a Service is called after it");
+                bail!(
+                    "meshes[{i}].name: must have at most {MESH} characters: a Service is called after it"
+                );
             }
         }
         Ok(())
@@ -230,7 +234,8 @@ impl Service {
         if !self.external_ips.is_empty() {
             spec.insert("externalIPs".into(), json!(self.external_ips));
         }
-        if let (1.., Some(port)) = (self.node_port, spec.get_mut("ports").and_then(|it| it.get_mut(0)))
+        if let (1.., Some(port)) =
+            (self.node_port, spec.get_mut("ports").and_then(|it| it.get_mut(0)))
         {
             port["nodePort"] = self.node_port.into();
         }
@@ -308,7 +313,8 @@ fn set(tree: &mut Value, key: &str, value: &str) -> Result<()> {
         at = &mut at[field];
         let Some(index) = indices else { continue };
         let index = index.strip_suffix(']').and_then(|index| index.parse::<usize>().ok());
-        let index = index.filter(|index| *index < ITEMS).context("what is in [] must be a number")?;
+        let index =
+            index.filter(|index| *index < ITEMS).context("what is in [] must be a number")?;
         if !at.is_array() {
             *at = json!([]);
         }

@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use resource::{Kind, Peer, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
-use store::{Contents, Kinds, attach, view::{Loaded, Revision, Writer}};
+use store::{
+    Contents, Kinds, attach,
+    view::{Loaded, Revision, Writer},
+};
 use tokio::sync::watch;
 
 /// A zone with the mesh `default`, and the namespace `shop` whose pods are in it.
@@ -124,7 +127,12 @@ impl Secrets {
     fn answer(&self, method: &http::Method, body: &[u8]) -> (u16, Value) {
         let mut held = self.0.lock();
         let (count, secret) = &mut *held;
-        let failure = |code: u16| (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": "x", "message": "x" }));
+        let failure = |code: u16| {
+            (
+                code,
+                json!({ "kind": "Status", "status": "Failure", "code": code, "reason": "x", "message": "x" }),
+            )
+        };
         let sent: Value = serde_json::from_slice(body).unwrap_or_default();
         let version = |it: &Value| it.pointer("/metadata/resourceVersion").cloned();
         match (method.as_str(), secret.as_ref()) {

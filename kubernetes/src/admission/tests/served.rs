@@ -1,7 +1,10 @@
 //! The webhooks over real TLS.
 
 use super::{
-    super::{keeper::{Keeper, Place}, server},
+    super::{
+        keeper::{Keeper, Place},
+        server,
+    },
     *,
 };
 use api::serve;

@@ -1,6 +1,9 @@
 //! The Secret that several processes share.
 
-use super::{super::keeper::{Keeper, Place}, *};
+use super::{
+    super::keeper::{Keeper, Place},
+    *,
+};
 use daemon::Clock;
 use jiff::Timestamp;
 
@@ -61,7 +64,10 @@ async fn an_api_server_that_is_away_is_waited_for() {
         *count.lock() += 1;
         let away = *count.lock() < 4;
         let (status, body) = match away {
-            true => (503, json!({ "kind": "Status", "status": "Failure", "code": 503, "reason": "x", "message": "x" })),
+            true => (
+                503,
+                json!({ "kind": "Status", "status": "Failure", "code": 503, "reason": "x", "message": "x" }),
+            ),
             false => held.answer(request.method(), b"{}"),
         };
         let response = http::Response::builder().status(status);

@@ -145,7 +145,10 @@ fn what_is_wrong_beside_the_spec_is_named_by_its_field() {
             labelled("k8s.kuma.io/namespace", "other"),
             r#"metadata.labels[k8s.kuma.io/namespace]: must be "shop""#,
         ),
-        (labelled("kuma.io/kds-sync", "no"), "metadata.labels[kuma.io/kds-sync]: must be 'enabled' or 'disabled'"),
+        (
+            labelled("kuma.io/kds-sync", "no"),
+            "metadata.labels[kuma.io/kds-sync]: must be 'enabled' or 'disabled'",
+        ),
         (
             policy(json!({ "annotations": { "kuma.io/display-name": "b" } })),
             r#"metadata.annotations[kuma.io/display-name]: must be "a""#,
@@ -176,7 +179,11 @@ fn what_is_wrong_beside_the_spec_is_named_by_its_field() {
             "a DataplaneInsight is written by control planes only",
         ),
         (
-            object("Dataplane", json!({ "name": "a", "namespace": "shop" }), json!({ "networking": {} })),
+            object(
+                "Dataplane",
+                json!({ "name": "a", "namespace": "shop" }),
+                json!({ "networking": {} }),
+            ),
             "spec.networking.address: must be set",
         ),
         (
@@ -213,7 +220,8 @@ fn what_others_wrote_stays_as_it_is() {
     assert_eq!(world.updated(&of_global, &of_global), origin);
     assert_eq!(world.deleted(&of_global), origin);
     let claimed = copy(json!({ "kuma.io/mesh": "default", "kuma.io/origin": "zone" }));
-    let immutable = "metadata.labels[kuma.io/origin]: is immutable: this is a copy, written elsewhere (global)";
+    let immutable =
+        "metadata.labels[kuma.io/origin]: is immutable: this is a copy, written elsewhere (global)";
     assert_eq!(world.updated(&claimed, &of_global), immutable);
     assert_eq!(world.deleted(&claimed), "");
     let moved = copy(json!({ "kuma.io/mesh": "other", "kuma.io/origin": "zone" }));
