@@ -197,10 +197,11 @@ impl From<api::Pod> for Pod {
                 ips.push(ip);
             }
         }
+        let meta = Meta::of(pod.metadata);
         let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         Self {
-            meta: Meta::of(pod.metadata),
-            ports: container_ports(&containers),
+            ports: container_ports(&containers, meta.labels.contains_key(names::ZONE_PROXY)),
+            meta,
             service_account: spec.service_account_name.unwrap_or_default(),
             node: spec.node_name.unwrap_or_default(),
             hostname: spec.hostname.unwrap_or_default(),
@@ -214,8 +215,9 @@ impl From<api::Pod> for Pod {
     }
 }
 
-fn container_ports(containers: &[&Container]) -> Vec<ContainerPort> {
-    let app = containers.iter().filter(|container| container.name != SIDECAR);
+/// Those of the application. The proxy of a zone has no application but itself.
+fn container_ports(containers: &[&Container], is_zone_proxy: bool) -> Vec<ContainerPort> {
+    let app = containers.iter().filter(|container| is_zone_proxy || container.name != SIDECAR);
     let ports = app.flat_map(|container| container.ports.iter().flatten());
     let tcp = ports.filter(|port| is_tcp(port.protocol.as_deref()));
     let port = |port: &api::ContainerPort| {

@@ -197,14 +197,15 @@ fn state(pod: &Pod, early: bool) -> State {
     if !pod.meta.leaving && (pod.ready || early) { State::Ready } else { State::NotReady }
 }
 
-/// Where the proxy of a zone listens: where its Service sends, or what its containers declare.
+/// Where the proxy of a zone listens: where its Service sends, or at the port that is named after what
+/// it is.
 fn listeners(
     pod: &Pod,
     address: IpAddr,
     sort: &str,
     services: &[&Service],
 ) -> Result<Vec<Listener>, Complaint> {
-    let sort = match sort {
+    let kind = match sort {
         names::INGRESS => listener::Type::ZoneIngress,
         names::EGRESS => listener::Type::ZoneEgress,
         other => {
@@ -213,27 +214,26 @@ fn listeners(
         }
     };
     let own = services.iter().filter(|service| service.zone_proxy().is_some());
-    let ports = own.flat_map(|service| &service.ports);
-    let targets = ports.filter_map(|port| {
-        let (number, _) = resolve(pod, &port.target)?;
-        Some((number, port.name.clone()))
-    });
     let mut ports = BTreeMap::<u16, Option<String>>::new();
-    for (number, name) in targets {
-        // As the oldest Service calls it.
-        ports.entry(number).or_insert(name);
+    for port in own.flat_map(|service| &service.ports) {
+        if let Some((number, _)) = resolve(pod, &port.target) {
+            // As the oldest Service calls it.
+            ports.entry(number).or_insert_with(|| port.name.clone());
+        }
     }
     if ports.is_empty() {
-        ports.extend(pod.ports.iter().map(|port| (port.port, port.name.clone())));
+        let named = pod.ports.iter().filter(|port| port.name.as_deref() == Some(sort));
+        ports.extend(named.map(|port| (port.port, port.name.clone())));
     }
     if ports.is_empty() {
-        let note = "the pod declares no port, and no Service for zone proxies selects it";
+        let note =
+            format!("no Service for zone proxies selects the pod, and it has no port {sort}");
         return Err(Complaint::warning("NoPort", note));
     }
     let ready = pod.ready && !pod.meta.leaving;
     let state = if ready { listener::State::Ready } else { listener::State::NotReady };
     let listener = |(port, name): (u16, Option<String>)| Listener {
-        r#type: sort.into(),
+        r#type: kind.into(),
         address: address.to_string(),
         port: port.into(),
         name: name.unwrap_or_default(),

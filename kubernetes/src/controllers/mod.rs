@@ -11,6 +11,7 @@ mod dataplane;
 mod events;
 mod mesh_service;
 mod names;
+mod problems;
 mod rows;
 mod run;
 mod settings;
@@ -28,6 +29,7 @@ pub use self::{
         EGRESS, GATEWAY, IGNORE, INGRESS, INJECTED, INJECTION, MANAGER, SERVICE_NAME, SIDECAR,
         ZONE_PROXY, in_view,
     },
+    problems::tell as tell_problems,
     run::run,
     settings::{Config, Settings},
 };

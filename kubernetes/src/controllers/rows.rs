@@ -179,7 +179,7 @@ impl Shelf {
         check_name(&key, kind, place)?;
         let made = spec.and_then(|spec| kind.resource(key, labels, spec, status, Peer::Global));
         let row = made.map_err(|error| Complaint::warning("Invalid", error))?;
-        if before.as_ref().is_some_and(|before| before.head.version == row.head.version) {
+        if before.as_ref().is_some_and(|before| says_the_same(kind, before, &row)) {
             return Ok(None);
         }
         let version = |row: &Resource| Expected::Version(row.head.version);
@@ -192,6 +192,16 @@ impl Shelf {
         let expected = Expected::Version(row.head.version);
         Some(Item { kind: *kind, expected, edit: Edit::Delete(key.clone()) })
     }
+}
+
+/// Whether two rows say the same, however that is written: an API server writes it in its own way.
+fn says_the_same(kind: Kind, before: &Resource, now: &Resource) -> bool {
+    let spec = |row: &Resource| kind.decode(&row.spec).and_then(|spec| kind.encode(&spec)).ok();
+    let status = |row: &Resource| kinds::status::<MeshService>(row).ok();
+    before.head.version == now.head.version
+        || (before.head.labels == now.head.labels
+            && spec(before).is_some_and(|before| Some(before) == spec(now))
+            && (!kind.has_status || status(before) == status(now)))
 }
 
 fn both(first: Verdict<Wanted>, second: Verdict<Wanted>) -> Verdict<Wanted> {

@@ -367,3 +367,40 @@ async fn an_ingress_is_advertised_while_it_is_ready() {
     world.fake.put(not_ready(ingress));
     world.until(kind, is(false)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_odd_is_told_about_and_the_rest_goes_on() {
+    let world = World::new().await;
+    let long = "x".repeat(253);
+    let most = "v".repeat(63);
+    world.fake.put(pod(&long, "cart", "10.1.0.1"));
+    world.fake.put(with(
+        pod("bad", "cart", "10.1.0.2"),
+        [(
+            "/metadata/annotations/kuma.io~1reachable-backends",
+            json!(r#"{"refs":[{"kind":"Service","name":"x"}]}"#),
+        )],
+    ));
+    world.fake.put(with(pod("no-ip", "cart", ""), [("/status", json!({ "phase": "Pending" }))]));
+    world.fake.put(with(service("no-port", "10.96.0.1"), [("/spec/ports", json!([]))]));
+    let headless =
+        [("/spec/clusterIPs", json!(["None"])), ("/spec/selector", json!({ "app": "cart" }))];
+    world.fake.put(with(service("each", "None"), headless));
+    let full = [("/metadata/labels/full", json!(most))];
+    world.fake.put(with(pod("cart-1", "cart", "10.1.0.3"), full));
+    world.until_dataplane("cart-1.shop", |it| it.is_some()).await;
+    world.settle().await;
+    world.settle().await;
+    let mut told = told(&world.fake);
+    told.sort();
+    let expected = [
+        ["Pod", "bad", "Invalid"],
+        ["Pod", &long, "NameTooLong"],
+        ["Service", "no-port", "NoPort"],
+    ];
+    assert_eq!(told, expected.map(|event| event.map(str::to_owned)));
+    let row = world.get(kinds::dataplane::KIND, "cart-1.shop").unwrap();
+    assert_eq!(row.head.labels.get("full"), Some(&*most));
+    let (_, services) = world.store.reader().rows(world.id(kinds::mesh_service::KIND));
+    assert_eq!(services.len(), 3, "one for each pod that has an address");
+}
