@@ -260,8 +260,8 @@ impl Held {
         loop {
             let mut object = self.object.clone();
             object.spec = Some(lease.taken(self.object.spec.as_ref()));
-            let replacing = api.replace(&lease.config.name, &PostParams::default(), &object);
-            if let Some(object) = taken(replacing.await)? {
+            let replaced = api.replace(&lease.config.name, &PostParams::default(), &object).await;
+            if let Some(object) = taken(replaced)? {
                 self.object = object;
                 return Ok(None);
             }

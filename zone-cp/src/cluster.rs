@@ -16,13 +16,13 @@ use kube::{
 };
 use kubernetes::{
     admission::{Admission, Certificates},
-    controllers::{self, Complaint, Events, Settings, Subject, Writer},
+    controllers::{self, Events, Settings, Writer},
     lease::{Held, Lease},
     tokens::{TokenError, Tokens},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use store::{Kinds, Local, Writing};
-use store_kubernetes::{ObjectRef, Problems};
+use store_kubernetes::Problems;
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -155,25 +155,9 @@ async fn told(writer: Writer, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Tells of objects that are no resources as they are.
 async fn tell(problems: Problems, events: Events, stop: CancellationToken) -> Result<()> {
-    let mut changed = problems.watch();
-    let mut before: BTreeMap<ObjectRef, Arc<str>> = BTreeMap::new();
-    loop {
-        changed.borrow_and_update();
-        let now = problems.all();
-        for (object, reason) in now.iter().filter(|(it, reason)| before.get(it) != Some(reason)) {
-            let ObjectRef { api_version, kind, namespace, name, uid } = object.clone();
-            let namespace = namespace.unwrap_or_default();
-            let subject = Subject { api_version, kind, namespace, name, uid };
-            events.tell(subject, Complaint::warning("NotTaken", reason));
-        }
-        before = now;
-        if stop.run_until_cancelled(changed.changed()).await.is_none_or(|it| it.is_err()) {
-            stop.cancelled().await;
-            return Ok(());
-        }
-    }
+    controllers::tell_problems(problems, events, stop).await;
+    Ok(())
 }
 
 #[derive(Debug)]
