@@ -4,7 +4,6 @@ use crate::{
     Addresses, Config, Environment,
     beacons::Own,
     cluster::{self, Cluster},
-    defaults,
     identities::Issuer,
     join,
     names::Names,
@@ -125,7 +124,7 @@ impl Bound {
         let admin = admin::router(ready.clone(), metrics.clone());
         tasks.spawn("admin", done(serve::plain(ports.admin, admin, stop())));
         tasks.spawn("store", async move { Ok(writer.await?) });
-        let mut held = None;
+        let mut leading = None;
         if let Some((cluster, admission)) = cluster.as_ref().zip(admission) {
             cluster.admit(&mut tasks, &parts, admission, &metrics);
             let Some(lease) = cluster.lead(&parts.instance, &shutdown).await else {
@@ -134,7 +133,7 @@ impl Bound {
             };
             let (keeping, given) = cluster::keep(lease, stop());
             tasks.spawn("lease", keeping);
-            held = Some(given);
+            leading = Some(given);
         }
         parts.first_start().await?;
         drop(store_guard);
@@ -193,8 +192,8 @@ impl Bound {
         drop(parts);
         tasks.run(shutdown).await?;
         // Last, when this process writes nothing any more.
-        if let Some(held) = held
-            && let Ok(held) = held.await
+        if let Some(leading) = leading
+            && let Ok(held) = leading.await
             && let Err(error) = held.release().await
         {
             tracing::warn!(%error, "the lease is not given up; it runs out");

@@ -21,7 +21,7 @@ use kubernetes::{
     tokens::{TokenError, Tokens},
 };
 use std::sync::Arc;
-use store::{Kinds, Local, Writing};
+use store::{Backend as _, Kinds, Local, Writing};
 use store_kubernetes::Problems;
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;

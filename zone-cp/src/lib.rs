@@ -2,6 +2,7 @@
 
 mod app;
 pub mod beacons;
+mod cluster;
 mod config;
 pub mod dataplanes;
 mod defaults;
