@@ -15,7 +15,7 @@ demo: ## two zones, real Envoys, calls from one to the other, on this machine; C
 test: ## every test that can run here, with the minutes of each group
 	tools/test.sh
 
-check: ## format, lints, documentation, layers, licences, sizes, files that nothing compiles
+check: ## format, lints, documentation, layers, licences, sizes, files that nothing compiles, the Helm chart
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
@@ -26,13 +26,16 @@ check: ## format, lints, documentation, layers, licences, sizes, files that noth
 	tools/size.sh
 	tools/sim-bugs.sh --fit
 	tools/orphans.sh
+	deploy/helm/check.py
 
-gen: ## write what is made of the types: the custom resource definitions in deploy/crds
+gen: ## write what is made of others: custom resource definitions of types, manifests of the Helm chart
 	BLESS=1 cargo test -p kinds --locked --quiet --lib -- crd::
-	git --no-pager diff --stat -- deploy
+	BLESS=1 deploy/helm/check.py
+	git --no-pager diff --stat -- deploy cli
 
 bless: ## rewrite the goldens and show what changed
 	BLESS=1 cargo test --workspace --locked --no-fail-fast --quiet --lib --bins
+	BLESS=1 deploy/helm/check.py
 	git --no-pager diff --stat
 
 e2e: ## the end-to-end scenarios, or those whose name contains NAME=

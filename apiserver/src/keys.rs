@@ -47,9 +47,12 @@ impl Authority {
     }
 }
 
-/// A key that signs the tokens of service accounts, as PEM.
-pub fn signing_key() -> Result<String> {
-    Ok(KeyPair::generate()?.serialize_pem())
+/// Writes a key that signs the tokens of service accounts, `<name>.key`, and the one that checks
+/// them, `<name>.pub`.
+pub(crate) fn write_signing_key(folder: &Path, name: &str) -> Result<()> {
+    let key = KeyPair::generate()?;
+    fs::write(folder.join(format!("{name}.key")), key.serialize_pem())?;
+    Ok(fs::write(folder.join(format!("{name}.pub")), key.public_key_pem())?)
 }
 
 impl Pair {

@@ -13,7 +13,7 @@ mod trial;
 
 pub use self::{
     group::{Group, Member},
-    keys::{Authority, Pair, signing_key},
+    keys::{Authority, Pair},
     kubeconfig::Kubeconfig,
     programs::Programs,
     server::{ApiServer, Options, Paused},

@@ -130,7 +130,8 @@ impl ApiServer {
     /// Runs kubectl as the administrator, and returns what it says.
     pub fn kubectl(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(self.setup.programs.of("kubectl")?);
-        command.arg("--kubeconfig").arg(self.kubeconfig()).args(words);
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command.arg("--cache-dir").arg(self.setup.file("kubectl")).args(words);
         let said = command.output().context("kubectl")?;
         if !said.status.success() {
             bail!("kubectl {}: {}", words.join(" "), String::from_utf8_lossy(&said.stderr).trim());

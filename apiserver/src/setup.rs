@@ -1,7 +1,7 @@
 //! What the control plane of a cluster is started with: keys, users, flags.
 
 use crate::{
-    keys::{Authority, signing_key},
+    keys::{Authority, write_signing_key},
     kubeconfig::Kubeconfig,
     programs::Programs,
 };
@@ -61,7 +61,7 @@ impl Setup {
         authority.server(&names)?.write(&folder, "server")?;
         let authority = authority.certificate;
         fs::write(folder.join("ca.crt"), &authority)?;
-        fs::write(folder.join("accounts.key"), signing_key()?)?;
+        write_signing_key(&folder, "accounts")?;
         let users = [&[ADMINISTRATOR], users].concat();
         let lines = users.iter().zip(1..);
         let line =
@@ -123,7 +123,7 @@ impl Setup {
             format!("--service-cluster-ip-range={SERVICES}"),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             self.flag("service-account-signing-key-file", "accounts.key"),
-            self.flag("service-account-key-file", "accounts.key"),
+            self.flag("service-account-key-file", "accounts.pub"),
             "--allow-privileged=true".to_owned(),
         ]
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     apply::{Apply, Delete},
+    check::Check,
     connection::{Connection, ContextCommand},
     demo::Demo,
     expiry::Expiry,
@@ -84,6 +85,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ContextCommand,
     },
+    /// Look at a Kubernetes cluster that is a zone: what is wrong, and what to do. Ends with 1 if
+    /// something fails.
+    #[command(
+        after_help = "Example: atoll check\n\nBefore something is installed: atoll check --pre"
+    )]
+    Check(Check),
     /// Set up this machine, or print what a Kubernetes cluster needs.
     #[command(after_help = "Example: atoll install transparent-proxy --proxy-user atoll")]
     Install {

@@ -35,6 +35,11 @@ impl Client {
         Ok(Self { target, http })
     }
 
+    /// The authorities of its certificate, as PEM.
+    pub(crate) fn ca(&self) -> Option<&str> {
+        self.target.ca.as_deref()
+    }
+
     /// What the API answers to a GET of `path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         let (_, body) = self.request(Method::GET, path, None).await?;

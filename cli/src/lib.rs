@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod check;
 mod client;
 mod connection;
 mod demo;
@@ -59,6 +60,7 @@ async fn command(args: Args, out: &mut (dyn Write + Send)) -> anyhow::Result<Exi
     let Args { connection, command } = args;
     let done = match command {
         Command::Wait(wait) => return wait.run(&Client::new(&connection)?, &mut out).await,
+        Command::Check(check) => return check.run(&mut out).await,
         Command::Expiry(expiry) => return expiry.run(&Client::new(&connection)?, &mut out).await,
         Command::Status(status) => status.run(&Client::new(&connection)?, &mut out).await,
         Command::Completion { shell } => {

@@ -1,7 +1,10 @@
 //! Making tokens.
 
-use crate::{client::Client, output::Output};
-use anyhow::Result;
+use crate::{
+    client::Client,
+    output::{Format, Output},
+};
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use reqwest::Method;
 use resource::MeshName;
@@ -12,10 +15,18 @@ use std::collections::BTreeMap;
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// For a zone control plane, to join.
-    #[command(after_help = "Example: atoll token zone east --valid-for 720h > east.token")]
+    #[command(after_help = "Example: atoll token zone east --valid-for 720h > east.token\n\n\
+                      For a Kubernetes cluster: atoll token zone east --secret atoll-zone \
+                      | kubectl apply -f -")]
     Zone {
         /// The zone's name; the token is good for no other.
         zone: String,
+        /// Print a Secret of this name for a cluster, with the token and the authority of global.
+        #[arg(long, value_name = "NAME")]
+        secret: Option<String>,
+        /// The namespace of that Secret: where the zone's control plane is.
+        #[arg(long, default_value = "kuma-system", requires = "secret")]
+        namespace: String,
         /// How long it is valid, such as `24h`.
         #[arg(long, default_value = "8760h")]
         valid_for: String,
@@ -82,17 +93,34 @@ fn role(text: &str) -> Result<String, String> {
     }
 }
 
+/// What the chart calls `zone.global.secret`.
+fn secret(name: &str, namespace: &str, token: &str, ca: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": { "name": name, "namespace": namespace },
+        "stringData": { "token": token, "ca.crt": ca },
+    })
+}
+
 impl TokenCommand {
     /// Has the control plane make the token, and prints it.
     pub(crate) async fn run(&self, client: &Client, out: &mut Output<'_>) -> Result<()> {
         let (path, body) = self.request();
         let (_, token) = client.request(Method::POST, path, Some(&body)).await?;
-        out.line(token.trim())
+        let token = token.trim();
+        match self {
+            Self::Zone { secret: Some(name), namespace, .. } => {
+                let ca =
+                    client.ca().context("--ca-file is missing: the Secret needs the authority")?;
+                out.document(Format::Yaml, &secret(name, namespace, token, ca))
+            }
+            Self::Zone { .. } | Self::Dataplane { .. } | Self::User { .. } => out.line(token),
+        }
     }
 
     fn request(&self) -> (&'static str, Value) {
         match self {
-            Self::Zone { zone, valid_for } => {
+            Self::Zone { zone, valid_for, .. } => {
                 let body = json!({ "zone": zone, "scope": ["cp"], "validFor": valid_for });
                 ("/tokens/zone", body)
             }
@@ -128,6 +156,19 @@ mod tests {
         let args = Args::try_parse_from(all).map_err(|error| error.to_string())?;
         let Command::Token { command } = args.command else { panic!("another command") };
         Ok(command.request().1["groups"].clone())
+    }
+
+    #[test]
+    fn a_secret_has_what_the_chart_takes_from_it() {
+        let made = secret("atoll-zone", "kuma-system", "abc", "-----BEGIN\n");
+        assert_eq!(made["stringData"], json!({"token": "abc", "ca.crt": "-----BEGIN\n"}));
+        let asked = |more: &[&str]| {
+            let all = ["atoll", "token", "zone", "east"].iter().chain(more);
+            Args::try_parse_from(all).map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(asked(&["--secret", "x", "--namespace", "y"]), Ok(()));
+        let alone = Err(clap::error::ErrorKind::MissingRequiredArgument);
+        assert_eq!(asked(&["--namespace", "y"]), alone);
     }
 
     #[test]

@@ -12,12 +12,13 @@ import oci
 
 # What each image has besides the libraries; the first is what it runs.
 IMAGES = {
-    "global-cp": ("global-cp",),
-    "zone-cp": ("zone-cp",),
+    # The command line is beside the control planes for `kubectl exec`: there it is the administrator.
+    "global-cp": ("global-cp", "atoll"),
+    "zone-cp": ("zone-cp", "atoll"),
     "sidecar": ("sidecar", "envoy"),
     "zone-ingress": ("zone-ingress", "envoy"),
-    # `atoll transparent-proxy install` has `nft` do the rules of a pod.
-    "atoll": ("atoll", "nft"),
+    # `atoll install transparent-proxy` has `nft` do the rules of a pod, and `ip` give it an address.
+    "atoll": ("atoll", "nft", "ip"),
 }
 # Where a control plane keeps its data; the only place beside /tmp that its user can write.
 DATA = "/var/lib/atoll"
@@ -30,6 +31,7 @@ def arguments():
     parser.add_argument("--programs", default="target/release", help="the folder of our programs")
     parser.add_argument("--envoy", default="envoy", help="the Envoy of sidecar and zone-ingress")
     parser.add_argument("--nft", default="nft", help="the nft of atoll")
+    parser.add_argument("--ip", default="ip", help="the ip of atoll")
     parser.add_argument("--root", action="append", default=[], help="another root folder with libraries, looked at first")
     parser.add_argument("--target", default="x86_64-unknown-linux-gnu", choices=oci.MACHINES)
     parser.add_argument("--registry", default="localhost/atoll", help="what stands before the names of images")
@@ -40,7 +42,7 @@ def arguments():
 
 def found(name, given):
     """The file of an executable; where it is not told, PATH knows."""
-    if name in ("envoy", "nft"):
+    if name in ("envoy", "nft", "ip"):
         given_path = getattr(given, name)
         path = given_path if "/" in given_path else shutil.which(given_path, path=os.environ["PATH"] + ":/usr/sbin")
     else:

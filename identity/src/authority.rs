@@ -70,6 +70,23 @@ pub struct Svid {
     pub not_after: Timestamp,
 }
 
+/// A certificate of a server, with its key, and what its clients trust. Its key is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerPair {
+    /// The certificate, then those that lead to a root, as PEM.
+    pub chain_pem: String,
+    /// The private key, as PEM.
+    pub key_pem: Zeroizing<String>,
+    /// The authorities that clients are given, as PEM.
+    pub ca_pem: String,
+}
+
+impl fmt::Debug for ServerPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerPair").field("chain_pem", &self.chain_pem).finish_non_exhaustive()
+    }
+}
+
 impl Svid {
     /// When a new one shall take its place: after four fifths of its life.
     #[must_use]
@@ -82,6 +99,32 @@ impl Svid {
 pub(crate) fn renewal(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
     let life = (not_before.duration_until(not_after) - SKEW).max(SignedDuration::ZERO);
     not_after.saturating_sub(life / 5).unwrap_or(not_after)
+}
+
+fn two_thirds(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    let life = not_before.duration_until(not_after).max(SignedDuration::ZERO);
+    not_after.saturating_sub(life / 3).unwrap_or(not_after)
+}
+
+/// When the certificate of a server shall be replaced, if it is one that `authority` issued and names
+/// all of `names`: after two thirds of its life.
+#[must_use]
+pub fn renew_server_at(
+    pair: &ServerPair,
+    authority: &Authority,
+    names: &[String],
+) -> Option<Timestamp> {
+    let chain = certificates(&pair.chain_pem)?;
+    let (own, authority) = (chain.first()?, certificates(&authority.certificate_pem)?);
+    let (_, parsed) = X509Certificate::from_der(own).ok()?;
+    let sans = parsed.subject_alternative_name().ok()??;
+    let has: Vec<String> = sans.value.general_names.iter().filter_map(crate::tls::name).collect();
+    let all = names.iter().all(|name| has.contains(name));
+    let instant = |second| Timestamp::from_second(second).ok();
+    let validity = parsed.validity();
+    let (from, to) =
+        (instant(validity.not_before.timestamp())?, instant(validity.not_after.timestamp())?);
+    (all && is_issued_by(own, authority.first()?)).then(|| two_thirds(from, to))
 }
 
 impl Authority {
@@ -173,7 +216,7 @@ impl Authority {
     }
 
     /// Makes an authority for the certificates of servers, which names nobody's trust domain.
-    pub(crate) fn for_servers(name: &str, now: Timestamp) -> Result<Self, AuthorityError> {
+    pub fn for_servers(name: &str, now: Timestamp) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate()?;
         let certificate = authority_params(name, now).self_signed(&key)?;
         Self::from_pem(&certificate.pem(), &key.serialize_pem())
@@ -191,6 +234,26 @@ impl Authority {
         self.sign_for(&mut params, now, validity)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok((self.chain(&certificate), Zeroizing::new(key.serialize_pem())))
+    }
+
+    /// Issues a certificate for a server with these names and addresses. Clients are given
+    /// `ca_pem`.
+    pub fn issue_for_server(
+        &self,
+        names: &[String],
+        ca_pem: String,
+        now: Timestamp,
+        validity: Duration,
+    ) -> Result<ServerPair, AuthorityError> {
+        let names = names.iter().filter_map(|name| crate::tls::san(name)).collect();
+        let (chain_pem, key_pem) = self.issue_server(names, now, validity)?;
+        Ok(ServerPair { chain_pem, key_pem, ca_pem })
+    }
+
+    /// When the next one shall be made: after two thirds of its life.
+    #[must_use]
+    pub fn succeed_at(&self) -> Timestamp {
+        two_thirds(self.not_before, self.not_after)
     }
 
     fn chain(&self, certificate: &rcgen::Certificate) -> String {

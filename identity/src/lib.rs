@@ -9,6 +9,9 @@ pub mod tls;
 pub mod token;
 
 pub use self::{
-    authority::{Authority, AuthorityError, Svid, certificates, is_issued_by, not_after, to_pem},
+    authority::{
+        Authority, AuthorityError, ServerPair, Svid, certificates, is_issued_by, not_after,
+        renew_server_at, to_pem,
+    },
     spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain},
 };

@@ -1,6 +1,8 @@
 //! The roles of policies that are bound to a namespace.
 
 use resource::{Labels, label};
+use serde::Deserialize as _;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use xds::{ToKind, ToRef};
 
@@ -55,6 +57,14 @@ impl Role {
             (false, false) => Ok(Self::WorkloadOwner),
         }
     }
+}
+
+/// The role of a policy with this content as JSON. What of `to` cannot be read selects nothing: others
+/// refuse it.
+pub fn of_content(content: &Value, namespace: &str) -> Result<Role, Mixed> {
+    let to = content.get("to").and_then(Value::as_array).into_iter().flatten();
+    let to = to.filter_map(|item| ToRef::deserialize(item.get("targetRef")?).ok());
+    Role::of(&to.collect::<Vec<_>>(), namespace)
 }
 
 fn is_producer_item(item: &ToRef, namespace: &str) -> bool {

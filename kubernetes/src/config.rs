@@ -1,11 +1,11 @@
 //! The section `kubernetes` of a zone's configuration.
 
-use crate::{controllers, lease};
+use crate::{admission, controllers, injection, lease};
 use daemon::config::Problems;
 use serde::{Deserialize, Serialize};
 
 /// How a zone lives in its cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Config {
     /// The namespace of the control plane and of what it keeps.
@@ -17,6 +17,10 @@ pub struct Config {
     pub controllers: controllers::Config,
     /// Which of several control planes works.
     pub lease: lease::Config,
+    /// What the API server asks before it takes an object.
+    pub admission: admission::Config,
+    /// What is put into pods.
+    pub injector: injection::Config,
 }
 
 impl Default for Config {
@@ -26,6 +30,8 @@ impl Default for Config {
             kubeconfig: String::new(),
             controllers: controllers::Config::default(),
             lease: lease::Config::default(),
+            admission: admission::Config::default(),
+            injector: injection::Config::default(),
         }
     }
 }
@@ -38,5 +44,7 @@ impl Config {
         }
         problems.at("controllers", |problems| self.controllers.check(problems));
         problems.at("lease", |problems| self.lease.check(problems));
+        problems.at("admission", |problems| self.admission.check(problems));
+        problems.at("injector", |problems| self.injector.check(problems));
     }
 }

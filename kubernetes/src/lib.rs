@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod config;
 pub mod controllers;
+mod edits;
 #[cfg(test)]
 mod fake;
 pub mod injection;
@@ -11,3 +12,7 @@ pub mod lease;
 pub mod tokens;
 
 pub use self::config::Config;
+
+/// The service, in the system namespace, of a zone's control plane; and the ServiceAccount that it
+/// has.
+pub const SERVICE: &str = "atoll-zone-cp";

@@ -5,7 +5,7 @@ use crate::{
     dataplane::Dataplane,
     envoy::{Envoy, Socket, System},
     numbers::Numbers,
-    probe,
+    probe, probes,
     session::{self, LARGEST_ANSWER, Session, Tls},
     state::{self, Contact},
     transparent_proxy::has_ipv6,
@@ -18,7 +18,7 @@ use proto::atoll::proxy::v1::State;
 use serde_json::Value;
 use std::{
     future::IntoFuture,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -36,6 +36,7 @@ pub struct Bound {
     pub(crate) dial: Tls,
     pub(crate) envoy_version: String,
     pub(crate) names: Option<(Vec<dns::Bound>, Arc<dns::Records>)>,
+    probes: Option<TcpListener>,
 }
 
 /// Reads what the settings name, opens the ports and takes the working directory. What cannot be had
@@ -46,7 +47,11 @@ pub async fn bind(mut settings: Settings) -> Result<Bound> {
         let path = std::path::absolute(&settings.envoy.path).context("envoy.path")?;
         settings.envoy.path = path.to_string_lossy().into_owned();
     }
-    settings.transparent_proxy = settings.transparent_proxy.on_machine(has_ipv6());
+    let has_ipv6 = has_ipv6();
+    settings.transparent_proxy = settings.transparent_proxy.on_machine(has_ipv6);
+    for listen in [&mut settings.readiness.address, &mut settings.application_probes.listen] {
+        *listen = anywhere(*listen, has_ipv6);
+    }
     let dataplane = read(&settings)?;
     match (&settings.advertised, dataplane.is_zone_ingress) {
         (Some(_), false) => bail!("dataplane: has no listener of type ZoneIngress"),
@@ -66,13 +71,22 @@ pub async fn bind(mut settings: Settings) -> Result<Bound> {
     let envoy_version = version::of(&settings.envoy.path).await.context("envoy.path")?;
     let readiness = daemon::listen(settings.readiness.address, "readiness.address").await?;
     let names = names(&settings, &dataplane.mesh).await?;
+    let probes = settings.application_probes.bind().await?;
     let folder = settings.workdir.as_ref().map_or_else(
         || std::env::temp_dir().join(format!("atoll-{}-{}", dataplane.mesh, dataplane.name)),
         PathBuf::from,
     );
     let workdir = Workdir::open(&folder).context("workdir")?;
     workdir.end_stale().await.context("workdir")?;
-    Ok(Bound { settings, dataplane, workdir, readiness, dial, envoy_version, names })
+    Ok(Bound { settings, dataplane, workdir, readiness, dial, envoy_version, names, probes })
+}
+
+/// "Any address" of both families is that of one on a machine that has only one.
+fn anywhere(listen: SocketAddr, has_ipv6: bool) -> SocketAddr {
+    if !has_ipv6 && listen.ip() == Ipv6Addr::UNSPECIFIED {
+        return SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port()));
+    }
+    listen
 }
 
 /// One server of names for each address, and the records that all of them answer from.
@@ -96,7 +110,9 @@ fn read(settings: &Settings) -> Result<Dataplane> {
     if let Some(resource) = &settings.resource {
         return told(resource.clone()).context("resource");
     }
-    let path = Path::new(settings.dataplane.as_deref().unwrap_or_default());
+    let Some(path) = settings.dataplane.as_deref().map(Path::new) else {
+        return Ok(Dataplane::existing(&settings.existing)?);
+    };
     let named = || format!("dataplane: {}", path.display());
     let text = std::fs::read_to_string(path).with_context(named)?;
     Dataplane::parse(&text).and_then(told).with_context(named)
@@ -173,6 +189,10 @@ impl Bound {
             let stop = stop();
             tasks.spawn("proxy.dns", async move { Ok(names.run(stop).await?) });
         }
+        if let Some(listener) = self.probes {
+            let serve = probes::serve(listener, self.settings.application_probes, stop());
+            tasks.spawn("proxy.applicationProbes", serve);
+        }
         let router = daemon::admin::router(ready, metrics);
         let serve = axum::serve(self.readiness, router)
             .with_graceful_shutdown(stop().cancelled_owned())
@@ -186,4 +206,18 @@ impl Bound {
 async fn until(stop: CancellationToken, part: impl Future<Output = ()>) -> Result<()> {
     stop.run_until_cancelled(part).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_address_is_one_that_the_machine_has() {
+        let any = |text: &str, has_ipv6| anywhere(text.parse().unwrap(), has_ipv6).to_string();
+        assert_eq!(any("[::]:9902", true), "[::]:9902");
+        assert_eq!(any("[::]:9902", false), "0.0.0.0:9902");
+        assert_eq!(any("[::1]:9902", false), "[::1]:9902");
+        assert_eq!(any("0.0.0.0:9902", false), "0.0.0.0:9902");
+    }
 }

@@ -1,6 +1,6 @@
 //! The settings that all proxies have.
 
-use crate::TransparentProxy;
+use crate::{ApplicationProbes, Dataplane, TransparentProxy};
 use daemon::config::Problems;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,13 +18,20 @@ pub struct Zone {
     /// The certificates that its certificate must descend from, as PEM. There is no connection
     /// without.
     pub ca_file: String,
+    /// These certificates themselves, if there is no file.
+    pub ca: String,
     /// The name that its certificate must have; unset: the host of the address.
     pub server_name: Option<String>,
 }
 
 impl Default for Zone {
     fn default() -> Self {
-        Self { address: "https://localhost:5678".into(), ca_file: String::new(), server_name: None }
+        Self {
+            address: "https://localhost:5678".into(),
+            ca_file: String::new(),
+            ca: String::new(),
+            server_name: None,
+        }
     }
 }
 
@@ -58,8 +65,13 @@ impl Zone {
         if let Err(reason) = self.target() {
             problems.add("address", format_args!("{:?} {reason}", self.address));
         }
-        if self.ca_file.is_empty() {
-            problems.add("caFile", "must be set: without it anybody could be the control plane");
+        match (self.ca_file.is_empty(), self.ca.is_empty()) {
+            (true, true) => {
+                let reason = "must be set: without it anybody could be the control plane";
+                problems.add("caFile", reason);
+            }
+            (false, false) => problems.add("ca", "must not be set together with caFile"),
+            (true, false) | (false, true) => {}
         }
     }
 }
@@ -192,6 +204,8 @@ pub struct Settings {
     pub dataplane: Option<String>,
     /// Its Dataplane, if there is no file.
     pub resource: Option<Value>,
+    /// Its Dataplane, if the control plane has it already.
+    pub existing: Existing,
     /// Whether Envoy binds a listener on each VIP.
     pub bind_vips: bool,
     /// What its machine redirects to it.
@@ -206,6 +220,25 @@ pub struct Settings {
     pub readiness: Readiness,
     /// Its server of names.
     pub dns: Dns,
+    /// What a kubelet asks the application through it.
+    pub application_probes: ApplicationProbes,
+}
+
+/// Names a Dataplane that somebody else keeps: a Kubernetes zone makes those of pods itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Existing {
+    /// Its mesh.
+    pub mesh: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Existing {
+    /// Whether it names one.
+    #[must_use]
+    pub const fn is_set(&self) -> bool {
+        !self.mesh.is_empty() || !self.name.is_empty()
+    }
 }
 
 impl Settings {
@@ -215,17 +248,16 @@ impl Settings {
         if self.token_file.is_empty() {
             problems.add("tokenFile", "must be set");
         }
-        match (&self.dataplane, &self.resource) {
-            (None, None) => problems.add("dataplane", "must be set, or resource"),
-            (Some(_), Some(_)) => {
-                problems.add("resource", "must not be set together with dataplane")
+        self.check_dataplane(problems);
+        match &self.advertised {
+            Some(_) if self.existing.is_set() => {
+                let reason = "must not be set together with name: the control plane knows it";
+                problems.add("advertised", reason);
             }
-            (Some(_), None) | (None, Some(_)) => {}
-        }
-        if let Some(advertised) = &self.advertised
-            && advertised.address.is_empty()
-        {
-            problems.add("advertised.address", "must be set");
+            Some(advertised) if advertised.address.is_empty() => {
+                problems.add("advertised.address", "must be set");
+            }
+            Some(_) | None => {}
         }
         if self.bind_vips && self.transparent_proxy.enabled {
             problems.add("bindVips", "must not be set together with transparentProxy.enabled");
@@ -233,6 +265,27 @@ impl Settings {
         problems.at("transparentProxy", |problems| self.transparent_proxy.check(problems));
         problems.at("envoy", |problems| self.envoy.check(problems));
         problems.at("dns", |problems| self.dns.check(problems));
+        problems.at("applicationProbes", |problems| self.application_probes.check(problems));
+    }
+
+    fn check_dataplane(&self, problems: &mut Problems) {
+        match (&self.dataplane, &self.resource) {
+            (None, None) if self.existing.is_set() => {}
+            (None, None) => problems.add("dataplane", "must be set, or resource"),
+            (Some(_), Some(_)) => {
+                problems.add("resource", "must not be set together with dataplane");
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        if !self.existing.is_set() {
+            return;
+        }
+        if self.dataplane.is_some() || self.resource.is_some() {
+            let reason = "must not be set together with dataplane or resource, which say it";
+            problems.add("name", reason);
+        } else if let Err(error) = Dataplane::existing(&self.existing) {
+            problems.add("", error);
+        }
     }
 
     /// Where questions for names come in, by UDP and TCP.
@@ -299,7 +352,7 @@ mod tests {
             redirect_inbound_port: 15001,
             ..TransparentProxy::default()
         };
-        let zone = Zone { address: "x".into(), ca_file: String::new(), server_name: None };
+        let zone = Zone { address: "x".into(), ..Zone::default() };
         let advertised = Some(Advertised::default());
         let settings = Settings {
             zone,
@@ -326,5 +379,27 @@ mod tests {
             "envoy.drainTime",
         ];
         assert_eq!(paths, expected);
+    }
+    #[test]
+    fn a_dataplane_is_said_in_one_way() {
+        let said = |dataplane: Option<&str>, mesh: &str, name: &str, ca: &str| {
+            let settings = Settings {
+                zone: Zone { ca: ca.into(), ca_file: "ca.crt".into(), ..Zone::default() },
+                token_file: "token".into(),
+                dataplane: dataplane.map(Into::into),
+                existing: Existing { mesh: mesh.into(), name: name.into() },
+                ..Settings::default()
+            };
+            let mut problems = Problems::default();
+            settings.check(&mut problems);
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(said(None, "shop", "cart-7f9c.shop", ""), "");
+        let both = "name: must not be set together with dataplane or resource, which say it";
+        assert_eq!(said(Some("web.yaml"), "shop", "cart", ""), both);
+        let name = r#"name: "" is not a name: at most 253 of a-z, 0-9, '-' and '.'"#;
+        assert_eq!(said(None, "shop", "", ""), name);
+        let ca = "zone.ca: must not be set together with caFile";
+        assert_eq!(said(Some("web.yaml"), "", "", "PEM"), ca);
     }
 }

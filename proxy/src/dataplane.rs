@@ -1,6 +1,9 @@
 //! The Dataplane that the proxy stands beside, read from its file.
 
-use crate::probe::{Probe, Thresholds};
+use crate::{
+    config::Existing,
+    probe::{Probe, Thresholds},
+};
 use prost::Message;
 use prost_reflect::DynamicMessage;
 use proto::kuma::mesh::v1alpha1::{
@@ -17,7 +20,7 @@ pub struct Dataplane {
     pub mesh: String,
     /// Its name.
     pub name: String,
-    /// All of it, as the control plane reads it.
+    /// All of it, as the control plane reads it; empty if that has it already.
     pub json: String,
     /// How the application behind each inbound is asked whether it is there, by the inbound's name.
     pub probes: BTreeMap<String, Probe>,
@@ -73,7 +76,8 @@ impl Dataplane {
             Some("Dataplane") => {}
             other => return Err(DataplaneError::Kind(other.unwrap_or_default().into())),
         }
-        let (mesh, name) = (named(fields, "mesh")?, named(fields, "name")?);
+        let text = |field| fields.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (mesh, name) = (named("mesh", text("mesh"))?, named("name", text("name"))?);
         let spec = spec(fields)?;
         let networking = spec.networking.unwrap_or_default();
         let mut probes = BTreeMap::new();
@@ -86,10 +90,22 @@ impl Dataplane {
         let is_zone_ingress = networking.listeners.iter().any(|l| l.r#type == zone_ingress);
         Ok(Self { mesh, name, json: value.to_string(), probes, is_zone_ingress })
     }
+
+    /// One that the control plane has, of which only that knows more.
+    pub fn existing(existing: &Existing) -> Result<Self, DataplaneError> {
+        let mesh = named("mesh", &existing.mesh)?;
+        let name = named("name", &existing.name)?;
+        Ok(Self {
+            mesh,
+            name,
+            json: String::new(),
+            probes: BTreeMap::new(),
+            is_zone_ingress: false,
+        })
+    }
 }
 
-fn named(fields: &Map<String, Value>, field: &'static str) -> Result<String, DataplaneError> {
-    let value = fields.get(field).and_then(Value::as_str).unwrap_or_default();
+fn named(field: &'static str, value: &str) -> Result<String, DataplaneError> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
     let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = value.as_bytes();

@@ -7,6 +7,7 @@ mod dataplane;
 pub mod envoy;
 mod numbers;
 mod probe;
+mod probes;
 mod records;
 mod session;
 mod state;
@@ -19,6 +20,7 @@ pub use self::{
     config::Settings,
     dataplane::{Dataplane, DataplaneError},
     probe::{Probe, Thresholds},
+    probes::{ApplicationProbe, ApplicationProbes, How},
     transparent_proxy::{Families, TransparentProxy},
     workdir::{Workdir, WorkdirError},
 };

@@ -2,8 +2,8 @@
 
 use daemon::{Log, config::Problems};
 use proxy::{
-    Settings, TransparentProxy,
-    config::{Dns, EnvoySettings, Readiness, Zone},
+    ApplicationProbes, Settings, TransparentProxy,
+    config::{Dns, EnvoySettings, Existing, Readiness, Zone},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +23,10 @@ pub struct Config {
     pub dataplane: Option<String>,
     /// The Dataplane itself, if there is no file.
     pub resource: Option<Value>,
+    /// The mesh of a Dataplane that the control plane has already, as it has that of each pod.
+    pub mesh: String,
+    /// The name of that Dataplane.
+    pub name: String,
     /// Whether Envoy binds a listener on each VIP, for applications that call services by name.
     pub bind_vips: bool,
     /// What `atoll install transparent-proxy` redirects to it, for applications that know of nothing.
@@ -35,6 +39,8 @@ pub struct Config {
     pub readiness: Readiness,
     /// The names of the mesh, answered beside the application.
     pub dns: Dns,
+    /// What a kubelet asks the application through it.
+    pub application_probes: ApplicationProbes,
 }
 
 impl Config {
@@ -44,6 +50,7 @@ impl Config {
             token_file: self.token_file.clone(),
             dataplane: self.dataplane.clone(),
             resource: self.resource.clone(),
+            existing: Existing { mesh: self.mesh.clone(), name: self.name.clone() },
             bind_vips: self.bind_vips,
             transparent_proxy: self.transparent_proxy.clone(),
             advertised: None,
@@ -51,6 +58,7 @@ impl Config {
             workdir: self.workdir.clone(),
             readiness: self.readiness.clone(),
             dns: self.dns.clone(),
+            application_probes: self.application_probes.clone(),
         }
     }
 }
@@ -122,5 +130,40 @@ transparentProxy: {enabled: true}
             "invalid configuration: dataplane: must be set, or resource; tokenFile: must be set; \
              zone.caFile: must be set: without it anybody could be the control plane"
         );
+    }
+    /// As the control plane of a Kubernetes zone puts them into a pod; it has a test that these are
+    /// they.
+    #[test]
+    fn the_settings_that_a_pod_gets_are_taken() {
+        let env = include_str!("../../kubernetes/src/injection/testdata/sidecar.env.yaml");
+        let env: std::collections::BTreeMap<String, String> = serde_saphyr::from_str(env).unwrap();
+        let env = env.into_iter().map(|(name, value)| match &*name {
+            // Kubernetes puts names in the place of `$(POD_NAME)`.
+            "ATOLL_NAME" => (name, "cart-1.shop".to_owned()),
+            _ => (name, value),
+        });
+        let config: Config = load(None, env).unwrap();
+        assert_eq!((config.mesh.as_str(), config.name.as_str()), ("default", "cart-1.shop"));
+        assert!(config.transparent_proxy.enabled);
+        let asked = &config.application_probes.probes;
+        let paths: Vec<_> = asked.keys().map(String::as_str).collect();
+        let expected = [
+            "/app/livenessProbe",
+            "/app/preStop",
+            "/app/readinessProbe",
+            "/app/startupProbe",
+            "/cache/livenessProbe",
+            "/logs/startupProbe",
+        ];
+        assert_eq!(paths, expected);
+        let live = proxy::How::Http {
+            path: "/live?full=1".into(),
+            tls: false,
+            headers: vec![
+                ("Host".into(), "cart.example".into()),
+                ("X-Key".into(), "$(KEY)".into()),
+            ],
+        };
+        assert_eq!(asked.get("/app/livenessProbe").map(|it| &it.how), Some(&live));
     }
 }

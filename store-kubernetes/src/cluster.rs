@@ -178,16 +178,20 @@ impl Cluster {
         }
         let (kind, error) = (self.name(id), super::object::chain(failure));
         if failure.code() == 403 {
-            error!(kind, error, "may not be watched: `atoll install control-plane` gives the right");
+            error!(
+                kind,
+                error, "may not be watched: `atoll install control-plane` gives the right"
+            );
         } else if first {
             warn!(kind, error, "the API server cannot be watched, what is known stays");
         }
     }
 
     fn not_defined(&mut self, id: KindId) {
-        let absent = self.defined.values().any(|(kind, definition)| {
-            *kind == id && definition.exists() == Some(false)
-        });
+        let absent = self
+            .defined
+            .values()
+            .any(|(kind, definition)| *kind == id && definition.exists() == Some(false));
         self.incomplete.remove(&id);
         // An API server that just started may not know yet what it has.
         if absent && let Some(shelf) = self.shelf(id) {

@@ -8,9 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::{DynamicObject, TypeMeta};
-use resource::{
-    Labels, NameRule, RejectedSpec, Resource, ResourceKey, Times, label,
-};
+use resource::{Labels, NameRule, RejectedSpec, Resource, ResourceKey, Times, label};
 use serde_json::Value;
 use std::{collections::BTreeMap, error::Error};
 
@@ -86,9 +84,9 @@ impl Place {
         let labels = self.labels(key, meta)?;
         let spec = self.encode(self.content(&object.data)).map_err(rejected)?.1;
         let status = object.data.get("status").filter(|_| self.has_status());
-        let status = self.status(status.cloned()).map_err(|error| {
-            Unreadable::at("status", chain(&error))
-        })?;
+        let status = self
+            .status(status.cloned())
+            .map_err(|error| Unreadable::at("status", chain(&error)))?;
         let row = self.kind.resource(key.clone(), labels, spec, status, self.peer);
         Ok(row.map_err(rejected)?.written(times(meta)))
     }
@@ -128,7 +126,8 @@ impl Place {
         // Who writes may have decided who sees it; otherwise that follows from what is said now.
         let usual = row.head.audience == settled.head.audience || {
             let (labels, spec) = (row.head.labels.clone(), row.spec.clone());
-            let derived = self.kind.resource(key.clone(), labels, spec, row.status.clone(), peer)?;
+            let derived =
+                self.kind.resource(key.clone(), labels, spec, row.status.clone(), peer)?;
             derived.head.audience == row.head.audience
         };
         let row = if usual { settled } else { settled.shown_to(row.head.audience.clone()) };
@@ -185,9 +184,8 @@ impl Place {
     fn labels(&self, key: &ResourceKey, meta: &ObjectMeta) -> Result<Labels, Unreadable> {
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
         let held: BTreeMap<String, String> = match annotation(LABELS_ANNOTATION) {
-            Some(held) => serde_json::from_str(held).map_err(|error| {
-                Unreadable::at("metadata.annotations[atoll.io/labels]", error)
-            })?,
+            Some(held) => serde_json::from_str(held)
+                .map_err(|error| Unreadable::at("metadata.annotations[atoll.io/labels]", error))?,
             None => BTreeMap::new(),
         };
         let mut labels: BTreeMap<&str, &str> = BTreeMap::new();

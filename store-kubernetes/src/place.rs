@@ -188,8 +188,8 @@ impl Place {
     /// The name of the resource `key` within the namespace of its object.
     pub(crate) fn base<'a>(&self, key: &'a ResourceKey, at: &ObjectName) -> &'a str {
         let elsewhere = at.namespace.as_deref().filter(|namespace| *namespace != &*self.system);
-        let within = elsewhere
-            .and_then(|namespace| key.name.strip_suffix(namespace)?.strip_suffix('.'));
+        let within =
+            elsewhere.and_then(|namespace| key.name.strip_suffix(namespace)?.strip_suffix('.'));
         within.unwrap_or(&key.name)
     }
 
@@ -204,10 +204,8 @@ impl Place {
         });
         let within = elsewhere.and_then(|namespace| {
             let name = key.name.strip_suffix(namespace)?.strip_suffix('.')?;
-            (!name.is_empty()).then(|| ObjectName {
-                namespace: Some(namespace.into()),
-                name: name.into(),
-            })
+            (!name.is_empty())
+                .then(|| ObjectName { namespace: Some(namespace.into()), name: name.into() })
         });
         let system = Some(self.system.clone());
         within.unwrap_or_else(|| ObjectName { namespace: system, name: key.name.clone() })

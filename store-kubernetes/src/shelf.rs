@@ -195,7 +195,8 @@ impl Shelf {
             return Vec::new();
         }
         if let Some(known) = self.objects.get(&name)
-            && (*known.version == *version || !complete && number(version) <= number(&known.version))
+            && (*known.version == *version
+                || !complete && number(version) <= number(&known.version))
         {
             return Vec::new();
         }
@@ -304,7 +305,11 @@ impl Shelf {
         self.owners.remove(&key);
         let rivals = self.rivals.iter().filter(|(_, row)| row.head.key == key);
         let next = rivals.map(|(name, _)| name).min_by(|one, other| {
-            if self.is_older(one, other) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
+            if self.is_older(one, other) {
+                std::cmp::Ordering::Less
+            } else {
+                std::cmp::Ordering::Greater
+            }
         });
         let Some(next) = next.cloned() else { return vec![(self.id, Edit::Delete(key))] };
         let Some(row) = self.rivals.remove(&next) else { return Vec::new() };

@@ -1,8 +1,9 @@
 //! From settings to a running control plane.
 
 use crate::{
-    Addresses, Config,
+    Addresses, Config, Environment,
     beacons::Own,
+    cluster::{self, Cluster},
     identities::Issuer,
     join,
     names::Names,
@@ -16,9 +17,11 @@ use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
 use dns::Records;
 use identity::tls::ServerTls;
 use kinds::labels::Place;
+use kubernetes::admission::Certificates;
 use resource::{Peer, ZoneName};
 use std::sync::Arc;
 use store::{Backend as _, Kinds, Local, Writing};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// A control plane whose ports are open and whose store is loaded. Nothing runs yet.
@@ -32,6 +35,10 @@ pub struct Bound {
     kinds: Arc<Kinds>,
     store: Local,
     writer: Writing,
+    cluster: Option<Cluster>,
+    /// Where the API server asks, and what it trusts then.
+    admission: Option<(TcpListener, Certificates)>,
+    metrics: Metrics,
     records: Arc<Records>,
     clock: Clock,
 }
@@ -49,25 +56,53 @@ pub async fn bind(config: &Config) -> Result<Bound> {
     let records = Arc::<Records>::default();
     let sockets = Sockets::open(config, records.clone()).await?;
     join::check(config)?;
-    let open_tls = || ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone());
-    // A certificate that is not readable is found before anything is made.
-    let given = if config.tls.cert_file.is_empty() { None } else { Some(open_tls()?) };
-    data::prepare("dataDir", &config.data_dir)?;
-    let tls = Arc::new(given.map_or_else(open_tls, Ok)?);
+    let cluster = match config.environment {
+        Environment::Universal => None,
+        Environment::Kubernetes => {
+            Some(Cluster::open(&config.kubernetes, &clock).await.context("kubernetes")?)
+        }
+    };
+    let (tls, admission) = match &cluster {
+        None => (open_tls(config, &clock)?, None),
+        Some(cluster) => {
+            data::prepare("dataDir", &config.data_dir)?;
+            let listener = cluster.listen().await?;
+            let certificates = cluster.certificates().await.context("kubernetes")?;
+            (certificates.tls().clone(), Some((listener, certificates)))
+        }
+    };
     let ports = sockets.with(tls.clone());
     let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
-    let opened = config.store.open(&config.data_dir, &kinds, &clock).await;
-    let (store, writer) = opened.context("store")?;
+    let metrics = Metrics::default();
+    let (store, writer) = match &cluster {
+        None => config.store.open(&config.data_dir, &kinds, &clock).await.context("store")?,
+        Some(cluster) => cluster.store(&kinds, &metrics).await.context("kubernetes")?,
+    };
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
-    Ok(Bound { addresses, config, zone, ports, tls, kinds, store, writer, records, clock })
+    Ok(Bound {
+        addresses,
+        config,
+        zone,
+        ports,
+        tls,
+        kinds,
+        store,
+        writer,
+        cluster,
+        admission,
+        metrics,
+        records,
+        clock,
+    })
 }
 
 impl Bound {
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(zone = %self.zone, addresses = ?self.addresses, "listening");
-        let Self { config, zone, ports, tls, kinds, store, writer, records, clock, .. } = self;
+        let Self { config, zone, ports, tls, kinds, store, writer, .. } = self;
+        let Self { cluster, admission, metrics, records, clock, .. } = self;
         let about = About::of_this_process();
         let parts = Parts {
             place: Place::Zone { name: zone.clone(), env: config.environment.env() },
@@ -81,7 +116,7 @@ impl Bound {
             clock,
         };
         let (mut tasks, stop) = (Tasks::default(), || shutdown.clone());
-        let (metrics, ready) = (Metrics::default(), Ready::new(shutdown.clone()));
+        let ready = Ready::new(shutdown.clone());
         tls.count(&metrics);
         let guards = ["store", "kds", "xds"].map(|part| ready.guard(part));
         let [store_guard, kds_guard, xds_guard] = guards;
@@ -89,11 +124,24 @@ impl Bound {
         let admin = admin::router(ready.clone(), metrics.clone());
         tasks.spawn("admin", done(serve::plain(ports.admin, admin, stop())));
         tasks.spawn("store", async move { Ok(writer.await?) });
+        let mut leading = None;
+        if let Some((cluster, admission)) = cluster.as_ref().zip(admission) {
+            cluster.admit(&mut tasks, &parts, admission, &metrics);
+            let Some(lease) = cluster.lead(&parts.instance, &shutdown).await else {
+                drop(parts);
+                return Ok(tasks.run(shutdown).await?);
+            };
+            let (keeping, given) = cluster::keep(lease, stop());
+            tasks.spawn("lease", keeping);
+            leading = Some(given);
+        }
         parts.first_start().await?;
         drop(store_guard);
         let (issuer, renewed) = Issuer::new(parts.clock.clone());
+        let reviewer = cluster.as_ref().map(Cluster::reviewer);
         let (meshes, names) = (parts.meshes(&issuer)?, Arc::new(Names::default()));
-        let dataplanes = parts.dataplanes(meshes.clone(), issuer.clone(), &names, &metrics)?;
+        let dataplanes =
+            parts.dataplanes(meshes.clone(), issuer.clone(), &names, reviewer, &metrics)?;
         let envoys = dataplanes.questions();
         let propagation = propagation::Own {
             zone: parts.zone.clone(),
@@ -136,10 +184,31 @@ impl Bound {
         if let Some(https) = ports.https {
             tasks.spawn("api.https", done(serve::tls(https, router, stop())));
         }
+        if let Some(cluster) = &cluster {
+            cluster.work(&mut tasks, &parts);
+            tasks.spawn("meshes.defaults", parts.mesh_defaults());
+        }
         // Who holds the store keeps its writer from ending.
         drop(parts);
-        Ok(tasks.run(shutdown).await?)
+        tasks.run(shutdown).await?;
+        // Last, when this process writes nothing any more.
+        if let Some(leading) = leading
+            && let Ok(held) = leading.await
+            && let Err(error) = held.release().await
+        {
+            tracing::warn!(%error, "the lease is not given up; it runs out");
+        }
+        Ok(())
     }
+}
+
+/// The certificate that is set, or one of our own.
+fn open_tls(config: &Config, clock: &Clock) -> Result<Arc<ServerTls>> {
+    let open = || ServerTls::open("tls", &config.tls, &config.data_dir, clock.clone());
+    // A certificate that is not readable is found before anything is made.
+    let given = if config.tls.cert_file.is_empty() { None } else { Some(open()?) };
+    data::prepare("dataDir", &config.data_dir)?;
+    Ok(Arc::new(given.map_or_else(open, Ok)?))
 }
 
 async fn done(part: impl Future<Output = ()>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod app;
 pub mod beacons;
+mod cluster;
 mod config;
 pub mod dataplanes;
 mod defaults;
@@ -22,7 +23,7 @@ mod tests;
 
 pub use self::{
     app::{Bound, bind},
-    config::Config,
+    config::{Config, Environment},
     parts::{Parts, Told},
     ports::Addresses,
 };

@@ -3,7 +3,7 @@
 use crate::{
     Config,
     beacons::{self, Beacons},
-    dataplanes::{self, Dataplanes},
+    dataplanes::{self, Dataplanes, Review},
     defaults,
     following::Global,
     hooks::OwnZone,
@@ -110,6 +110,20 @@ impl Parts {
         Ok(())
     }
 
+    /// Gives new meshes their defaults, unless there is a global that does.
+    pub(crate) fn mesh_defaults(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        let (store, author, stop) = (self.store.clone(), self.author(), self.stop.clone());
+        let alone = self.alone;
+        async move {
+            if alone {
+                return defaults::follow_meshes(store, author, stop).await;
+            }
+            drop(store);
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+
     /// Connects with global, if there is one. `guard` is held until everything that matters is
     /// known.
     pub(crate) fn join(
@@ -201,6 +215,7 @@ impl Parts {
         meshes: reconcile::Meshes,
         issuer: Issuer,
         names: &Arc<Names>,
+        cluster: Option<Arc<dyn Review>>,
         metrics: &Metrics,
     ) -> Result<Dataplanes<Local>> {
         let parts = dataplanes::Parts {
@@ -211,6 +226,7 @@ impl Parts {
             meshes,
             issuer,
             names: names.clone(),
+            cluster,
             metrics: metrics.clone(),
             clock: self.clock.clone(),
         };

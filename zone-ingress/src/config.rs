@@ -2,8 +2,8 @@
 
 use daemon::{Log, config::Problems};
 use proxy::{
-    Settings, TransparentProxy,
-    config::{Advertised, Dns, EnvoySettings, Readiness, Zone},
+    ApplicationProbes, Settings, TransparentProxy,
+    config::{Advertised, Dns, EnvoySettings, Existing, Readiness, Zone},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +23,11 @@ pub struct Config {
     pub dataplane: Option<String>,
     /// The Dataplane itself, if there is no file.
     pub resource: Option<Value>,
+    /// The mesh of a Dataplane that the control plane has already, as it has that of each pod. It
+    /// knows where other zones reach that, too.
+    pub mesh: String,
+    /// The name of that Dataplane.
+    pub name: String,
     /// Where other zones reach it.
     pub advertised: Advertised,
     /// How Envoy is run.
@@ -35,18 +40,22 @@ pub struct Config {
 
 impl Config {
     pub(crate) fn settings(&self) -> Settings {
+        let existing = Existing { mesh: self.mesh.clone(), name: self.name.clone() };
+        let known = existing.is_set() && self.advertised == Advertised::default();
         Settings {
             zone: self.zone.clone(),
             token_file: self.token_file.clone(),
             dataplane: self.dataplane.clone(),
             resource: self.resource.clone(),
+            existing,
             bind_vips: false,
             transparent_proxy: TransparentProxy::default(),
-            advertised: Some(self.advertised.clone()),
+            advertised: (!known).then(|| self.advertised.clone()),
             envoy: self.envoy.clone(),
             workdir: self.workdir.clone(),
             readiness: self.readiness.clone(),
             dns: Dns::default(),
+            application_probes: ApplicationProbes::default(),
         }
     }
 }
@@ -93,5 +102,19 @@ dataplane: ingress.yaml
         let config: Config = load(Some(file), env).unwrap();
         let advertised = Advertised { address: "203.0.113.10".into(), port: 0 };
         assert_eq!(config.advertised, advertised);
+    }
+    #[test]
+    fn a_control_plane_that_has_its_dataplane_knows_its_address() {
+        let file = "
+zone: {address: 'https://zone.example', ca: PEM}
+tokenFile: token
+";
+        let named = [("ATOLL_MESH".into(), "shop".into()), ("ATOLL_NAME".into(), "in-7f9".into())];
+        let config: Config = load(Some(file), named.clone()).unwrap();
+        assert_eq!(config.settings().advertised, None);
+        let file = format!("{file}advertised: {{address: 203.0.113.10}}");
+        let error = load::<Config>(Some(&file), named).unwrap_err().to_string();
+        let expected = "advertised: must not be set together with name: the control plane knows it";
+        assert!(error.ends_with(expected), "{error}");
     }
 }

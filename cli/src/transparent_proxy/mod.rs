@@ -4,7 +4,7 @@ mod rules;
 mod source;
 
 use self::{
-    rules::{Excluded, Families, Plan, Ports, network, removal},
+    rules::{Excluded, Families, ForUsers, Plan, Ports, network, removal},
     source::Source,
 };
 use crate::output::Output;
@@ -71,6 +71,10 @@ pub(crate) struct TransparentProxy {
     /// Users, by name or number, whose programs are left alone; the resolvers of the system are.
     #[arg(long, value_delimiter = ',', value_name = "USERS")]
     exclude_outbound_uids: Vec<String>,
+    /// Ports elsewhere that programs of some users call directly, such as `tcp:80,443:1000-2000`.
+    /// Protocol and ports may be left out, or be `*`: all of them.
+    #[arg(long, value_delimiter = ';', value_name = "[PROTOCOL:][PORTS:]USERS")]
+    exclude_outbound_ports_for_uids: Vec<ForUsers>,
     /// Only print the rules.
     #[arg(long)]
     dry_run: bool,
@@ -125,6 +129,7 @@ impl TransparentProxy {
                 networks: self.exclude_inbound_ips,
             },
             users,
+            for_users: self.exclude_outbound_ports_for_uids,
         })
     }
 }

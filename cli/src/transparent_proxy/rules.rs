@@ -46,6 +46,19 @@ pub(crate) struct Plan {
     pub(crate) arriving: Excluded,
     /// User ids of programs that are left alone.
     pub(crate) users: Vec<u32>,
+    /// And those who are only for some ports.
+    pub(crate) for_users: Vec<ForUsers>,
+}
+
+/// What programs of some users call directly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ForUsers {
+    /// As a rule says it; empty: each protocol.
+    protocol: &'static str,
+    /// None: all.
+    ports: Vec<Ports>,
+    /// First and last of each range.
+    users: Vec<(u32, u32)>,
 }
 
 /// What is not redirected in one direction.
@@ -70,6 +83,63 @@ impl FromStr for Ports {
             return Err(format!("{text:?} ends before it begins"));
         }
         Ok(Self { first, last })
+    }
+}
+
+impl FromStr for ForUsers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').map(str::trim).collect();
+        let (protocol, ports, users) = match parts[..] {
+            [users] => ("*", "*", users),
+            [ports, users] => ("*", ports, users),
+            [protocol, ports, users] => (protocol, ports, users),
+            _ => return Err(format!("{text:?} is not of the form tcp:ports:users")),
+        };
+        let protocol = match protocol {
+            "" | "*" => "",
+            "tcp" => "tcp",
+            "udp" => "udp",
+            other => return Err(format!("{other:?} is neither tcp nor udp")),
+        };
+        let ports = match ports {
+            "" | "*" => Vec::new(),
+            ports => ports.split(',').map(str::parse).collect::<Result<_, _>>()?,
+        };
+        let user = |text: &str| text.parse().map_err(|_| format!("{text:?} is no user's number"));
+        let users = users.split(',').map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last): (u32, u32) = (user(first)?, user(last)?);
+            if first > last {
+                Err(format!("{range:?} ends before it begins"))
+            } else {
+                Ok((first, last))
+            }
+        });
+        Ok(Self { protocol, ports, users: users.collect::<Result<_, _>>()? })
+    }
+}
+
+impl ForUsers {
+    fn rules(&self) -> Vec<String> {
+        let Self { protocol, ports, users } = self;
+        let of = users.iter().map(|(first, last)| match first == last {
+            true => format!("meta skuid {first}"),
+            false => format!("meta skuid {first}-{last}"),
+        });
+        let what = match (*protocol, ports.is_empty()) {
+            ("", true) => vec![String::new()],
+            (protocol, true) => vec![format!(" meta l4proto {protocol}")],
+            ("", false) => {
+                let any = " meta l4proto { tcp, udp } th dport";
+                ports.iter().map(|ports| format!("{any} {ports}")).collect()
+            }
+            (protocol, false) => {
+                ports.iter().map(|ports| format!(" {protocol} dport {ports}")).collect()
+            }
+        };
+        of.flat_map(|of| what.iter().map(move |what| format!("{of}{what} return"))).collect()
     }
 }
 
@@ -125,6 +195,7 @@ impl Plan {
             format!("meta skuid {proxy} goto of_proxy"),
         ];
         let users = self.users.iter().map(|user| format!("meta skuid {user} return"));
+        let users = users.chain(self.for_users.iter().flat_map(ForUsers::rules));
         // Before what is local is left alone: the resolver of a machine often is.
         let dns = self
             .dns
@@ -204,7 +275,31 @@ mod tests {
             leaving: Excluded::default(),
             arriving: Excluded { ports: vec!["22".parse().unwrap()], networks: Vec::new() },
             users: Vec::new(),
+            for_users: Vec::new(),
         }
+    }
+
+    #[test]
+    fn some_users_call_some_ports_directly() {
+        let rules = |text: &str| text.parse::<ForUsers>().map(|it| it.rules());
+        assert_eq!(rules("7").unwrap(), ["meta skuid 7 return"]);
+        assert_eq!(rules("udp:*:7").unwrap(), ["meta skuid 7 meta l4proto udp return"]);
+        let expected = ["meta skuid 7 meta l4proto { tcp, udp } th dport 53 return"];
+        assert_eq!(rules("53:7").unwrap(), expected);
+        let expected = [
+            "meta skuid 7 tcp dport 80 return",
+            "meta skuid 7 tcp dport 90-99 return",
+            "meta skuid 1000-2000 tcp dport 80 return",
+            "meta skuid 1000-2000 tcp dport 90-99 return",
+        ];
+        assert_eq!(rules("tcp:80,90-99:7,1000-2000").unwrap(), expected);
+        for text in ["icmp:1:1", "0:1", "tcp:80:root", "a:b:c:d", "", "tcp:80:", "9-8"] {
+            assert!(rules(text).is_err(), "{text}");
+        }
+        let plan = Plan { for_users: vec!["tcp:80:7".parse().unwrap()], ..plan() };
+        let script = plan.script();
+        let at = |rule: &str| script.find(rule).unwrap();
+        assert!(at("meta skuid 7 tcp dport 80 return") < at("th dport 53 redirect"), "{script}");
     }
 
     #[test]

@@ -142,6 +142,19 @@ password: '[redacted]'
 }
 
 #[test]
+fn what_kubernetes_tells_of_a_service_is_no_setting() {
+    let told = [
+        ("ATOLL_ZONE_CP_SERVICE_HOST", "10.0.0.1"),
+        ("ATOLL_ZONE_CP_SERVICE_PORT", "5678"),
+        ("ATOLL_ZONE_CP_PORT_5678_TCP_ADDR", "10.0.0.1"),
+    ];
+    assert!(zone("zone: east", &told).is_ok());
+    let of_no_service = [("ATOLL_ZONE_CP_SERVICE_PORT", "5678")];
+    let expected = ["ATOLL_ZONE_CP_SERVICE_PORT: no setting has this name"];
+    assert_eq!(problems("zone: east", &of_no_service), expected);
+}
+
+#[test]
 fn an_unknown_variable_is_a_problem() {
     assert_eq!(
         problems("zone: east", &[("ATOLL_KDS_LIMT", "1"), ("ATOLL_KDS", "{}"), ("ATOLL_", "")]),

@@ -45,9 +45,14 @@ impl Tree {
         collect(default, &mut Vec::new(), &mut settings);
         let env: BTreeMap<String, String> =
             env.into_iter().filter(|(name, _)| name.starts_with("ATOLL_")).collect();
+        // Kubernetes tells a pod of each service of its namespace, such as one named `atoll-zone-cp`.
+        let links = env.keys().filter_map(|name| name.strip_suffix("SERVICE_HOST"));
+        let links: Vec<String> = links.map(ToOwned::to_owned).collect();
         for (name, text) in env {
             let Some((path, default)) = settings.get(&name) else {
-                problems.add(name, "no setting has this name");
+                if !links.iter().any(|link| name.starts_with(link)) {
+                    problems.add(name, "no setting has this name");
+                }
                 continue;
             };
             match typed(text, default) {

@@ -213,14 +213,14 @@ struct Usable {
     renew_at: Timestamp,
 }
 
-pub(super) fn san(name: &str) -> Option<SanType> {
+pub(crate) fn san(name: &str) -> Option<SanType> {
     match name.parse::<IpAddr>() {
         Ok(address) => Some(SanType::IpAddress(address)),
         Err(_) => Some(SanType::DnsName(name.try_into().ok()?)),
     }
 }
 
-fn name(name: &GeneralName<'_>) -> Option<String> {
+pub(crate) fn name(name: &GeneralName<'_>) -> Option<String> {
     if let GeneralName::DNSName(name) = name {
         return Some((*name).to_owned());
     }

@@ -12,10 +12,12 @@ mod tests;
 
 pub use self::{
     accept::{Peer, TlsListener, TlsStream},
-    client::{ClientFiles, ClientTls, client_config, connect, connect_to},
+    client::{ClientFiles, ClientTls, client_config, connect, connect_to, connect_unverified},
     fingerprint::{Fingerprint, NoFingerprint},
     server::{ServerTls, TlsConfig},
 };
+
+pub(crate) use self::files::{name, san};
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -109,6 +111,12 @@ pub enum TlsError {
         key: PathBuf,
         /// The file of the certificate.
         certificate: PathBuf,
+    },
+    /// A certificate that was told is of no use.
+    #[error("{setting}: holds no certificate with its private key as PEM, or not of one another")]
+    Told {
+        /// What it stands under.
+        setting: String,
     },
     /// The authority of the data directory is of no use.
     #[error("{setting}: the certificate authority in {} cannot be used", path.display())]

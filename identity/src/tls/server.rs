@@ -7,14 +7,19 @@ use super::{
     reload::Reloaded,
     strangers::Strangers,
 };
+use crate::{
+    ServerPair,
+    authority::{certificates, not_after},
+};
 use daemon::{Clock, Metrics, config::Problems};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::{
     RootCertStore, ServerConfig,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
-    sign::SingleCertAndKey,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 use std::{
     path::{Path, PathBuf},
@@ -60,16 +65,32 @@ impl TlsConfig {
     }
 }
 
-/// The TLS of a server, as its files are now.
+/// The TLS of a server, as its files are now, or as it was told.
 #[derive(Debug)]
 pub struct ServerTls {
+    source: Source,
+    clock: Clock,
+    loaded: Mutex<Loaded>,
+    strangers: Arc<Strangers>,
+}
+
+/// Where a certificate comes from.
+#[derive(Debug)]
+enum Source {
+    Files(Files),
+    /// What clients trust, and the setting that everything stands under.
+    Told {
+        setting: String,
+        told: Mutex<ServerPair>,
+    },
+}
+
+#[derive(Debug)]
+struct Files {
     certificate: Named,
     key: Named,
     client_ca: Option<Named>,
     self_made: Option<SelfMade>,
-    clock: Clock,
-    loaded: Mutex<Loaded>,
-    strangers: Arc<Strangers>,
 }
 
 #[derive(Debug)]
@@ -104,12 +125,38 @@ impl ServerTls {
             Some(made) => made.ensure(clock.now())?,
             None => Timestamp::MAX,
         };
-        let files = files(&certificate, &key, client_ca.as_ref());
-        let configs = Reloaded::new(&files, || configs(&certificate, &key, client_ca.as_ref()))?;
+        let files = Files { certificate, key, client_ca, self_made };
+        let configs = Reloaded::new(&files.all(), || files.configs())?;
+        Ok(Self::with(Source::Files(files), configs, renew_at, clock))
+    }
+
+    /// A server whose certificate is kept by somebody else, who says when it is another one.
+    /// `setting` says where. Must be called within a runtime.
+    pub fn told(setting: &str, pair: ServerPair, clock: Clock) -> Result<Self, TlsError> {
+        let configs = Reloaded::new(&[], || pair.configs(setting))?;
+        let source = Source::Told { setting: setting.to_owned(), told: Mutex::new(pair) };
+        Ok(Self::with(source, configs, Timestamp::MAX, clock))
+    }
+
+    fn with(
+        source: Source,
+        configs: Reloaded<[Arc<ServerConfig>; 2]>,
+        renew_at: Timestamp,
+        clock: Clock,
+    ) -> Self {
         let look_at = Instant::now() + LOOK;
         let loaded = Mutex::new(Loaded { configs, look_at, renew_at });
-        let strangers = Arc::default();
-        Ok(Self { certificate, key, client_ca, self_made, clock, loaded, strangers })
+        Self { source, clock, loaded, strangers: Arc::default() }
+    }
+
+    /// Has the next connection get another certificate. One that cannot be used changes nothing. A
+    /// server with files of its own has no use for it.
+    pub fn tell(&self, pair: ServerPair) -> Result<(), TlsError> {
+        let Source::Told { setting, told } = &self.source else { return Ok(()) };
+        let configs = Reloaded::new(&[], || pair.configs(setting))?;
+        self.loaded.lock().configs = configs;
+        *told.lock() = pair;
+        Ok(())
     }
 
     /// Counts in `metrics` the connections whose peers speak something else.
@@ -124,17 +171,77 @@ impl ServerTls {
     /// The file that clients are given, if we made it.
     #[must_use]
     pub fn ca_file(&self) -> Option<PathBuf> {
-        self.self_made.as_ref().map(|made| made.authority.path.clone())
+        match &self.source {
+            Source::Files(files) => {
+                files.self_made.as_ref().map(|made| made.authority.path.clone())
+            }
+            Source::Told { .. } => None,
+        }
     }
 
     /// What clients shall trust, as PEM, if we made it.
     pub fn ca_pem(&self) -> Result<Option<String>, TlsError> {
-        self.self_made.as_ref().map(|made| made.authority.read()).transpose()
+        match &self.source {
+            Source::Files(files) => {
+                files.self_made.as_ref().map(|made| made.authority.read()).transpose()
+            }
+            Source::Told { told, .. } => Ok(Some(told.lock().ca_pem.clone())),
+        }
     }
 
-    /// When the certificates in its files end.
+    /// When its certificates end.
     #[must_use]
     pub fn endings(&self) -> Vec<Ending> {
+        match &self.source {
+            Source::Files(files) => files.endings(),
+            Source::Told { setting, told } => told.lock().endings(setting),
+        }
+    }
+
+    /// What the next connection gets. Files that changed are loaded; if they cannot be, what was
+    /// good last stays.
+    #[must_use]
+    pub fn current(&self, alpn: Alpn) -> Arc<ServerConfig> {
+        let mut loaded = self.loaded.lock();
+        if let Source::Files(files) = &self.source
+            && loaded.look_at <= Instant::now()
+        {
+            loaded.look_at = Instant::now() + LOOK;
+            self.look(files, &mut loaded);
+        }
+        let [grpc, http] = loaded.configs.value();
+        Arc::clone(match alpn {
+            Alpn::Grpc => grpc,
+            Alpn::Http => http,
+        })
+    }
+
+    fn look(&self, files: &Files, loaded: &mut Loaded) {
+        if let Some(made) = &files.self_made
+            && loaded.renew_at <= self.clock.now()
+        {
+            match made.ensure(self.clock.now()) {
+                Ok(renew_at) => loaded.renew_at = renew_at,
+                Err(error) => tracing::error!(
+                    error = %anyhow::Error::new(error), "certificate cannot be renewed"
+                ),
+            }
+        }
+        loaded.configs.look(&files.all(), || files.configs());
+    }
+}
+
+impl Files {
+    fn all(&self) -> Vec<&Named> {
+        [&self.certificate, &self.key].into_iter().chain(&self.client_ca).collect()
+    }
+
+    fn configs(&self) -> Result<[Arc<ServerConfig>; 2], TlsError> {
+        let pair = load(&self.certificate, &self.key)?;
+        configs(pair, client_verifier(self.client_ca.as_ref())?)
+    }
+
+    fn endings(&self) -> Vec<Ending> {
         let made = self.self_made.as_ref();
         let own = self.certificate.endings(Role::Own, made.is_some());
         // Of a chain that we make, the authority is in a file of its own.
@@ -145,57 +252,41 @@ impl ServerTls {
             .chain(clients.into_iter().flatten())
             .collect()
     }
-
-    /// What the next connection gets. Files that changed are loaded; if they cannot be, what was
-    /// good last stays.
-    #[must_use]
-    pub fn current(&self, alpn: Alpn) -> Arc<ServerConfig> {
-        let mut loaded = self.loaded.lock();
-        if loaded.look_at <= Instant::now() {
-            loaded.look_at = Instant::now() + LOOK;
-            self.look(&mut loaded);
-        }
-        let [grpc, http] = loaded.configs.value();
-        Arc::clone(match alpn {
-            Alpn::Grpc => grpc,
-            Alpn::Http => http,
-        })
-    }
-
-    fn look(&self, loaded: &mut Loaded) {
-        if let Some(made) = &self.self_made
-            && loaded.renew_at <= self.clock.now()
-        {
-            match made.ensure(self.clock.now()) {
-                Ok(renew_at) => loaded.renew_at = renew_at,
-                Err(error) => tracing::error!(
-                    error = %anyhow::Error::new(error), "certificate cannot be renewed"
-                ),
-            }
-        }
-        let (certificate, key, client_ca) = (&self.certificate, &self.key, self.client_ca.as_ref());
-        let files = files(certificate, key, client_ca);
-        loaded.configs.look(&files, || configs(certificate, key, client_ca));
-    }
 }
 
-fn files<'a>(
-    certificate: &'a Named,
-    key: &'a Named,
-    client_ca: Option<&'a Named>,
-) -> Vec<&'a Named> {
-    [certificate, key].into_iter().chain(client_ca).collect()
+impl ServerPair {
+    fn configs(&self, setting: &str) -> Result<[Arc<ServerConfig>; 2], TlsError> {
+        let unusable = || TlsError::Told { setting: setting.to_owned() };
+        let chain = certificates(&self.chain_pem).filter(|chain| !chain.is_empty());
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes());
+        let (chain, key) = (chain.ok_or_else(unusable)?, key.map_err(|_| unusable())?);
+        let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|_| unusable())?;
+        configs(Arc::new(pair), WebPkiClientVerifier::no_client_auth())
+    }
+
+    fn endings(&self, setting: &str) -> Vec<Ending> {
+        let of = |pem: &str, role| {
+            let ends = certificates(pem).unwrap_or_default();
+            let ends = ends.iter().filter_map(not_after).collect::<Vec<_>>().into_iter();
+            let setting = setting.to_owned();
+            ends.map(move |not_after| Ending {
+                setting: setting.clone(),
+                role,
+                not_after,
+                renewed: true,
+            })
+        };
+        of(&self.chain_pem, Role::Own).chain(of(&self.ca_pem, Role::OwnAuthority)).collect()
+    }
 }
 
 fn configs(
-    certificate: &Named,
-    key: &Named,
-    client_ca: Option<&Named>,
+    pair: Arc<CertifiedKey>,
+    clients: Arc<dyn ClientCertVerifier>,
 ) -> Result<[Arc<ServerConfig>; 2], TlsError> {
-    let pair = load(certificate, key)?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&VERSIONS)?
-        .with_client_cert_verifier(client_verifier(client_ca)?)
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     Ok([Alpn::Grpc, Alpn::Http].map(|alpn| {
         let mut config = config.clone();

@@ -26,8 +26,13 @@ impl Tls {
     pub(crate) fn new(zone: &Zone) -> anyhow::Result<Self> {
         let target = zone.target().map_err(|reason| anyhow::anyhow!("zone.address: {reason}"))?;
         let path = Path::new(&zone.ca_file);
-        let named = || format!("zone.caFile: {}", path.display());
-        let ca = std::fs::read_to_string(path).with_context(named)?;
+        let given = zone.ca_file.is_empty();
+        let named =
+            || if given { "zone.ca".into() } else { format!("zone.caFile: {}", path.display()) };
+        let ca = match given {
+            true => zone.ca.clone(),
+            false => std::fs::read_to_string(path).with_context(named)?,
+        };
         let config = tls::client_config(&ca, None, Alpn::Grpc).with_context(named)?;
         Ok(Self { target, ca, config })
     }
@@ -67,7 +72,8 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = tcp.local_addr().unwrap().port();
         let address = format!("https://127.0.0.1:{port}");
-        let zone = Zone { address, ca_file, server_name: Some("localhost".into()) };
+        let server_name = Some("localhost".into());
+        let zone = Zone { address, ca_file, ca: String::new(), server_name };
         (TlsListener::new(tcp, Arc::new(tls), Alpn::Http), zone)
     }
 
@@ -97,6 +103,10 @@ mod tests {
         let (mut listener, zone) = control_plane(one.path()).await;
         let (_, other) = control_plane(two.path()).await;
         assert!(dial(&mut listener, &zone).await.is_ok());
+
+        let ca = std::fs::read_to_string(&zone.ca_file).unwrap();
+        let told = Zone { ca, ca_file: String::new(), ..zone.clone() };
+        assert!(dial(&mut listener, &told).await.is_ok());
 
         let stranger = Zone { ca_file: other.ca_file, ..zone.clone() };
         let refused = dial(&mut listener, &stranger).await.unwrap_err();

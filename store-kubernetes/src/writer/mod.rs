@@ -312,10 +312,9 @@ impl Writer {
                 job.renamed = true;
                 self.again(job);
             }
-            (
-                Ask::Create { .. } | Ask::Replace { .. } | Ask::Read { .. },
-                Answer::Deleted,
-            ) => self.again(job),
+            (Ask::Create { .. } | Ask::Replace { .. } | Ask::Read { .. }, Answer::Deleted) => {
+                self.again(job)
+            }
         }
     }
 
@@ -324,14 +323,19 @@ impl Writer {
         let at = |object: &DynamicObject| object.metadata.resource_version.clone();
         let Some(shelf) = self.cluster.shelf(job.kind) else { return Outcome::Done };
         let edits = shelf.written(object);
-        let lost = lost(&shelf.place.content(&write.object.data), &shelf.place.content(&object.data));
+        let lost =
+            lost(&shelf.place.content(&write.object.data), &shelf.place.content(&object.data));
         let silent = edits.is_empty() && at(object) == at(&write.object);
         self.cluster.apply(edits);
         if let Some(field) = lost
             && self.older.insert(job.kind)
         {
             let kind = self.kind(job.kind).map_or("", |kind| kind.name);
-            warn!(kind, field, "the definition of the kind is older, and loses fields: `atoll install crds` renews it");
+            warn!(
+                kind,
+                field,
+                "the definition of the kind is older, and loses fields: `atoll install crds` renews it"
+            );
         }
         let wanted = &write.row.head;
         let shown = self.cluster.reader.get(job.kind, &job.key);

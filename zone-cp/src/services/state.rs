@@ -22,9 +22,7 @@ use kinds::{
     mesh_trust,
     workload::{self, Workload},
 };
-use resource::{
-    Kind, Labels, MeshName, Peer, RejectedSpec, Resource, ResourceKey, Spec, ZoneName, label,
-};
+use resource::{Kind, Labels, MeshName, Peer, RejectedSpec, Resource, ResourceKey, Spec, label};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -109,7 +109,7 @@ async fn commit<B: Backend>(backend: &B, batch: Vec<store::Item>) -> anyhow::Res
     Ok(())
 }
 
-const fn key(edit: &Edit) -> &ResourceKey {
+fn key(edit: &Edit) -> &ResourceKey {
     match edit {
         Edit::Put(row) => &row.head.key,
         Edit::Delete(key) => key,

@@ -215,6 +215,7 @@ fn answers(program: &Program, meshes: &Meshes) -> Answers {
         instance: "cp-1".into(),
         meshes: meshes.clone(),
         issuer,
+        cluster: None,
         names: Arc::default(),
         metrics: Metrics::default(),
         clock: clock.clone(),

@@ -31,6 +31,7 @@ fn service(name: &str, managed_by: &str, vips: Value) -> Resource {
         ("kuma.io/origin", "zone"),
         ("kuma.io/env", "kubernetes"),
         ("k8s.kuma.io/namespace", "apps"),
+        ("kuma.io/display-name", name.split('.').next().unwrap()),
     ];
     let spec = json!({
         "selector": { "dataplaneLabels": { "matchLabels": { "app": "cart" } } },

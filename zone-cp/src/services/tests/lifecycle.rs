@@ -270,10 +270,7 @@ fn a_copy_gets_an_address_and_keeps_what_its_zone_says() {
 
     // The same service has the same address at home.
     let mut west = settings();
-    west.place = kinds::labels::Place::Zone {
-        name: ZoneName::new("west").unwrap(),
-        env: kinds::labels::Env::Universal,
-    };
+    west.place = Place::Zone { name: ZoneName::new("west").unwrap(), env: Env::Universal };
     let mut home = World::with(west);
     home.put([(DP, proxy("cart-1", "cart", 80))]);
     assert_eq!(home.vip("cart"), vip);

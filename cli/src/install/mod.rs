@@ -1,5 +1,8 @@
 //! `atoll install`: what a machine or a Kubernetes cluster needs.
 
+mod control_plane;
+
+use self::control_plane::ControlPlane;
 use crate::{output::Output, transparent_proxy::TransparentProxy};
 use anyhow::Result;
 use clap::Subcommand;
@@ -14,12 +17,22 @@ pub(crate) enum Install {
     /// Print the custom resource definitions of all kinds, for `kubectl`. Changes nothing.
     #[command(after_help = "Example: atoll install crds | kubectl apply --server-side -f -")]
     Crds,
+    /// Print all that makes a Kubernetes cluster a zone, or runs global in one, for `kubectl`. Changes
+    /// nothing.
+    #[command(after_help = "Example: atoll install control-plane --set zone.name=k8s-1 \
+                      --set zone.global.address=https://global.example:5685 \
+                      --set zone.global.secret=atoll-zone --set meshes[0].name=default \
+                      | kubectl apply --server-side -f -\n\n\
+                      What can be set is a part of the values of the Helm chart, with the same names; \
+                      the chart itself takes all of them.")]
+    ControlPlane(ControlPlane),
 }
 
 impl Install {
     pub(crate) fn run(self, out: &mut Output<'_>) -> Result<()> {
         match self {
             Self::TransparentProxy(asked) => asked.install(out),
+            Self::ControlPlane(asked) => asked.print(out),
             Self::Crds => kinds::crd::manifests().iter().try_for_each(|made| out.text(&made.yaml)),
         }
     }

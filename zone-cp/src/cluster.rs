@@ -1,0 +1,183 @@
+//! A zone that is a Kubernetes cluster: what its control plane does with the API server.
+//!
+//! One control plane of a zone works, the one that holds a Lease. Others know what it knows, answer
+//! the API server too, and are not ready.
+
+use crate::{
+    Parts,
+    dataplanes::{NotReviewed, Pod, Review, Reviewed},
+};
+use anyhow::{Context, Result};
+use daemon::{Clock, Metrics, Tasks};
+use futures::{FutureExt as _, future::BoxFuture};
+use kube::{
+    Client,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use kubernetes::{
+    admission::{Admission, Certificates},
+    controllers::{self, Events, Settings, Writer},
+    lease::{Held, Lease},
+    tokens::{TokenError, Tokens},
+};
+use std::sync::Arc;
+use store::{Backend as _, Kinds, Local, Writing};
+use store_kubernetes::Problems;
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Whom the tokens of proxies are for.
+const AUDIENCE: &str = "atoll";
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+    config: kubernetes::Config,
+    problems: Problems,
+    clock: Clock,
+}
+
+impl Cluster {
+    /// The one that the settings name. Nobody is asked yet.
+    pub(crate) async fn open(config: &kubernetes::Config, clock: &Clock) -> Result<Self> {
+        let server = if config.kubeconfig.is_empty() {
+            kube::Config::infer().await.context("this is no pod, and there is no kubeconfig")?
+        } else {
+            let file = Kubeconfig::read_from(&config.kubeconfig)?;
+            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        };
+        let client = Client::try_from(server)?;
+        let (config, clock) = (config.clone(), clock.clone());
+        Ok(Self { client, config, problems: Problems::default(), clock })
+    }
+
+    /// Keeps resources as objects of the cluster.
+    pub(crate) async fn store(
+        &self,
+        kinds: &Kinds,
+        metrics: &Metrics,
+    ) -> Result<(Local, Writing), store_kubernetes::OpenError> {
+        let settings = store_kubernetes::Settings {
+            system_namespace: self.config.system_namespace.clone(),
+            problems: self.problems.clone(),
+            metrics: metrics.clone(),
+        };
+        let (client, clock) = (self.client.clone(), self.clock.clone());
+        store_kubernetes::open(client, settings, kinds.clone(), clock).await
+    }
+
+    /// What this control plane shows to everybody: all of a zone show the same.
+    pub(crate) async fn certificates(&self) -> Result<Certificates> {
+        let (client, clock) = (self.client.clone(), self.clock.clone());
+        Certificates::open(client, &self.config, &[], clock).await
+    }
+
+    /// Opens the port on which the API server asks.
+    pub(crate) async fn listen(&self) -> Result<TcpListener> {
+        let address = self.config.admission.listen;
+        Ok(daemon::listen(address, "kubernetes.admission.listen").await?)
+    }
+
+    /// Answers the API server, whether this process is the one that works or not.
+    pub(crate) fn admit(
+        &self,
+        tasks: &mut Tasks,
+        parts: &Parts,
+        (listener, certificates): (TcpListener, Certificates),
+        metrics: &Metrics,
+    ) {
+        let admission = Admission {
+            client: self.client.clone(),
+            config: self.config.clone(),
+            place: parts.place.clone(),
+            federated: !parts.alone,
+            apexes: parts.config.dns.apexes.clone(),
+            kinds: parts.kinds.clone(),
+            reader: parts.store.reader(),
+            metrics: metrics.clone(),
+        };
+        admission.spawn(listener, &certificates, tasks, &parts.stop);
+        certificates.spawn(tasks, &parts.stop);
+    }
+
+    /// Waits until `instance`, this process, is the one that works. `None` if it is to stop.
+    pub(crate) async fn lead(&self, instance: &str, stop: &CancellationToken) -> Option<Held> {
+        let (client, config) = (self.client.clone(), self.config.lease.clone());
+        let namespace = self.config.system_namespace.clone();
+        let lease = Lease::new(client, namespace, instance.into(), config, self.clock.clone());
+        stop.run_until_cancelled(lease.acquire()).await
+    }
+
+    /// Who knows the tokens of pods.
+    pub(crate) fn reviewer(&self) -> Arc<dyn Review> {
+        Arc::new(OfCluster(Tokens::new(self.client.clone(), AUDIENCE, self.clock.clone())))
+    }
+
+    /// Keeps the resources of what is in the cluster, and tells what is wrong there.
+    pub(crate) fn work(&self, tasks: &mut Tasks, parts: &Parts) {
+        let (client, stop) = (self.client.clone(), &parts.stop);
+        let (events, writer) = Events::new(client, parts.instance.clone(), self.clock.clone());
+        let parts = controllers::Parts {
+            client: self.client.clone(),
+            store: parts.store.clone(),
+            kinds: parts.kinds.clone(),
+            settings: Settings::of(parts.zone.clone(), &self.config),
+            events: events.clone(),
+        };
+        tasks.spawn("controllers", controllers::run(parts, stop.clone()));
+        tasks.spawn("events", told(writer, stop.clone()));
+        tasks.spawn("problems", tell(self.problems.clone(), events, stop.clone()));
+    }
+}
+
+/// Watches over the Lease until the end, and hands it back then: it is given up last.
+pub(crate) fn keep(
+    mut held: Held,
+    stop: CancellationToken,
+) -> (impl Future<Output = Result<()>>, oneshot::Receiver<Held>) {
+    let (back, given) = oneshot::channel();
+    let keeping = async move {
+        match stop.run_until_cancelled(held.lost()).await {
+            Some(lost) => Err(lost.into()),
+            None => {
+                // Nobody waits for it if the process ends in another way.
+                drop(back.send(held));
+                Ok(())
+            }
+        }
+    };
+    (keeping, given)
+}
+
+async fn told(writer: Writer, stop: CancellationToken) -> Result<()> {
+    writer.run(stop).await;
+    Ok(())
+}
+
+async fn tell(problems: Problems, events: Events, stop: CancellationToken) -> Result<()> {
+    controllers::tell_problems(problems, events, stop).await;
+    Ok(())
+}
+
+#[derive(Debug)]
+struct OfCluster(Tokens);
+
+impl Review for OfCluster {
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Reviewed, NotReviewed>> {
+        let reviewing = async {
+            let account = self.0.account(token).await.map_err(|error| match error {
+                TokenError::Refused(why) => NotReviewed::Refused(why),
+                TokenError::Unavailable(why) => NotReviewed::Unavailable(why),
+            })?;
+            let unbound = || NotReviewed::Refused("it is bound to no pod".into());
+            let pod = Pod {
+                namespace: account.namespace.clone(),
+                service_account: account.name.clone(),
+                name: account.pod.as_ref().ok_or_else(unbound)?.name.clone(),
+            };
+            Ok(Reviewed { pod, expires: account.expires })
+        };
+        reviewing.boxed()
+    }
+}
