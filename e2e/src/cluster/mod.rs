@@ -4,17 +4,22 @@
 //! A cluster is a host of a zone. Its pods reach what the host reaches, with the host's address; from
 //! outside only ports of the host are reached.
 
+mod cgroups;
 mod images;
 mod kubectl;
 mod settings;
 mod tree;
 
-pub use self::{images::Images, kubectl::Kubectl};
+pub(crate) use self::cgroups::remove as remove_cgroup;
 use self::tree::Tree;
+pub use self::{
+    images::{Images, REGISTRY, TAG},
+    kubectl::Kubectl,
+};
 use crate::{
     PATIENCE,
     namespace::{Host, Network},
-    process::{Process, run},
+    process::Process,
     wait,
 };
 use anyhow::{Context, Result, bail};
@@ -33,10 +38,8 @@ const DNS: &str = "10.96.0.10";
 const NODE: &str = "node";
 
 /// Whom the programs of the node are for the API server.
-const USERS: [User; 2] = [
-    ("node", "system:node:node", "system:nodes"),
-    ("proxy", "system:kube-proxy", ""),
-];
+const USERS: [User; 2] =
+    [("node", "system:node:node", "system:nodes"), ("proxy", "system:kube-proxy", "")];
 
 /// A running cluster, which ends with this value.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a cluster as a host of `zone`, whose subnet is there; waits until pods can run.
     /// Its files are in `folder`.
-    pub fn start(network: &mut Network, zone: u8, images: &Images, folder: &Path) -> Result<Self> {
+    pub fn start(network: &Network, zone: u8, images: &Images, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let host = network.host(zone, HOST)?;
         let setup = Setup::new(folder.to_owned(), host.address, &USERS)?;
@@ -128,7 +131,10 @@ impl Cluster {
 
     fn becomes_ready(&mut self) -> Result<()> {
         // Until then nothing is scheduled, or has an account.
-        for (what, path) in [("node/node", "{.status.conditions[?(@.type=='Ready')].status}"), ("serviceaccount/default", "{.metadata.uid}")] {
+        for (what, path) in [
+            ("node/node", "{.status.conditions[?(@.type=='Ready')].status}"),
+            ("serviceaccount/default", "{.metadata.uid}"),
+        ] {
             wait::until(&format!("{what} is there"), PATIENCE, || {
                 self.check()?;
                 match &*self.kubectl.run(&["get", what, "-o", &format!("jsonpath={path}")])? {

@@ -94,8 +94,8 @@ impl Drop for Frozen {
 impl Lab {
     /// Starts a global control plane and one for each of `zones`, and waits until they are ready.
     pub fn start(zones: &[&'static str]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
         let network = Network::new()?;
+        let folder = network.folder()?;
         let at = folder.path().join("global");
         fs::create_dir_all(&at)?;
         let mut global = ControlPlane::global(&at, network.here())?;
