@@ -9,7 +9,10 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use apiserver::Programs;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 use tempfile::TempDir;
 
 /// What stands before the names of all images.
@@ -26,8 +29,9 @@ const CLAIM: &str = "images-";
 /// Images are unpacked once, and each node gets the same files: nothing changes them.
 #[derive(Debug)]
 pub struct Images {
-    folder: TempDir,
-    _claim: Claim,
+    folder: PathBuf,
+    /// What this process removes; nothing, if they are those of another one.
+    _own: Option<(TempDir, Claim)>,
 }
 
 impl Images {
@@ -41,16 +45,28 @@ impl Images {
         let name = format!("{CLAIM}{}", std::process::id());
         let claim = Claim::take(&name)?;
         let folder = tempfile::Builder::new().prefix(&format!("atoll-{name}-")).tempdir()?;
-        let this = Self { folder, _claim: claim };
-        let archive = this.folder.path().join("images.tar");
+        let this = Self { folder: folder.path().to_owned(), _own: Some((folder, claim)) };
+        let archive = this.folder.join("images.tar");
         archive_of_all(&kubernetes, &archive)?;
         this.unpack(&kubernetes, &archive)?;
         fs::remove_file(archive)?;
         Ok(this)
     }
 
+    /// Those of a process that goes on for as long as they are used here.
+    #[must_use]
+    pub fn of_another(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), _own: None }
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn unpack(&self, kubernetes: &Programs, archive: &Path) -> Result<()> {
-        let folder = self.folder.path();
+        let folder = &self.folder;
         let at = |name: &str| folder.join(name).display().to_string();
         let settings = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
         fs::write(at("containerd.toml"), settings)?;
@@ -76,7 +92,7 @@ impl Images {
 
     /// Gives a node the images, in a folder that is not there yet.
     pub(super) fn copy(&self, to: &Path) -> Result<()> {
-        let from = self.folder.path().join("data").display().to_string();
+        let from = self.folder.join("data").display().to_string();
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
         }

@@ -24,10 +24,14 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use apiserver::{Setup, User};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
 
 /// The address of the host of a cluster within its zone's subnet ends with this.
-const HOST: u8 = 10;
+pub(crate) const HOST: u8 = 10;
 
 /// The range of the addresses of pods. It is the same in all clusters: they mean nothing elsewhere.
 const PODS: &str = "10.244.0.0/24";
@@ -52,6 +56,25 @@ pub struct Cluster {
     processes: Vec<Process>,
     tree: Tree,
     setup: Setup,
+}
+
+/// Starts clusters as hosts of zones whose subnets are there: the number of each zone, and a folder
+/// for its files. They start side by side, since each waits for something most of the time.
+pub fn start_all(
+    network: &Network,
+    zones: &[(u8, PathBuf)],
+    images: &Images,
+) -> Result<Vec<Cluster>> {
+    thread::scope(|scope| {
+        let start = |(zone, folder): &(u8, PathBuf)| Cluster::start(network, *zone, images, folder);
+        let starts = zones.iter().map(|zone| scope.spawn(move || start(zone)));
+        let starts: Vec<_> = starts.collect();
+        let ended = starts.into_iter().map(|start| match start.join() {
+            Ok(cluster) => cluster,
+            Err(_) => bail!("the start of a cluster panicked"),
+        });
+        ended.collect()
+    })
 }
 
 impl Cluster {

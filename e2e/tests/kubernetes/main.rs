@@ -15,8 +15,8 @@ fn main() -> ExitCode {
     // Set already when several clients are made.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(clusters::HOLD) {
-        return if clusters::hold().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if let (Some(clusters::HOLD), Some(images)) = (words.next().as_deref(), words.next()) {
+        return if clusters::hold(&images).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let mut arguments = Arguments::from_args();
     // They share the processors of the machine.
