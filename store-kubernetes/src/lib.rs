@@ -10,6 +10,8 @@ mod object;
 mod place;
 mod problems;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod writer;
 

@@ -73,7 +73,7 @@ impl Problems {
 
     pub(crate) fn clear(&self, object: &ObjectRef) {
         if self.all.lock().remove(object).is_some() {
-            tracing::info!(%object, "object is taken again");
+            tracing::info!(%object, "nothing is wrong with the object any more");
             self.changed.send_replace(());
         }
     }

@@ -255,7 +255,7 @@ impl Shelf {
         };
         let rival = self.owners.get(key).filter(|owner| *owner != name).cloned();
         if let Some(owner) = rival {
-            if !self.is_older(name, &owner) {
+            if self.created(name) >= self.created(&owner) {
                 let reason = format!("{owner} is older and has the same name in the mesh");
                 self.problems.set(reference, reason);
                 self.rivals.insert(name.clone(), row);
@@ -287,11 +287,8 @@ impl Shelf {
         if same { Vec::new() } else { vec![(self.id, Edit::Put(row))] }
     }
 
-    fn is_older(&self, one: &ObjectName, other: &ObjectName) -> bool {
-        let age = |name: &ObjectName| {
-            self.objects.get(name).map_or(Timestamp::MAX, |known| known.created)
-        };
-        (age(one), one) < (age(other), other)
+    fn created(&self, name: &ObjectName) -> Timestamp {
+        self.objects.get(name).map_or(Timestamp::MAX, |known| known.created)
     }
 
     /// An object is not there any more. Who wanted its row has it now.
