@@ -38,10 +38,12 @@ bless: ## rewrite the goldens and show what changed
 	BLESS=1 deploy/helm/check.py
 	git --no-pager diff --stat
 
-e2e: ## the end-to-end scenarios, or those whose name contains NAME=
+e2e: ## the end-to-end scenarios, or those whose name contains NAME=; kubernetes: those in clusters
 	@tools/packages.sh
+	$(if $(filter kubernetes%,$(NAME)),@tools/kubernetes.sh >&2)
 	cargo build --workspace --locked --bins
-	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test scenarios -- $(NAME)
+	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test scenarios --test kubernetes -- \
+	    $(if $(filter kubernetes-long%,$(NAME)),--include-ignored) $(NAME)
 
 bench: ## figures of a release build, one JSON line each; NAME= for one benchmark
 	@tools/bench.sh $(NAME)

@@ -15,7 +15,7 @@ unit_targets() {
     cargo metadata --no-deps --locked --format-version=1 | python3 -c '
 import json, sys
 targets = [t for p in json.load(sys.stdin)["packages"] for t in p["targets"] if t["kind"] == ["test"]]
-print("--lib --bins", *(f"--test={name}" for name in sorted({t["name"] for t in targets} - {"scenarios"})))'
+print("--lib --bins", *(f"--test={name}" for name in sorted({t["name"] for t in targets} - {"scenarios", "kubernetes"})))'
 }
 
 build() {
@@ -43,6 +43,16 @@ e2e() {
     PATH=${envoy%/*}:$PATH limited 1500 cargo test --workspace --locked --test scenarios
 }
 
+# The programs of clusters, minutes the first time. Tests that need them say so where they cannot be.
+clusters() { tools/kubernetes.sh >/dev/null || [[ ${CI-} != true ]]; }
+
+kubernetes() {
+    local envoy
+    tools/packages.sh || return 1
+    envoy=$(tools/envoy.sh) || return 1
+    PATH=${envoy%/*}:$PATH limited 1500 cargo test --workspace --locked --test kubernetes
+}
+
 # Gives each test binary a number of seconds: a test that hangs is a test that fails.
 limited() {
     local seconds=$1
@@ -58,7 +68,7 @@ group() {
     times+=("$(printf '%-12s %3d min %02d s  %s' "$1" $((took / 60)) $((took % 60)) $outcome)")
 }
 
-for name in "${@:-build unit simulation fuzz e2e}"; do
+for name in "${@:-build clusters unit simulation fuzz e2e kubernetes}"; do
     for each in $name; do group "$each"; done
 done
 printf '\n== minutes of each group\n'

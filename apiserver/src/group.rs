@@ -18,7 +18,7 @@ pub struct Group(Child);
 
 /// A process of a group, which ends with this value.
 #[derive(Debug)]
-pub struct Member(Child);
+pub(crate) struct Member(Child);
 
 impl Group {
     /// A group without other processes.
@@ -29,34 +29,38 @@ impl Group {
         Ok(Self(shell.spawn().context("sh")?))
     }
 
+    /// Starts a process here, which the caller waits for.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        command.process_group(i32::try_from(self.0.id())?);
+        command.spawn().with_context(|| format!("{command:?}"))
+    }
+
     /// Starts a process here; what it says is appended to `log`.
-    pub fn start(&self, mut command: Command, log: &Path) -> Result<Member> {
+    pub(crate) fn start(&self, mut command: Command, log: &Path) -> Result<Member> {
         let out = File::options().create(true).append(true).open(log)?;
-        let group = i32::try_from(self.0.id())?;
-        command.process_group(group).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        let child = command.spawn().with_context(|| format!("{command:?}"))?;
-        Ok(Member(child))
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        self.spawn(&mut command).map(Member)
+    }
+
+    /// Sends a signal to all of them.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = pid(&self.0) {
+            // They may have ended already.
+            kill_process_group(pid, signal).ok();
+        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(pid) = pid(&self.0) {
-            kill_process_group(pid, Signal::KILL).ok();
-        }
+        self.signal(Signal::KILL);
         self.0.wait().ok();
     }
 }
 
 impl Member {
-    /// Its process id.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.0.id()
-    }
-
     /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = pid(&self.0) {
             // It may have ended already.
             kill_process(pid, signal).ok();
@@ -64,7 +68,7 @@ impl Member {
     }
 
     /// How it ended; `None` while it runs.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.0.try_wait()?)
     }
 }

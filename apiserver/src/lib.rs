@@ -12,7 +12,7 @@ mod setup;
 mod trial;
 
 pub use self::{
-    group::{Group, Member},
+    group::Group,
     keys::{Authority, Pair},
     kubeconfig::Kubeconfig,
     programs::Programs,

@@ -9,7 +9,6 @@ use rustix::{
 };
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -114,8 +113,7 @@ fn processes_end_with_who_started_them() -> Result<()> {
 fn hold() -> Result<()> {
     let group = Group::new()?;
     let mut command = Command::new("sleep");
-    command.arg("1000");
-    let held = group.start(command, Path::new("/dev/null"))?;
+    let held = group.spawn(command.arg("1000"))?;
     println!("{}", held.id());
     // Until it is killed.
     std::io::stdin().read_line(&mut String::new())?;

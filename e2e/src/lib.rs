@@ -2,9 +2,11 @@
 //!
 //! Here, and only here, a test waits for the outside world by looking again ([`wait`]).
 
+pub mod cluster;
 pub mod control_plane;
 pub mod figures;
 pub mod lab;
+mod leftovers;
 pub mod load;
 pub mod namespace;
 pub mod peer;

@@ -5,7 +5,9 @@
 //! reached in another, and only control planes reach the test.
 
 use crate::{
+    cluster::remove_cgroup,
     lab::PORT,
+    leftovers::{self, Claim},
     process::{Process, programs, run},
 };
 use anyhow::{Context, Result};
@@ -15,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU16, Ordering},
 };
+use tempfile::TempDir;
 
 /// Why namespaces and rules between them cannot be made here; `None` if they can.
 #[must_use]
@@ -52,7 +55,7 @@ table inet zones {
 #[derive(Debug)]
 pub struct Network {
     id: u16,
-    hosts: Vec<String>,
+    _claim: Claim,
 }
 
 /// A host on a zone's subnet.
@@ -62,6 +65,8 @@ pub struct Host {
     pub namespace: String,
     /// Its address.
     pub address: Ipv4Addr,
+    /// The other end of its link, at the router.
+    link: String,
 }
 
 impl Host {
@@ -126,19 +131,24 @@ fn router(id: u16) -> String {
 /// How many networks may be taken before one is not.
 const TRIES: u32 = 16;
 
+/// What stands before the number of a network in the name of the claim on it.
+const CLAIM: &str = "network-";
+
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
 impl Network {
     /// A network without subnets, reachable from here.
     pub fn new() -> Result<Self> {
         // Several test programs may run on a machine, and what one of them deletes is not gone at once.
+        sweep();
         let pid = u16::try_from(std::process::id() % 64).unwrap_or_default();
         let mut tries = 0;
         loop {
             let id = pid * 64 + NEXT.fetch_add(1, Ordering::Relaxed) % 64;
-            let made = run(&["ip", "netns", "add", &router(id)]).and_then(|_| {
+            let made = Claim::take(&format!("{CLAIM}{id}")).and_then(|claim| {
+                run(&["ip", "netns", "add", &router(id)])?;
                 // From here on it is ours, and goes with this value.
-                let network = Self { id, hosts: Vec::new() };
+                let network = Self { id, _claim: claim };
                 network.make().map(|()| network)
             });
             tries += 1;
@@ -204,11 +214,10 @@ impl Network {
     }
 
     /// A new host of `zone`; `last` is the last part of its address, from 2 on.
-    pub fn host(&mut self, zone: u8, last: u8) -> Result<Host> {
+    pub fn host(&self, zone: u8, last: u8) -> Result<Host> {
         let namespace = format!("atoll-{}-{zone}-{last}", self.id);
         let (address, link) = (self.place(zone, last), format!("h{zone}-{last}"));
         run(&["ip", "netns", "add", &namespace])?;
-        self.hosts.push(namespace.clone());
         self.in_router(&[
             "ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
         ])?;
@@ -218,7 +227,22 @@ impl Network {
         inside(&["link", "set", "eth0", "up"])?;
         inside(&["link", "set", "lo", "up"])?;
         inside(&["route", "add", "default", "via", &self.place(zone, 1).to_string()])?;
-        Ok(Host { namespace, address })
+        Ok(Host { namespace, address, link })
+    }
+
+    /// A folder for files that are of no use without this network.
+    pub fn folder(&self) -> Result<TempDir> {
+        Ok(tempfile::Builder::new().prefix(&format!("{}-", self.router())).tempdir()?)
+    }
+
+    /// Takes the link of a host down: it is cut off from all others.
+    pub fn cut(&self, host: &Host) -> Result<()> {
+        self.in_router(&["ip", "link", "set", &host.link, "down"]).map(drop)
+    }
+
+    /// Takes its link up again.
+    pub fn heal(&self, host: &Host) -> Result<()> {
+        self.in_router(&["ip", "link", "set", &host.link, "up"]).map(drop)
     }
 
     /// The address of this end, where the test listens.
@@ -245,15 +269,33 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for host in &self.hosts {
-            // Whoever lost its parent, such as the Envoy of a program that was killed.
-            for pid in run(&["ip", "netns", "pids", host]).unwrap_or_default().lines() {
-                run(&["kill", "-9", pid]).ok();
-            }
-            run(&["ip", "netns", "delete", host]).ok();
-            fs::remove_dir_all(resolver(host)).ok();
+        remove(self.id);
+    }
+}
+
+/// Removes what networks of tests that were killed have left.
+fn sweep() {
+    for (id, _claim) in Claim::abandoned(CLAIM) {
+        if let Ok(id) = id.parse() {
+            remove(id);
+            leftovers::remove_folders(&format!("{}-", router(id)));
+        }
+    }
+}
+
+/// Removes the namespaces of a network, and what is in them.
+fn remove(id: u16) {
+    let (router, hosts) = (router(id), format!("{}-", router(id)));
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let named = entries.filter_map(|it| it.file_name().into_string().ok());
+    for namespace in named.filter(|it| *it == router || it.starts_with(&hosts)) {
+        // Whoever lost its parent, such as the Envoy of a program that was killed.
+        for pid in run(&["ip", "netns", "pids", &namespace]).unwrap_or_default().lines() {
+            run(&["kill", "-9", pid]).ok();
         }
         // The link to here goes with its other end.
-        run(&["ip", "netns", "delete", &self.router()]).ok();
+        run(&["ip", "netns", "delete", &namespace]).ok();
+        fs::remove_dir_all(resolver(&namespace)).ok();
+        remove_cgroup(&namespace).ok();
     }
 }

@@ -123,9 +123,10 @@ pub struct Client {
 impl Client {
     /// Starts one.
     pub fn start(namespace: Option<&str>) -> Result<Self> {
+        let peer = programs()?.join("peer").display().to_string();
         match namespace {
-            Some(namespace) => Self::of(&["ip", "netns", "exec", namespace]),
-            None => Self::of(&[]),
+            Some(namespace) => Self::of(&["ip", "netns", "exec", namespace, &peer]),
+            None => Self::of(&[&peer]),
         }
     }
 
@@ -133,22 +134,16 @@ impl Client {
     pub fn start_as(namespace: &str, user: u32) -> Result<Self> {
         let user = as_user(user);
         let user: Vec<&str> = user.iter().map(String::as_str).collect();
-        Self::of(&[&["ip", "netns", "exec", namespace], &*user].concat())
+        let peer = programs()?.join("peer").display().to_string();
+        Self::of(&[&["ip", "netns", "exec", namespace], &*user, &[&peer]].concat())
     }
 
-    /// Starts one by `words` before its own command.
-    fn of(words: &[&str]) -> Result<Self> {
-        let peer = programs()?.join("peer");
-        let mut command = match words {
-            [] => Command::new(peer),
-            [program, words @ ..] => {
-                let mut command = Command::new(program);
-                command.args(words).arg(peer);
-                command
-            }
-        };
-        let mut child =
-            command.arg("client").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    /// Starts one by `words`, which end with the program `peer`.
+    pub(crate) fn of(words: &[&str]) -> Result<Self> {
+        let (program, words) = words.split_first().context("a command has a program")?;
+        let mut command = Command::new(program);
+        command.args(words).arg("client").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
         let asks = child.stdin.take().context("its standard input is a pipe")?;
         let answers = BufReader::new(child.stdout.take().context("its output is a pipe")?);
         Ok(Self { child, asks, answers })

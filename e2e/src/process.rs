@@ -2,17 +2,17 @@
 
 use crate::wait;
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use apiserver::Group;
+use rustix::process::Signal;
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-/// A running program with a process group of its own, which ends with this value.
+/// A running program with a process group of its own, which ends with this value, and with the test.
 #[derive(Debug)]
 pub struct Process {
     /// What it is called in messages; also the name of its log.
@@ -20,6 +20,7 @@ pub struct Process {
     /// Where its output goes.
     pub log: PathBuf,
     child: Child,
+    group: Group,
 }
 
 /// The folder of this build's programs.
@@ -68,9 +69,9 @@ impl Process {
     }
 
     fn spawn(name: &str, log: PathBuf, mut run: Command) -> Result<Self> {
-        run.stdin(Stdio::null()).process_group(0);
-        let child = run.spawn().with_context(|| format!("{name}: {run:?}"))?;
-        Ok(Self { name: name.to_owned(), log, child })
+        let group = Group::new()?;
+        let child = group.spawn(run.stdin(Stdio::null())).with_context(|| name.to_owned())?;
+        Ok(Self { name: name.to_owned(), log, child, group })
     }
 
     /// Asks it to end, and waits.
@@ -91,7 +92,7 @@ impl Process {
         wait::until(&format!("{name} ends"), limit, || child.try_wait()?.context("it still runs"))
     }
 
-    /// Its process id, and that of its group.
+    /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -99,10 +100,7 @@ impl Process {
 
     /// Sends a signal to the whole group.
     pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended already.
-            kill_process_group(pid, signal).ok();
-        }
+        self.group.signal(signal);
     }
 
     /// Fails if it has ended.

@@ -167,8 +167,11 @@ impl Fake {
         let Some(plural) = path.strip_prefix("/api/v1/").filter(|it| !it.contains('/')) else {
             return failure(StatusCode::NOT_FOUND, "NotFound");
         };
-        let inside = format!("/{plural}/");
-        let those = state.objects.iter().filter(|(url, _)| url.contains(&inside));
+        let is_one = |url: &str| {
+            let collection = url.rsplit_once('/').map_or("", |(collection, _)| collection);
+            collection.ends_with(&format!("/{plural}"))
+        };
+        let those = state.objects.iter().filter(|(url, _)| is_one(url));
         let items: Vec<&Value> = those.map(|(_, object)| object).collect();
         let metadata = json!({ "resourceVersion": state.revision.to_string() });
         (StatusCode::OK, json!({ "metadata": metadata, "items": items }))

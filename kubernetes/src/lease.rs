@@ -260,8 +260,9 @@ impl Held {
         loop {
             let mut object = self.object.clone();
             object.spec = Some(lease.taken(self.object.spec.as_ref()));
-            let replaced = api.replace(&lease.config.name, &PostParams::default(), &object).await;
-            if let Some(object) = taken(replaced)? {
+            let params = PostParams::default();
+            let written = api.replace(&lease.config.name, &params, &object).await;
+            if let Some(object) = taken(written)? {
                 self.object = object;
                 return Ok(None);
             }
@@ -298,10 +299,7 @@ mod tests {
     use crate::fake::Fake;
     use jiff::{SignedDuration, Timestamp};
     use serde_json::Value;
-    use tokio::{
-        task::JoinSet,
-        time::{advance, timeout},
-    };
+    use tokio::{task::JoinSet, time::timeout};
 
     const URL: &str = "/apis/coordination.k8s.io/v1/namespaces/kuma-system/leases/cp-leader-lease";
 
@@ -381,14 +379,14 @@ mod tests {
         let fake = Fake::new();
         let mut first = acquired(lease(&fake, "first", SignedDuration::ZERO)).await;
         let disturb = async {
-            advance(Duration::from_secs(5)).await;
+            sleep_until(Instant::now() + Duration::from_secs(5)).await;
             fake.set_down(true);
-            tokio::time::sleep_until(Instant::now() + Duration::from_secs(6)).await;
+            sleep_until(Instant::now() + Duration::from_secs(6)).await;
             fake.set_down(false);
             fake.edit(URL, |object| {
                 object["metadata"]["annotations"] = serde_json::json!({"a": "b"})
             });
-            tokio::time::sleep_until(Instant::now() + Duration::from_secs(60)).await;
+            sleep_until(Instant::now() + Duration::from_secs(60)).await;
         };
         tokio::select! {
             lost = first.lost() => panic!("{lost}"),

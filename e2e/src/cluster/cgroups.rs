@@ -29,7 +29,7 @@ pub(super) fn make(name: &str) -> Result<()> {
 }
 
 /// Removes it with all that is in it.
-pub(super) fn remove(name: &str) -> Result<()> {
+pub(crate) fn remove(name: &str) -> Result<()> {
     wait::until(&format!("cgroup {name} is removed"), GONE, || {
         for hierarchy in hierarchies()? {
             remove_tree(&hierarchy.join(name))?;

@@ -3,12 +3,16 @@
 use crate::{
     PATIENCE,
     lab::envoy,
+    leftovers::{self, Claim},
     process::{Process, programs, run},
     wait,
 };
 use anyhow::{Context, Result};
 use apiserver::Programs;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 use tempfile::TempDir;
 
 /// What stands before the names of all images.
@@ -17,12 +21,17 @@ pub const REGISTRY: &str = "registry.test/atoll";
 /// The tag of all images.
 pub const TAG: &str = "test";
 
+/// What stands before the process id of their owner in the name of the claim on them.
+const CLAIM: &str = "images-";
+
 /// The data of a containerd that has all images unpacked.
 ///
 /// Images are unpacked once, and each node gets the same files: nothing changes them.
 #[derive(Debug)]
 pub struct Images {
-    folder: TempDir,
+    folder: PathBuf,
+    /// What this process removes; nothing, if they are those of another one.
+    _own: Option<(TempDir, Claim)>,
 }
 
 impl Images {
@@ -30,17 +39,34 @@ impl Images {
     /// a cluster needs itself.
     pub fn build() -> Result<Self> {
         let kubernetes = Programs::find()?;
-        let folder = tempfile::Builder::new().prefix("atoll-images-").tempdir()?;
-        let this = Self { folder };
-        let archive = this.folder.path().join("images.tar");
+        for (process, _claim) in Claim::abandoned(CLAIM) {
+            leftovers::remove_folders(&format!("atoll-{CLAIM}{process}-"));
+        }
+        let name = format!("{CLAIM}{}", std::process::id());
+        let claim = Claim::take(&name)?;
+        let folder = tempfile::Builder::new().prefix(&format!("atoll-{name}-")).tempdir()?;
+        let this = Self { folder: folder.path().to_owned(), _own: Some((folder, claim)) };
+        let archive = this.folder.join("images.tar");
         archive_of_all(&kubernetes, &archive)?;
         this.unpack(&kubernetes, &archive)?;
         fs::remove_file(archive)?;
         Ok(this)
     }
 
+    /// Those of a process that goes on for as long as they are used here.
+    #[must_use]
+    pub fn of_another(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), _own: None }
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn unpack(&self, kubernetes: &Programs, archive: &Path) -> Result<()> {
-        let folder = self.folder.path();
+        let folder = &self.folder;
         let at = |name: &str| folder.join(name).display().to_string();
         let settings = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
         fs::write(at("containerd.toml"), settings)?;
@@ -66,7 +92,7 @@ impl Images {
 
     /// Gives a node the images, in a folder that is not there yet.
     pub(super) fn copy(&self, to: &Path) -> Result<()> {
-        let from = self.folder.path().join("data").display().to_string();
+        let from = self.folder.join("data").display().to_string();
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -85,16 +111,16 @@ impl Images {
 fn archive_of_all(kubernetes: &Programs, archive: &Path) -> Result<()> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/images/build.py");
     let ours = programs()?;
-    let of = |name: &str| kubernetes.of(name).map(|file| format!("{name}={}", file.display()));
-    let peer = format!("peer={},/usr/bin/curl", ours.join("peer").display());
-    let nft = kubernetes.of("nft")?.display().to_string();
+    let text = |path: &Path| path.display().to_string();
+    let of = |name: &str| kubernetes.of(name).map(|file| format!("{name}={}", text(&file)));
+    let (pause, coredns) = (of("pause")?, of("coredns")?);
+    let peer = format!("peer={},/usr/bin/curl", text(&ours.join("peer")));
+    let (envoy, nft) = (text(&envoy()?), text(&kubernetes.of("nft")?));
+    let (ours, debian, archive) = (text(&ours), text(&kubernetes.debian()), text(archive));
     let words = [
-        &[script, "--programs", &ours.display().to_string()][..],
-        &["--envoy", &envoy()?.display().to_string(), "--nft", &nft],
-        &["--root", &kubernetes.debian().display().to_string()],
-        &["--registry", REGISTRY, "--tag", TAG, &archive.display().to_string()],
-        &["global-cp", "zone-cp", "sidecar", "zone-ingress", "atoll"],
-        &[&peer, &of("pause")?, &of("coredns")?],
+        &[script, "--programs", &ours, "--envoy", &envoy, "--nft", &nft, "--root", &debian][..],
+        &["--registry", REGISTRY, "--tag", TAG, &archive],
+        &["global-cp", "zone-cp", "sidecar", "zone-ingress", "atoll", &peer, &pause, &coredns],
     ];
     run(&words.concat()).context("images").map(drop)
 }

@@ -1,16 +1,11 @@
 //! The client of a cluster.
 
-use crate::{
-    PATIENCE,
-    peer::Client,
-
-};
+use crate::{PATIENCE, peer::Client};
 use anyhow::{Context, Result, bail};
 use apiserver::{ADMINISTRATOR, Setup};
 use serde_json::Value;
 use std::{
     io::Write,
-
     process::{Command, Output, Stdio},
 };
 
@@ -88,7 +83,13 @@ impl Kubectl {
     }
 
     /// Runs a command in a container, to its end.
-    pub fn exec(&self, namespace: &str, pod: &str, container: &str, command: &[&str]) -> Result<String> {
+    pub fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        command: &[&str],
+    ) -> Result<String> {
         let words = ["exec", "--namespace", namespace, pod, "--container", container, "--"];
         self.run(&[&words[..], command].concat())
     }

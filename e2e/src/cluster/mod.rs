@@ -4,25 +4,34 @@
 //! A cluster is a host of a zone. Its pods reach what the host reaches, with the host's address; from
 //! outside only ports of the host are reached.
 
+mod cgroups;
 mod images;
 mod kubectl;
 mod settings;
 mod tree;
 
-pub use self::{images::Images, kubectl::Kubectl};
+pub(crate) use self::cgroups::remove as remove_cgroup;
 use self::tree::Tree;
+pub use self::{
+    images::{Images, REGISTRY, TAG},
+    kubectl::Kubectl,
+};
 use crate::{
     PATIENCE,
     namespace::{Host, Network},
-    process::{Process, run},
+    process::Process,
     wait,
 };
 use anyhow::{Context, Result, bail};
 use apiserver::{Setup, User};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
 
 /// The address of the host of a cluster within its zone's subnet ends with this.
-const HOST: u8 = 10;
+pub(crate) const HOST: u8 = 10;
 
 /// The range of the addresses of pods. It is the same in all clusters: they mean nothing elsewhere.
 const PODS: &str = "10.244.0.0/24";
@@ -33,10 +42,8 @@ const DNS: &str = "10.96.0.10";
 const NODE: &str = "node";
 
 /// Whom the programs of the node are for the API server.
-const USERS: [User; 2] = [
-    ("node", "system:node:node", "system:nodes"),
-    ("proxy", "system:kube-proxy", ""),
-];
+const USERS: [User; 2] =
+    [("node", "system:node:node", "system:nodes"), ("proxy", "system:kube-proxy", "")];
 
 /// A running cluster, which ends with this value.
 #[derive(Debug)]
@@ -51,10 +58,29 @@ pub struct Cluster {
     setup: Setup,
 }
 
+/// Starts clusters as hosts of zones whose subnets are there: the number of each zone, and a folder
+/// for its files. They start side by side, since each waits for something most of the time.
+pub fn start_all(
+    network: &Network,
+    zones: &[(u8, PathBuf)],
+    images: &Images,
+) -> Result<Vec<Cluster>> {
+    thread::scope(|scope| {
+        let start = |(zone, folder): &(u8, PathBuf)| Cluster::start(network, *zone, images, folder);
+        let starts = zones.iter().map(|zone| scope.spawn(move || start(zone)));
+        let starts: Vec<_> = starts.collect();
+        let ended = starts.into_iter().map(|start| match start.join() {
+            Ok(cluster) => cluster,
+            Err(_) => bail!("the start of a cluster panicked"),
+        });
+        ended.collect()
+    })
+}
+
 impl Cluster {
     /// Starts a cluster as a host of `zone`, whose subnet is there; waits until pods can run.
     /// Its files are in `folder`.
-    pub fn start(network: &mut Network, zone: u8, images: &Images, folder: &Path) -> Result<Self> {
+    pub fn start(network: &Network, zone: u8, images: &Images, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let host = network.host(zone, HOST)?;
         let setup = Setup::new(folder.to_owned(), host.address, &USERS)?;
@@ -128,7 +154,10 @@ impl Cluster {
 
     fn becomes_ready(&mut self) -> Result<()> {
         // Until then nothing is scheduled, or has an account.
-        for (what, path) in [("node/node", "{.status.conditions[?(@.type=='Ready')].status}"), ("serviceaccount/default", "{.metadata.uid}")] {
+        for (what, path) in [
+            ("node/node", "{.status.conditions[?(@.type=='Ready')].status}"),
+            ("serviceaccount/default", "{.metadata.uid}"),
+        ] {
             wait::until(&format!("{what} is there"), PATIENCE, || {
                 self.check()?;
                 match &*self.kubectl.run(&["get", what, "-o", &format!("jsonpath={path}")])? {

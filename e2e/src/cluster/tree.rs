@@ -1,7 +1,7 @@
 //! The namespaces of a node: whatever is started there ends with their first process, and that ends
 //! with the test.
 
-use crate::process::run;
+use super::cgroups;
 use anyhow::{Context, Result, bail};
 use apiserver::Programs;
 use std::{
@@ -40,11 +40,8 @@ pub(super) struct Tree {
     /// The first process, as it is seen here.
     first: String,
     cgroup: String,
-}
-
-/// The name of the cgroup of all pods of the node in a network namespace.
-pub(super) fn cgroup(namespace: &str) -> String {
-    namespace.to_owned()
+    /// The unpacked Debian packages, whose programs run here.
+    debian: String,
 }
 
 impl Tree {
@@ -53,7 +50,7 @@ impl Tree {
         for each in ["lib", "log"] {
             fs::create_dir_all(folder.join(each))?;
         }
-        make_cgroup(&cgroup(namespace))?;
+        cgroups::make(namespace)?;
         let mut holder = Command::new("nsenter");
         holder.arg(format!("--net=/run/netns/{namespace}"));
         holder.args(["unshare", "--mount", "--propagation=private", "--pid", "--fork"]);
@@ -62,8 +59,9 @@ impl Tree {
         holder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut holder = holder.spawn().context("nsenter")?;
         let (input, output) = (holder.stdin.take(), holder.stdout.take());
-        let cgroup = cgroup(namespace);
-        let mut this = Self { holder, input, first: String::new(), cgroup };
+        let cgroup = namespace.to_owned();
+        let debian = programs.debian().display().to_string();
+        let mut this = Self { holder, input, first: String::new(), cgroup, debian };
         let mut said = String::new();
         BufReader::new(output.context("its output")?).read_line(&mut said)?;
         if said != "ready\n" {
@@ -77,7 +75,13 @@ impl Tree {
 
     /// What stands before a command that runs here.
     pub(super) fn inside(&self) -> Vec<String> {
-        ["nsenter", "-t", &self.first, "--net", "--mount", "--pid", "--"].map(str::to_owned).into()
+        let debian = &self.debian;
+        let path = format!("PATH={debian}/usr/bin:{debian}/usr/sbin:/usr/bin:/usr/sbin:/bin:/sbin");
+        let libraries = "x86_64-linux-gnu";
+        let libraries =
+            format!("LD_LIBRARY_PATH={debian}/usr/lib/{libraries}:{debian}/lib/{libraries}");
+        let enter = ["nsenter", "-t", &self.first, "--net", "--mount", "--pid", "--"];
+        enter.iter().chain(&["env", &path, &libraries]).map(|&it| it.to_owned()).collect()
     }
 }
 
@@ -86,6 +90,6 @@ impl Drop for Tree {
         drop(self.input.take());
         // Ends after everything in the namespaces.
         self.holder.wait().ok();
-        remove_cgroup(&self.cgroup);
+        cgroups::remove(&self.cgroup).ok();
     }
 }

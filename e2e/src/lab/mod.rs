@@ -12,6 +12,7 @@ pub use self::{
 };
 use crate::{
     PATIENCE,
+    cluster::{self, Cluster, Images},
     control_plane::{self, ControlPlane, set},
     namespace::{Host, Network},
     peer::Client,
@@ -59,7 +60,8 @@ pub struct Lab {
 #[derive(Debug)]
 struct Zone {
     name: &'static str,
-    control_plane: ControlPlane,
+    /// Unless it is in a cluster.
+    control_plane: Option<ControlPlane>,
     next: u8,
 }
 
@@ -94,8 +96,8 @@ impl Drop for Frozen {
 impl Lab {
     /// Starts a global control plane and one for each of `zones`, and waits until they are ready.
     pub fn start(zones: &[&'static str]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
         let network = Network::new()?;
+        let folder = network.folder()?;
         let at = folder.path().join("global");
         fs::create_dir_all(&at)?;
         let mut global = ControlPlane::global(&at, network.here())?;
@@ -118,14 +120,43 @@ impl Lab {
         let folder = self.folder.path().join(name);
         let mut control_plane = ControlPlane::zone(&folder, zone, &self.global)?;
         control_plane.start()?;
-        self.zones.push(Zone { name, control_plane, next: 3 });
+        self.zones.push(Zone { name, control_plane: Some(control_plane), next: 3 });
         Ok(())
+    }
+
+    /// Starts the clusters that are to become these zones, with nothing of ours in them.
+    pub fn clusters(&mut self, names: &[&'static str], images: &Images) -> Result<Vec<Cluster>> {
+        let numbers = self.zones.len()..;
+        let mut starts = Vec::new();
+        for (&name, number) in names.iter().zip(numbers) {
+            let number = u8::try_from(number)?;
+            self.network.subnet(number)?;
+            self.zones.push(Zone { name, control_plane: None, next: cluster::HOST + 1 });
+            starts.push((number, self.folder.path().join(name)));
+        }
+        let clusters = cluster::start_all(&self.network, &starts, images)?;
+        for cluster in &clusters {
+            self.network.open_to_global(cluster.host.address)?;
+        }
+        Ok(clusters)
+    }
+
+    /// Lets other zones reach the ingress of a cluster.
+    pub fn open(&self, cluster: &Cluster) -> Result<()> {
+        self.network.open(cluster.host.address, INGRESS)
+    }
+
+    /// What joins the zones.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The control plane of a zone.
     pub fn zone(&mut self, name: &str) -> Result<&mut ControlPlane> {
         let found = self.zones.iter_mut().find(|zone| zone.name == name);
-        Ok(&mut found.with_context(|| format!("zone {name}"))?.control_plane)
+        let zone = found.with_context(|| format!("zone {name}"))?;
+        zone.control_plane.as_mut().with_context(|| format!("zone {name} is a cluster"))
     }
 
     /// A new host of a zone, whose resolver asks the zone's control plane, and which can bind the
@@ -142,7 +173,9 @@ impl Lab {
             zones.find(|(_, it)| it.name == zone).with_context(|| format!("zone {zone}"))?;
         let host = self.network.host(number, zone.next)?;
         zone.next += 1;
-        host.resolve_at(zone.control_plane.address)?;
+        if let Some(control_plane) = &zone.control_plane {
+            host.resolve_at(control_plane.address)?;
+        }
         Ok(host)
     }
 

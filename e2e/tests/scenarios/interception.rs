@@ -45,7 +45,7 @@ fn peer(folder: &Path, host: &Host, words: &[&str]) -> Result<Process> {
 
 impl Scene {
     fn start(folder: &Path) -> Result<Self> {
-        let mut network = Network::new()?;
+        let network = Network::new()?;
         network.subnet(1)?;
         let (machine, outside) = (network.host(1, 10)?, network.host(1, 11)?);
         let v6 = ["fd00:a7::10", "fd00:a7::11"].map(str::to_owned);

@@ -157,7 +157,7 @@ mod tests {
             (
                 names::REACHABLE,
                 r#"{"refs":[{"kind":"MeshService","nam":"db"}]}"#,
-                "unknown field `nam`, expected one of `kind`, `name`, `namespace`, `port`, `labels` at line 1 column 35",
+                "unknown field `nam`, expected one of `kind`, `name`, `namespace`, `port`, `labels` at line 1 column 36",
             ),
         ] {
             let annotations = said(&[(names::REDIRECTED, "enabled"), (annotation, value)]);

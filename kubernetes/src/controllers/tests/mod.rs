@@ -120,7 +120,7 @@ fn namespace(name: &str) -> Value {
 fn with<const N: usize>(mut object: Value, changes: [(&str, Value); N]) -> Value {
     for (pointer, value) in changes {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
-        object.pointer_mut(parent).unwrap()[key] = value;
+        object.pointer_mut(parent).unwrap()[key.replace("~1", "/")] = value;
     }
     object
 }

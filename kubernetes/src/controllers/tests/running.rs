@@ -335,15 +335,15 @@ async fn nothing_is_made_in_a_namespace_that_goes() {
     world.fake.put(service("cart", "10.96.0.1"));
     world.fake.put(pod("cart-2", "cart", "10.1.0.2"));
     world.settle().await;
-    assert_eq!(world.get(kinds::dataplane::KIND, "cart-2.shop"), None);
-    assert_eq!(world.get(kinds::mesh_service::KIND, "cart.shop"), None);
+    assert!(world.get(kinds::dataplane::KIND, "cart-2.shop").is_none());
+    assert!(world.get(kinds::mesh_service::KIND, "cart.shop").is_none());
     assert!(world.store.reader().revision() >= before);
     // Somebody takes away what was made there: it does not come back.
     let (kind, edit) = (world.id(kinds::dataplane::KIND), Edit::Delete(key("cart-1.shop")));
     let item = Item { kind, expected: Expected::Anything, edit };
     world.store.commit(vec![item]).await.unwrap();
     world.settle().await;
-    assert_eq!(world.get(kinds::dataplane::KIND, "cart-1.shop"), None);
+    assert!(world.get(kinds::dataplane::KIND, "cart-1.shop").is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,7 +359,7 @@ async fn an_ingress_is_advertised_while_it_is_ready() {
     world.until_dataplane("in-1.shop", |it| it.is_some()).await;
     world.settle().await;
     let kind = kinds::mesh_zone_address::KIND;
-    assert_eq!(world.get(kind, "in.shop"), None);
+    assert!(world.get(kind, "in.shop").is_none());
     let is =
         |there| move |reader: &Reader, kind| reader.get(kind, &key("in.shop")).is_some() == there;
     world.fake.put(ingress.clone());

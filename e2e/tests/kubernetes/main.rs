@@ -1,0 +1,54 @@
+//! Scenarios in real clusters, with real pods.
+
+mod clusters;
+
+use anyhow::{Context, Result, anyhow};
+use apiserver::{Programs, apart};
+use e2e::{cluster::Images, namespace};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
+
+fn main() -> ExitCode {
+    // Set already when several clients are made.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let mut words = std::env::args().skip(1);
+    if let (Some(clusters::HOLD), Some(images)) = (words.next().as_deref(), words.next()) {
+        return if clusters::hold(&images).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let mut arguments = Arguments::from_args();
+    // They share the processors of the machine.
+    arguments.test_threads = Some(1);
+    let missing = Programs::find().map_err(|error| format!("no Kubernetes: {error:#}")).err();
+    let missing = missing.or_else(namespace::missing);
+    let images = Arc::default();
+    let all = [clusters::ALL].concat();
+    let trials =
+        all.iter().map(|&(name, run)| apart(trial(&images, name, run), missing.as_deref()));
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// A scenario and its name, which is a sentence.
+type Scenario = (&'static str, fn(&Images) -> Result<()>);
+
+/// Images are built by the first scenario that runs.
+fn trial(
+    images: &Arc<OnceLock<Result<Images>>>,
+    name: &str,
+    run: fn(&Images) -> Result<()>,
+) -> Trial {
+    let images = images.clone();
+    Trial::test(format!("kubernetes_{name}"), move || {
+        let images = images.get_or_init(Images::build).as_ref();
+        let images = images.map_err(|error| anyhow!("{error:#}")).context("images");
+        images.and_then(run).map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+/// Prints what was measured.
+#[expect(clippy::print_stdout, reason = "what was measured is part of the report")]
+pub(crate) fn note(what: &str) {
+    println!("     {what}");
+}
