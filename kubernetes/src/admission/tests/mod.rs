@@ -100,9 +100,17 @@ fn said(verdict: &Verdict) -> String {
     verdict.refusal.as_ref().map(|it| it.message().to_owned()).unwrap_or_default()
 }
 
-/// An API server that holds one Secret, with a version that counts its writes.
+/// An API server that holds one Secret, whose version counts its writes.
 #[derive(Clone, Default)]
-struct Secrets(Arc<Mutex<(u64, Option<Value>)>>);
+struct Secrets(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    writes: u64,
+    secret: Option<Value>,
+    /// So many questions are not answered.
+    away: usize,
+}
 
 impl Secrets {
     fn client(&self) -> Client {
@@ -123,8 +131,17 @@ impl Secrets {
 
     fn answer(&self, method: &http::Method, body: &[u8]) -> (u16, Value) {
         let mut held = self.0.lock();
-        let (count, secret) = &mut *held;
-        let failure = |code: u16| (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": "x", "message": "x" }));
+        let Held { writes, secret, away } = &mut *held;
+        let failure = |code: u16| {
+            let status = json!({
+                "kind": "Status", "status": "Failure", "code": code, "reason": "x", "message": "x",
+            });
+            (code, status)
+        };
+        if let Some(less) = away.checked_sub(1) {
+            *away = less;
+            return failure(503);
+        }
         let sent: Value = serde_json::from_slice(body).unwrap_or_default();
         let version = |it: &Value| it.pointer("/metadata/resourceVersion").cloned();
         match (method.as_str(), secret.as_ref()) {
@@ -134,9 +151,9 @@ impl Secrets {
             ("PUT", None) => failure(404),
             ("PUT", Some(secret)) if version(secret) != version(&sent) => failure(409),
             ("POST" | "PUT", _) => {
-                *count += 1;
+                *writes += 1;
                 let mut written = sent;
-                written["metadata"]["resourceVersion"] = count.to_string().into();
+                written["metadata"]["resourceVersion"] = writes.to_string().into();
                 *secret = Some(written.clone());
                 (200, written)
             }
