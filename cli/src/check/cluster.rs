@@ -110,8 +110,11 @@ impl Cluster {
                 Ok((date, answer.into_body().collect_bytes().await?))
             })
             .await?;
-        let version: Value = serde_json::from_slice(&body)
-            .map_err(|_| Refusal::Failed("what answers is no API server".into()))?;
+        let version: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if text(&version, "/gitVersion").is_empty() {
+            let body = one_line(&String::from_utf8_lossy(&body));
+            return Err(Refusal::Failed(format!("what answers is no API server: {body}")));
+        }
         let date = date.and_then(|date| DateTimeParser::new().parse_timestamp(date).ok());
         Ok((version, date))
     }
