@@ -4,7 +4,11 @@ use identity::Authority;
 use k8s_openapi::ByteString;
 use kube::client::Body;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, convert::Infallible, sync::{Arc, LazyLock}};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+};
 
 const NAMESPACE: &str = "/api/v1/namespaces/kuma-system";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/kuma-system/deployments/atoll-zone-cp";
