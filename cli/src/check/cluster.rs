@@ -131,9 +131,22 @@ impl Cluster {
                 403 => Refusal::Forbidden(status.message.clone()),
                 _ => Refusal::Failed(format!("{}: {}", status.code, status.message)),
             }),
-            Ok(Err(error)) => Err(Refusal::Failed(format!("{:#}", anyhow::Error::from(error)))),
+            Ok(Err(error)) => Err(Refusal::Failed(joined(error).to_string())),
         }
     }
+}
+
+/// An error with its causes, each said once: those of `kube` repeat their own.
+pub(super) fn joined(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let error = error.into();
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    anyhow::Error::msg(text)
 }
 
 fn request(method: &str, path: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, Refusal> {

@@ -297,8 +297,8 @@ Control plane
       the namespace kuma-system has none
       Install it (docs/kubernetes.md), or say its namespace by --namespace.
 ";
-    let expected = expected.replace("         hostname", "hostname");
-    assert!(text.contains(&expected), "{text}");
+    assert!(text.contains(expected), "{text}");
+    assert!(!text.contains("Webhooks"), "{text}");
     assert!(text.ends_with("\n2 failures, 0 warnings.\n"), "{text}");
 }
 
@@ -310,6 +310,24 @@ async fn an_api_server_that_does_not_answer_ends_it() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].1, "It answers");
     assert!(found[0].2.starts_with("what answers is no API server: "), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_says_nothing_is_left_in_time() {
+    let silent = tower::service_fn(|_: Request<Body>| {
+        std::future::pending::<Result<Response<Body>, Infallible>>()
+    });
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let cluster = Cluster::new(Client::new(silent, "default"), "kuma-system", deadline);
+    let refusal = cluster.version().await.unwrap_err();
+    assert_eq!(refusal.to_string(), "no answer in the time of --timeout");
+    assert_eq!(Instant::now(), deadline);
+}
+
+#[test]
+fn causes_that_are_said_already_are_left_out() {
+    let inner = anyhow::anyhow!("refused").context("connect").context("service: connect");
+    assert_eq!(cluster::joined(inner).to_string(), "service: connect: refused");
 }
 
 #[tokio::test]
