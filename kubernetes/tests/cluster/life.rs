@@ -12,7 +12,7 @@ use kinds::dataplane::Dataplane;
 use kube::{
     Api, Client,
     api::{DeleteParams, PostParams},
-    runtime::{WatchStreamExt as _, watcher},
+    runtime::{WatchStreamExt as _, wait::await_condition, watcher},
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -60,17 +60,9 @@ pub(crate) fn a_pod_lives_and_goes_with_its_namespace() -> Result<()> {
         let namespaces = Api::<Namespace>::all(client.clone());
         namespaces.delete("shop", &DeleteParams::default()).await?;
         until_gone(&zone, "cart-1.shop").await?;
-        let gone = kube::runtime::wait::conditions::is_deleted("");
-        drop(gone);
-        let left = async {
-            let mut changes =
-                watcher(namespaces.clone(), watcher::Config::default()).default_backoff().boxed();
-            while namespaces.get_opt("shop").await?.is_some() {
-                changes.next().await;
-            }
-            anyhow::Ok(())
-        };
-        timeout(world::PATIENCE, left).await.context("the namespace stays")??;
+        let gone = |it: Option<&Namespace>| it.is_none();
+        let waiting = await_condition(namespaces, "shop", gone);
+        timeout(world::PATIENCE, waiting).await.context("the namespace stays")??;
         Ok(())
     })
 }
@@ -80,7 +72,7 @@ async fn account(client: &Client, namespace: &str) -> Result<()> {
     let api =
         Api::<k8s_openapi::api::core::v1::ServiceAccount>::namespaced(client.clone(), namespace);
     let is_there = |it: Option<&k8s_openapi::api::core::v1::ServiceAccount>| it.is_some();
-    let waiting = kube::runtime::wait::await_condition(api, "default", is_there);
+    let waiting = await_condition(api, "default", is_there);
     timeout(world::PATIENCE, waiting).await.context("no service account")??;
     Ok(())
 }
@@ -122,7 +114,7 @@ pub(crate) fn a_quota_refuses_one_and_the_rest_goes_on() -> Result<()> {
         let counted = |it: Option<&ResourceQuota>| {
             it.and_then(|it| it.status.as_ref()).is_some_and(|status| status.hard.is_some())
         };
-        let waiting = kube::runtime::wait::await_condition(quotas.clone(), "few", counted);
+        let waiting = await_condition(quotas.clone(), "few", counted);
         timeout(world::PATIENCE, waiting).await.context("the quota is not counted")??;
         let zone = Zone::start(client.clone()).await?;
         for (namespace, ip) in [("small", "10.1.0.1"), ("shop", "10.1.0.2")] {

@@ -281,7 +281,9 @@ async fn what_somebody_else_wrote_is_left_alone_and_its_pod_is_told() {
     let kind = kinds::dataplane::KIND;
     let json = json!({ "networking": { "address": "192.0.2.1" } });
     let bytes = kind.encode(&kind.from_json(json).unwrap()).unwrap();
-    let row = kind.resource(key("cart-1.shop"), Labels::default(), bytes, "".into(), Peer::Global);
+    let labels = [(label::NAMESPACE, "shop"), (label::DISPLAY_NAME, "cart-1")];
+    let labels = labels.into_iter().collect();
+    let row = kind.resource(key("cart-1.shop"), labels, bytes, "".into(), Peer::Global);
     world.commit(kind, row.unwrap()).await;
     world.fake.put(namespace("shop"));
     world.fake.put(pod("cart-1", "cart", "10.1.0.1"));
