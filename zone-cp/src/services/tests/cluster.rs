@@ -61,8 +61,7 @@ fn a_service_of_the_cluster_keeps_its_address_and_its_name_there() {
         world.status("cart.apps")["addresses"],
         json!([{ "hostname": "cart.apps.svc.cluster.local", "origin": "Kubernetes" }])
     );
-    // The cluster gives the address to another service at once.
-    world.delete(mesh_service::KIND, "cart.apps");
+    // The cluster gives the address to another service before we hear that this one is gone.
     let next = service("next.apps", "k8s-controller", json!([{ "ip": "10.96.0.7" }]));
     world.put([(mesh_service::KIND, next)]);
     assert_eq!(vips(&world, "next.apps"), json!([{ "ip": "10.96.0.7" }]));
