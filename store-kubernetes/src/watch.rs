@@ -100,7 +100,7 @@ enum State {
     Start { version: String },
     Watch { version: String, events: Events, since: Instant },
     Unknown,
-    Pause(Box<State>),
+    Pause(Box<Self>),
 }
 
 type Events = BoxStream<'static, Result<WatchEvent<DynamicObject>, Error>>;

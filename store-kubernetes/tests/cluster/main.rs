@@ -1,4 +1,5 @@
 //! The store on a real API server.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod fixture;
 mod kinds_of_ours;
