@@ -100,7 +100,7 @@ enum State {
     Start { version: String },
     Watch { version: String, events: Events, since: Instant },
     Unknown,
-    Pause(Box<State>),
+    Pause(Box<Self>),
 }
 
 type Events = BoxStream<'static, Result<WatchEvent<DynamicObject>, Error>>;
@@ -204,13 +204,7 @@ impl Source {
                 let (events, since) = (events.boxed(), Instant::now());
                 (State::Watch { version, events, since }, Some(Heard::Watching))
             }
-            Err(failure) => match failure.code() {
-                0 | 401 | 403 | 404 | 429 | 500 | 503 => {
-                    Self::failed(failure, State::Start { version })
-                }
-                // It does not know that version, or not yet.
-                _ => Self::failed(failure, State::Begin),
-            },
+            Err(failure) => Self::not_watched(failure, version),
         }
     }
 
@@ -225,7 +219,7 @@ impl Source {
             Ok(Some(Ok(event))) => event,
             Ok(Some(Err(error))) => {
                 self.metrics.watches_restarted.inc();
-                return Self::failed(error.into(), State::Start { version });
+                return Self::not_watched(error.into(), version);
             }
             Ok(None) | Err(_) => {
                 let again = State::Start { version };
@@ -233,7 +227,9 @@ impl Source {
                 return (if short { State::Pause(again.into()) } else { again }, None);
             }
         };
-        self.backoff.made_progress();
+        if !matches!(event, WatchEvent::Error(_)) {
+            self.backoff.made_progress();
+        }
         let at = |object: &DynamicObject| {
             object.metadata.resource_version.clone().unwrap_or_else(|| version.clone())
         };
@@ -253,11 +249,24 @@ impl Source {
             WatchEvent::Error(status) => {
                 self.metrics.watches_restarted.inc();
                 if status.code == 410 {
-                    return (State::Begin, None);
+                    return (State::Pause(State::Begin.into()), None);
                 }
                 Self::failed(Error::Api(status.boxed()).into(), State::Begin)
             }
         }
+    }
+
+    /// A watch does not begin, or is broken off. Which of the two the client does not tell.
+    fn not_watched(failure: Failure, version: String) -> (State, Option<Heard>) {
+        let then = match (failure.code(), &failure) {
+            // What is no event may be a page that says anything; a list tells better.
+            (0, Failure::Client(Error::SerdeError(_))) => State::Begin,
+            (0 | 401 | 403 | 429 | 500 | 503, _) => State::Start { version },
+            // It does not know that version, or not yet.
+            (410, _) => return (State::Pause(State::Begin.into()), None),
+            _ => State::Begin,
+        };
+        Self::failed(failure, then)
     }
 
     fn failed(failure: Failure, then: State) -> (State, Option<Heard>) {
