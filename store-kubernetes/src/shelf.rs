@@ -301,13 +301,7 @@ impl Shelf {
         };
         self.owners.remove(&key);
         let rivals = self.rivals.iter().filter(|(_, row)| row.head.key == key);
-        let next = rivals.map(|(name, _)| name).min_by(|one, other| {
-            if self.is_older(one, other) {
-                std::cmp::Ordering::Less
-            } else {
-                std::cmp::Ordering::Greater
-            }
-        });
+        let next = rivals.map(|(name, _)| name).min_by_key(|name| self.created(name));
         let Some(next) = next.cloned() else { return vec![(self.id, Edit::Delete(key))] };
         let Some(row) = self.rivals.remove(&next) else { return Vec::new() };
         let uid = self.objects.get(&next).map_or("", |known| &*known.uid);

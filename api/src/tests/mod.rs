@@ -17,7 +17,10 @@ use kinds::labels::{Env, Place as Here};
 use resource::{Audience, Labels, MeshName, Peer, Resource, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{sync::LazyLock, time::Duration};
-use store::{Expected, Item, Kinds, Local, Memory, view::Edit};
+use store::{
+    Attached, Committed, Contents, Expected, Item, Kinds, Local, Memory, Outcome,
+    view::{Edit, Loaded},
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -99,9 +102,55 @@ impl Cp {
         let peer = if place.here == Here::Global { Peer::Zone } else { Peer::Global };
         let kinds = Kinds { list: kinds::all().collect(), peer };
         let clock = Clock::since(NOW.parse::<Timestamp>().unwrap());
-        let (store, writer) = store::open(Memory::new(7), kinds.clone(), clock.clone()).unwrap();
+        let (store, writer) = store::open(Memory::new(7), kinds.clone(), clock).unwrap();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async { writer.run().await.unwrap() });
+        let cp = Self::on(place, (store, kinds), tasks, (global, envoys, propagation));
+        cp.store(
+            "GlobalSecret",
+            ResourceKey::global("user-token-signing-key-1"),
+            &[],
+            json!({"data": encoded(&KEY)}),
+        )
+        .await;
+        cp.store("Mesh", ResourceKey::global("shop"), &[], json!({})).await;
+        cp
+    }
+
+    /// One whose store is elsewhere and takes nothing any more.
+    async fn refusing(reason: &'static str) -> Self {
+        let Self { store, kinds, _tasks: mut tasks, .. } = Self::at(global()).await;
+        let reader = store.reader();
+        let rows = |(id, _)| {
+            let (revision, rows) = reader.rows(id);
+            Loaded { rows, revision }
+        };
+        let contents =
+            Contents { kinds: kinds.iter().map(rows).collect(), revision: reader.revision() };
+        let Attached { store, mut asked, view } = store::attach(contents, 7);
+        let there = store.reader();
+        tasks.spawn(async move {
+            while let Some((batch, waiting)) = asked.next().await {
+                let refused = |_| Outcome::Refused { reason: reason.into() };
+                let outcomes = batch.iter().map(refused).collect();
+                waiting.answer(Ok(Committed { revision: there.revision(), outcomes }));
+            }
+            drop(view);
+        });
+        Self::on(global(), (store, Arc::unwrap_or_clone(kinds)), tasks, (None, None, None))
+    }
+
+    fn on(
+        place: Place,
+        (store, kinds): (Local, Kinds),
+        tasks: tokio::task::JoinSet<()>,
+        (global, envoys, propagation): (
+            Option<Arc<dyn following::Follow>>,
+            Option<Arc<dyn inspect::Envoys>>,
+            Option<Arc<dyn crate::propagation::Propagate>>,
+        ),
+    ) -> Self {
+        let clock = Clock::since(NOW.parse::<Timestamp>().unwrap());
         let (kinds, shutdown) = (Arc::new(kinds), CancellationToken::new());
         let (shared, reader) = ((&*kinds, &place.here), store.reader());
         let expiry =
@@ -122,16 +171,7 @@ impl Cp {
             envoys,
             shutdown: shutdown.clone(),
         });
-        let cp = Self { router, store, kinds, shutdown, _tasks: tasks };
-        cp.store(
-            "GlobalSecret",
-            ResourceKey::global("user-token-signing-key-1"),
-            &[],
-            json!({"data": encoded(&KEY)}),
-        )
-        .await;
-        cp.store("Mesh", ResourceKey::global("shop"), &[], json!({})).await;
-        cp
+        Self { router, store, kinds, shutdown, _tasks: tasks }
     }
 
     fn id(&self, kind: &str) -> KindId {
@@ -336,6 +376,17 @@ async fn every_violation_is_named_with_its_field() {
     );
     assert_eq!(refused(json!([])).await.1, "Bad Request: invalid MeshTimeout object: not a map");
     assert_eq!(cp.get(TIMEOUTS).await.json()["total"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_does_not_take_is_refused_in_its_words() {
+    let cp = Cp::refusing("exceeded quota: objects").await;
+    let path = format!("{TIMEOUTS}/t1");
+    let (status, text, _) = cp.put(&path, timeout("t1", &[])).await.refusal();
+    let expected = (422, "Resource is not accepted: exceeded quota: objects");
+    assert_eq!((status, &*text), expected);
+    let (status, ..) = cp.delete("/meshes/shop").await.refusal();
+    assert_eq!(status, 422);
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,8 +110,11 @@ impl Cluster {
                 Ok((date, answer.into_body().collect_bytes().await?))
             })
             .await?;
-        let version: Value = serde_json::from_slice(&body)
-            .map_err(|_| Refusal::Failed("what answers is no API server".into()))?;
+        let version: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if text(&version, "/gitVersion").is_empty() {
+            let body = one_line(&String::from_utf8_lossy(&body));
+            return Err(Refusal::Failed(format!("what answers is no API server: {body}")));
+        }
         let date = date.and_then(|date| DateTimeParser::new().parse_timestamp(date).ok());
         Ok((version, date))
     }
@@ -128,9 +131,22 @@ impl Cluster {
                 403 => Refusal::Forbidden(status.message.clone()),
                 _ => Refusal::Failed(format!("{}: {}", status.code, status.message)),
             }),
-            Ok(Err(error)) => Err(Refusal::Failed(format!("{:#}", anyhow::Error::from(error)))),
+            Ok(Err(error)) => Err(Refusal::Failed(joined(error).to_string())),
         }
     }
+}
+
+/// An error with its causes, each said once: those of `kube` repeat their own.
+pub(super) fn joined(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let error = error.into();
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    anyhow::Error::msg(text)
 }
 
 fn request(method: &str, path: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, Refusal> {

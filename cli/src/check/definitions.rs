@@ -4,7 +4,7 @@ use super::{
     cluster::{Cluster, Refusal, holds, some, text},
     report::Group,
 };
-use kinds::crd::manifests;
+use kinds::crd::definition;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -96,13 +96,15 @@ async fn found(cluster: &Cluster) -> Result<BTreeMap<String, Value>, Refusal> {
 }
 
 fn difference(found: &BTreeMap<String, Value>) -> Difference {
+    let ours = kinds::all().filter_map(|kind| definition(&kind));
+    let ours: BTreeMap<_, _> =
+        ours.map(|made| (text(&made, "/metadata/name").to_owned(), made)).collect();
     let mut difference = Difference::default();
-    for made in manifests() {
-        let ours: Value = serde_saphyr::from_str(&made.yaml).unwrap_or_default();
-        match found.get(&made.name) {
-            None => difference.missing.push(made.name),
-            Some(theirs) if schema(theirs) != schema(&ours) => difference.other.push(made.name),
-            Some(theirs) if !holds(theirs, "Established") => difference.not_served.push(made.name),
+    for (name, ours) in ours {
+        match found.get(&name) {
+            None => difference.missing.push(name),
+            Some(theirs) if schema(theirs) != schema(&ours) => difference.other.push(name),
+            Some(theirs) if !holds(theirs, "Established") => difference.not_served.push(name),
             Some(_) => {}
         }
     }

@@ -68,13 +68,16 @@ impl Check {
         };
         if let Some(file) = &self.kubeconfig {
             let named = || file.display().to_string();
-            let file = Kubeconfig::read_from(file).with_context(named)?;
-            return Config::from_custom_kubeconfig(file, &options).await.with_context(named);
+            let file = Kubeconfig::read_from(file).map_err(cluster::joined).with_context(named)?;
+            let config = Config::from_custom_kubeconfig(file, &options).await;
+            return config.map_err(cluster::joined).with_context(named);
         }
         if self.kube_context.is_some() {
-            return Config::from_kubeconfig(&options).await.context("--kube-context");
+            let config = Config::from_kubeconfig(&options).await;
+            return config.map_err(cluster::joined).context("--kube-context");
         }
-        Config::infer().await.context("no cluster is known; say which by --kubeconfig")
+        let config = Config::infer().await.map_err(cluster::joined);
+        config.context("no cluster is known; say which by --kubeconfig")
     }
 
     async fn report(
@@ -85,15 +88,19 @@ impl Check {
     ) -> Result<ExitCode> {
         let mut report = Report::new(self.output, out);
         let reached = api_server::look(cluster, now).await;
-        // Without it all others would say the same once more.
-        let goes_on = reached.is_well();
+        let (answers, mut installed) = (reached.begins_well(), false);
         report.add(reached)?;
-        if goes_on && self.pre {
+        // Without the first thing of a group the others would say the same once more.
+        if answers && self.pre {
             report.add(rights::look(cluster).await)?;
             report.add(definitions::before(cluster).await)?;
-        } else if goes_on {
+        } else if answers {
             report.add(definitions::look(cluster).await)?;
-            report.add(control_plane::look(cluster, now).await)?;
+            let control_plane = control_plane::look(cluster, now).await;
+            installed = control_plane.begins_well();
+            report.add(control_plane)?;
+        }
+        if installed {
             report.add(webhooks::look(cluster, now).await)?;
             report.add(global::look(cluster).await)?;
             report.add(workloads::look(cluster).await)?;

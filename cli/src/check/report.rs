@@ -85,9 +85,9 @@ impl Group {
         }
     }
 
-    /// Whether nothing fails.
-    pub(super) fn is_well(&self) -> bool {
-        self.count(Outcome::Failure) == 0
+    /// Whether the first check is fine, without which the others mean nothing.
+    pub(super) fn begins_well(&self) -> bool {
+        self.checks.first().is_some_and(|finding| finding.outcome == Outcome::Fine)
     }
 
     fn count(&self, outcome: Outcome) -> usize {

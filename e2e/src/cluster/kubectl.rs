@@ -24,6 +24,11 @@ impl Kubectl {
         Ok(Self { words: vec![program, config, cache] })
     }
 
+    /// The same with `words` before it.
+    pub(super) fn after(&self, words: &[String]) -> Self {
+        Self { words: [words, &self.words].concat() }
+    }
+
     /// The same for another user, such as `system:serviceaccount:<namespace>:<name>`.
     #[must_use]
     pub fn of(&self, user: &str) -> Self {

@@ -170,6 +170,13 @@ impl Cluster {
         self.kubectl.rolled_out("kube-system", "deployment/coredns")
     }
 
+    /// The administrator's kubectl, run on the node: it reaches the API server whatever is between
+    /// that and the test.
+    #[must_use]
+    pub fn kubectl_on_node(&self) -> Kubectl {
+        self.kubectl.after(&self.tree.inside())
+    }
+
     fn check(&mut self) -> Result<()> {
         self.processes.iter_mut().try_for_each(Process::check)
     }
@@ -180,18 +187,17 @@ impl Cluster {
         let all = self.processes.iter().chain(&self.server);
         all.map(|it| format!("== {}\n{}\n", it.name, it.tail())).collect()
     }
-
-    /// Runs a command in the network of the node.
-    pub fn run_on_node(&self, command: &[&str]) -> Result<String> {
-        self.host.run(command)
-    }
 }
 
 /// Pods have addresses that nobody else knows: what they send to others has that of the host.
 fn route(host: &Host) -> Result<()> {
     let rules = format!(
-        "table ip pods {{ chain out {{ type nat hook postrouting priority srcnat; \
-         ip saddr {PODS} oifname eth0 masquerade }} }}"
+        "table ip pods {{
+           chain out {{
+             type nat hook postrouting priority srcnat
+             ip saddr {PODS} oifname eth0 masquerade
+           }}
+         }}"
     );
     host.run(&["nft", &rules])?;
     host.run(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]).map(drop)

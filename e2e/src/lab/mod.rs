@@ -146,6 +146,12 @@ impl Lab {
         self.network.open(cluster.host.address, INGRESS)
     }
 
+    /// The folder of its files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// What joins the zones.
     #[must_use]
     pub fn network(&self) -> &Network {

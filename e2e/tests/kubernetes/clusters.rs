@@ -4,7 +4,7 @@ use super::{Scenario, note};
 use anyhow::{Context, Result, bail};
 use e2e::{
     PATIENCE,
-    cluster::{Cluster, Images, start_all},
+    cluster::{Cluster, Images, Kubectl, start_all},
     namespace::Network,
     process::run,
     wait,
@@ -17,10 +17,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-pub(crate) const ALL: &[Scenario] = &[(
-    "pods_of_two_clusters_run_and_call_each_other",
-    pods_of_two_clusters_run_and_call_each_other,
-)];
+pub(crate) const ALL: &[Scenario] = &[
+    ("pods_of_two_clusters_run_and_call_each_other", pods_of_two_clusters_run_and_call_each_other),
+    ("a_test_that_is_killed_leaves_nothing", a_test_that_is_killed_leaves_nothing),
+];
 
 fn pods_of_two_clusters_run_and_call_each_other(images: &Images) -> Result<()> {
     let network = Network::new()?;
@@ -41,9 +41,11 @@ fn pods_of_two_clusters_run_and_call_each_other(images: &Images) -> Result<()> {
     for cluster in &clusters {
         cluster.kubectl.rolled_out("default", "deployment/web")?;
         cluster.kubectl.wait("default", "pod/client", "condition=Ready")?;
-        inside(cluster)?;
+        inside(&cluster.kubectl)?;
     }
-    let call = |from: &Cluster, to: &Cluster| answer(from, &format!("http://{}/", to.host.address));
+    let call = |from: &Cluster, to: &Cluster| {
+        answer(&from.kubectl, &format!("http://{}/", to.host.address))
+    };
     if call(one, two).is_ok() {
         bail!("the other cluster is reached although nothing was opened");
     }
@@ -53,29 +55,29 @@ fn pods_of_two_clusters_run_and_call_each_other(images: &Images) -> Result<()> {
     if call(one, two).is_ok() {
         bail!("a cluster that was cut off is reached");
     }
-    inside(two).context("within a cluster that was cut off")?;
+    inside(&two.kubectl_on_node()).context("within a cluster that was cut off")?;
     network.heal(&two.host)?;
     wait::until("it is reached again", PATIENCE, || call(one, two))?;
     Ok(())
 }
 
 /// Names, addresses of Services and of pods, sidecars, rules of an init container, logs.
-fn inside(cluster: &Cluster) -> Result<()> {
-    answer(cluster, "http://web.default.svc.cluster.local/")?;
+fn inside(kubectl: &Kubectl) -> Result<()> {
+    answer(kubectl, "http://web.default.svc.cluster.local/")?;
     let pods = ["get", "pods", "--selector=app=web", "--output=jsonpath={.items[0].status.podIP}"];
-    let pod = cluster.kubectl.run(&pods)?;
-    answer(cluster, &format!("http://{pod}:8080/"))?;
-    answer(cluster, &format!("http://{pod}:9999/")).context("a port that nft redirects")?;
-    let mut client = cluster.kubectl.client("default", "client", "client")?;
+    let pod = kubectl.run(&pods)?;
+    answer(kubectl, &format!("http://{pod}:8080/"))?;
+    answer(kubectl, &format!("http://{pod}:9999/")).context("a port that nft redirects")?;
+    let mut client = kubectl.client("default", "client", "client")?;
     client.connect(&format!("{pod}:7000")).context("the sidecar")?;
-    let logs = cluster.kubectl.logs("default", "deployment/web", "rules")?;
+    let logs = kubectl.logs("default", "deployment/web", "rules")?;
     if logs.contains("redirect to :8080") { Ok(()) } else { bail!("{logs}") }
 }
 
 /// Who answers a pod of the cluster.
-fn answer(from: &Cluster, url: &str) -> Result<Value> {
+fn answer(from: &Kubectl, url: &str) -> Result<Value> {
     let curl = ["curl", "-sS", "--fail-with-body", "--max-time", "3", url];
-    let text = from.kubectl.exec("default", "client", "client", &curl)?;
+    let text = from.exec("default", "client", "client", &curl)?;
     let body: Value = serde_json::from_str(&text).context(text)?;
     if body.get("name") == Some(&"web".into()) { Ok(body) } else { bail!("{url}: {body}") }
 }

@@ -1,10 +1,12 @@
 //! Scenarios in real clusters, with real pods.
 
 mod clusters;
+mod world;
+mod zones;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Programs, apart};
-use e2e::{cluster::Images, namespace};
+use e2e::{cluster::Images, namespace, wait};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
     process::ExitCode,
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
     let missing = Programs::find().map_err(|error| format!("no Kubernetes: {error:#}")).err();
     let missing = missing.or_else(namespace::missing);
     let images = Arc::default();
-    let all = [clusters::ALL].concat();
+    let all = [clusters::ALL, zones::ALL].concat();
     let trials =
         all.iter().map(|&(name, run)| apart(trial(&images, name, run), missing.as_deref()));
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
@@ -41,7 +43,12 @@ fn trial(
 ) -> Trial {
     let images = images.clone();
     Trial::test(format!("kubernetes_{name}"), move || {
-        let images = images.get_or_init(Images::build).as_ref();
+        let images = images.get_or_init(|| {
+            let (images, took) = wait::timed(Images::build);
+            note(&format!("images after {took:?}"));
+            images
+        });
+        let images = images.as_ref();
         let images = images.map_err(|error| anyhow!("{error:#}")).context("images");
         images.and_then(run).map_err(|error| Failed::from(format!("{error:#}")))
     })

@@ -37,8 +37,8 @@ impl Known {
         tasks: &mut Tasks,
         stop: &CancellationToken,
     ) {
-        let all = Api::<Object>::all(client.clone());
-        let namespaces = watcher::metadata_watcher(all, watcher::Config::default());
+        let all = Api::<PartialObjectMeta<Object>>::all(client.clone());
+        let namespaces = watcher::watcher(all, watcher::Config::default());
         let namespace = |object: PartialObjectMeta<Object>| {
             let (labels, annotations) = (object.metadata.labels, object.metadata.annotations);
             let name = object.metadata.name.unwrap_or_default();

@@ -7,8 +7,9 @@ mod writing;
 use super::{Problems, Settings, open};
 use bytes::Bytes;
 use daemon::Clock;
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use std::{convert::Infallible, future::Future, time::Duration};
@@ -19,13 +20,16 @@ use tokio::sync::{mpsc, oneshot};
 const SAMPLES: &str = "/apis/kuma.io/v1alpha1/samples";
 const SYSTEM: &str = "/apis/kuma.io/v1alpha1/namespaces/kuma-system/samples";
 
+/// What is answered.
+type Said = UnsyncBoxBody<Bytes, Infallible>;
+
 /// What is asked of the API server.
 struct Asked {
     /// The verb and the path.
     what: String,
     query: String,
     body: Value,
-    answer: oneshot::Sender<Result<Response<Body>, kube::Error>>,
+    answer: oneshot::Sender<Result<Response<Said>, std::io::Error>>,
 }
 
 /// An API server in the hands of a test.
@@ -114,7 +118,7 @@ impl Asked {
     }
 
     fn answers(self, code: u16, body: Value) {
-        let body = Body::from(body.to_string().into_bytes());
+        let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
         let response = Response::builder().status(StatusCode::from_u16(code).unwrap());
         self.answer.send(Ok(response.body(body).unwrap())).ok();
     }
@@ -138,8 +142,7 @@ impl Asked {
     }
 
     fn breaks(self) {
-        let error = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        self.answer.send(Err(kube::Error::Service(error.into()))).ok();
+        self.answer.send(Err(std::io::ErrorKind::ConnectionReset.into())).ok();
     }
 
     fn watch(self) -> Watch {
@@ -148,7 +151,7 @@ impl Asked {
             Some((receiver.recv().await?, receiver))
         });
         let frames = chunks.map(|chunk| Ok::<_, Infallible>(http_body::Frame::data(chunk)));
-        let body = Body::wrap_body(http_body_util::StreamBody::new(frames.into_stream()));
+        let body = StreamBody::new(frames).boxed_unsync();
         self.answer.send(Ok(Response::new(body))).ok();
         Watch(sender)
     }

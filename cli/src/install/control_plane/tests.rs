@@ -37,6 +37,12 @@ fn both(name: &str) -> [Vec<Value>; 2] {
     [golden, printed.collect()].map(|mut objects| {
         objects.retain(|object| !object.is_null());
         for object in &mut objects {
+            for labels in ["/metadata/labels", "/spec/template/metadata/labels"] {
+                if let Some(labels) = object.pointer_mut(labels) {
+                    let manager = labels["app.kubernetes.io/managed-by"].take();
+                    assert!(["Helm", "atoll"].iter().any(|it| manager == *it), "{manager}");
+                }
+            }
             if let Some(mark) =
                 object.pointer_mut("/spec/template/metadata/annotations/atoll.io~1settings")
             {
@@ -77,7 +83,10 @@ fn no_place_is_left_unfilled() {
         let printed = printed(&arguments);
         let namespace = printed.iter().position(|object| object["kind"] == "Namespace").unwrap();
         let objects = serde_json::to_string(&printed[namespace..]).unwrap();
-        assert!(!objects.contains("the-"), "{objects}");
+        for place in ["namespace", "registry", "tag", "zone", "address", "secret", "mesh", "name"] {
+            assert!(!objects.contains(&format!("the-{place}")), "the-{place} in {objects}");
+        }
+        assert!(!objects.contains("Helm"), "{objects}");
         let definitions = if arguments.len() > 4 { kinds::crd::manifests().len() } else { 0 };
         assert_eq!(namespace, definitions);
     }

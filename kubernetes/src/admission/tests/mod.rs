@@ -16,10 +16,7 @@ use parking_lot::Mutex;
 use resource::{Kind, Peer, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
-use store::{
-    Contents, Kinds, attach,
-    view::{Loaded, Revision, Writer},
-};
+use store::{Contents, Kinds, attach, view::{Loaded, Revision, Writer}};
 use tokio::sync::watch;
 
 /// A zone with the mesh `default`, and the namespace `shop` whose pods are in it.
@@ -103,9 +100,17 @@ fn said(verdict: &Verdict) -> String {
     verdict.refusal.as_ref().map(|it| it.message().to_owned()).unwrap_or_default()
 }
 
-/// An API server that holds one Secret, with a version that counts its writes.
+/// An API server that holds one Secret, whose version counts its writes.
 #[derive(Clone, Default)]
-struct Secrets(Arc<Mutex<(u64, Option<Value>)>>);
+struct Secrets(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    writes: u64,
+    secret: Option<Value>,
+    /// So many questions are not answered.
+    away: usize,
+}
 
 impl Secrets {
     fn client(&self) -> Client {
@@ -126,13 +131,17 @@ impl Secrets {
 
     fn answer(&self, method: &http::Method, body: &[u8]) -> (u16, Value) {
         let mut held = self.0.lock();
-        let (count, secret) = &mut *held;
+        let Held { writes, secret, away } = &mut *held;
         let failure = |code: u16| {
-            (
-                code,
-                json!({ "kind": "Status", "status": "Failure", "code": code, "reason": "x", "message": "x" }),
-            )
+            let status = json!({
+                "kind": "Status", "status": "Failure", "code": code, "reason": "x", "message": "x",
+            });
+            (code, status)
         };
+        if let Some(less) = away.checked_sub(1) {
+            *away = less;
+            return failure(503);
+        }
         let sent: Value = serde_json::from_slice(body).unwrap_or_default();
         let version = |it: &Value| it.pointer("/metadata/resourceVersion").cloned();
         match (method.as_str(), secret.as_ref()) {
@@ -142,9 +151,9 @@ impl Secrets {
             ("PUT", None) => failure(404),
             ("PUT", Some(secret)) if version(secret) != version(&sent) => failure(409),
             ("POST" | "PUT", _) => {
-                *count += 1;
+                *writes += 1;
                 let mut written = sent;
-                written["metadata"]["resourceVersion"] = count.to_string().into();
+                written["metadata"]["resourceVersion"] = writes.to_string().into();
                 *secret = Some(written.clone());
                 (200, written)
             }

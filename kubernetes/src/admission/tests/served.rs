@@ -10,7 +10,7 @@ use super::{
 use api::serve;
 use daemon::{Clock, Tasks};
 use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use identity::tls::{Alpn, TlsListener, client_config, connect};
 use jiff::Timestamp;
 use rustls::ClientConfig;
@@ -53,9 +53,9 @@ impl Served {
     /// On a connection of its own, as after a time of silence.
     async fn ask(&self, trusts: &Arc<ClientConfig>, path: &str, body: &[u8]) -> (u16, String) {
         let stream = connect(trusts.clone(), "127.0.0.1", self.port).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let request = http::Request::post(path).header("host", "x");
+        let http2 = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = http2.await.unwrap();
+        let request = http::Request::post(format!("https://127.0.0.1{path}"));
         let request = request.body(Full::new(bytes::Bytes::copy_from_slice(body))).unwrap();
         let answer = async {
             let response = sender.send_request(request).await.unwrap();

@@ -2,6 +2,8 @@
 {{- define "atoll.zone.settings" -}}
 {{- $namespace := .Release.Namespace -}}
 environment: kubernetes
+store:
+  type: kubernetes
 zone:
   name: {{ .Values.zone.name }}
 {{- with .Values.zone.global.address }}

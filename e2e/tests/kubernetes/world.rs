@@ -1,0 +1,176 @@
+//! A global and a zone of machines, and clusters that join them.
+
+use anyhow::{Context, Result, bail};
+use e2e::{
+    PATIENCE,
+    cluster::{Cluster, Images, Kubectl, REGISTRY, TAG},
+    lab::{Inbound, Lab, MachinePlan, PORT, Proxy},
+    process::{Process, programs, run},
+    wait,
+};
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf};
+
+/// The zone of machines.
+pub(crate) const MACHINES: &str = "vm";
+
+/// The namespace of pods of the mesh.
+pub(crate) const SHOP: &str = "shop";
+
+/// The namespace of the control plane.
+pub(crate) const SYSTEM: &str = "kuma-system";
+
+/// Everything; clusters end before what joins them.
+pub(crate) struct World {
+    pub(crate) zones: Vec<Zone>,
+    /// A machine that calls, and answers at the port of services; its workload is `web`.
+    pub(crate) machine: Proxy,
+    _application: Process,
+    _ingress: Proxy,
+    pub(crate) lab: Lab,
+}
+
+/// A cluster that is a zone.
+pub(crate) struct Zone {
+    pub(crate) name: &'static str,
+    pub(crate) cluster: Cluster,
+    /// The values that it was installed with.
+    values: PathBuf,
+}
+
+impl World {
+    /// Starts everything and installs a control plane and an ingress in each cluster; everybody may
+    /// call everybody.
+    pub(crate) fn start(images: &Images, names: &[&'static str]) -> Result<Self> {
+        const INBOUNDS: &[Inbound] = &[Inbound { protocol: "http", port: PORT }];
+        let mut lab = Lab::start(&[MACHINES])?;
+        let clusters = lab.clusters(names, images)?;
+        let all = [&[MACHINES], names].concat();
+        allow(&lab, &all.iter().map(|zone| prefix(&domain(zone))).collect::<Vec<_>>())?;
+        let mut zones = Vec::new();
+        for (cluster, &name) in clusters.into_iter().zip(names) {
+            let values = lab.folder().join(format!("{name}.yaml"));
+            zones.push(Zone { name, cluster, values });
+        }
+        for zone in &zones {
+            zone.install(&lab)?;
+        }
+        let ingress = lab.ingress(MACHINES, "ingress-1")?;
+        let machine = lab.machine(&MachinePlan::new(MACHINES, "web", INBOUNDS))?;
+        let application = machine.application("http", PORT)?;
+        zones.iter().try_for_each(Zone::installed)?;
+        Ok(Self { zones, machine, _application: application, _ingress: ingress, lab })
+    }
+
+    /// One of the zones that are clusters.
+    pub(crate) fn zone(&self, name: &str) -> Result<&Zone> {
+        self.zones.iter().find(|it| it.name == name).with_context(|| name.to_owned())
+    }
+
+    /// Waits until the machine reaches a name, and says who answered.
+    pub(crate) fn machine_reaches(&self, url: &str) -> Result<Value> {
+        wait::until(&format!("the machine reaches {url}"), PATIENCE, || {
+            parsed(&self.machine.run(&curl(url))?)
+        })
+    }
+}
+
+/// How an unmodified program calls.
+pub(crate) fn curl(url: &str) -> [&str; 6] {
+    ["curl", "-sS", "--fail-with-body", "--max-time", "5", url]
+}
+
+fn parsed(text: &str) -> Result<Value> {
+    serde_json::from_str(text).with_context(|| text.to_owned())
+}
+
+/// The trust domain of a zone.
+pub(crate) fn domain(zone: &str) -> String {
+    format!("spiffe://default.{zone}.mesh.local")
+}
+
+/// Everybody whose identity begins so.
+pub(crate) fn prefix(value: &str) -> Value {
+    json!({ "spiffeID": { "type": "Prefix", "value": value } })
+}
+
+/// Says who may call, for the whole mesh.
+pub(crate) fn allow(lab: &Lab, who: &[Value]) -> Result<()> {
+    let policy = json!({
+        "type": "MeshTrafficPermission", "mesh": "default", "name": "callers",
+        "spec": {
+            "targetRef": { "kind": "Mesh" },
+            "rules": [{ "default": { "allow": who } }],
+        },
+    });
+    lab.global.put("/meshes/default/meshtrafficpermissions/callers", &policy)
+}
+
+/// Fails unless the application was told that the caller is `who`.
+pub(crate) fn called_by(answer: &Value, who: &str) -> Result<()> {
+    let seen = answer.pointer("/headers/x-forwarded-client-cert").and_then(Value::as_str);
+    if seen.is_some_and(|it| it.split([';', ',']).any(|it| it == format!("URI={who}"))) {
+        Ok(())
+    } else {
+        bail!("not called by {who}: {answer}")
+    }
+}
+
+impl Zone {
+    pub(crate) fn kubectl(&self) -> &Kubectl {
+        &self.cluster.kubectl
+    }
+
+    /// What `atoll install control-plane` prints.
+    pub(crate) fn manifests(&self) -> Result<String> {
+        let atoll = programs()?.join("atoll").display().to_string();
+        run(&[&atoll, "install", "control-plane", "--values", &self.values.display().to_string()])
+    }
+
+    fn install(&self, lab: &Lab) -> Result<()> {
+        let service = json!({
+            "type": "NodePort",
+            "externalIPs": [self.cluster.host.address.to_string()],
+        });
+        let values = json!({
+            "image": { "registry": REGISTRY, "tag": TAG },
+            "zone": {
+                "name": self.name,
+                "global": {
+                    "address": format!("https://{}:5685", lab.global.address),
+                    "secret": "atoll-zone",
+                },
+            },
+            "meshes": [{ "name": "default", "ingress": { "service": service } }],
+        });
+        fs::write(&self.values, values.to_string())?;
+        let kubectl = self.kubectl();
+        kubectl.run(&["create", "namespace", SYSTEM])?;
+        let token = format!("--from-literal=token={}", lab.global.zone_token(self.name)?);
+        let authority = format!("--from-file=ca.crt={}", lab.global.ca().display());
+        let secret = ["create", "secret", "generic", "atoll-zone", "--namespace", SYSTEM];
+        kubectl.run(&[&secret[..], &[&token, &authority]].concat())?;
+        kubectl.apply(&self.manifests()?)?;
+        lab.open(&self.cluster)
+    }
+
+    fn installed(&self) -> Result<()> {
+        for each in ["deployment/atoll-zone-cp", "deployment/atoll-ingress-default"] {
+            self.kubectl().rolled_out(SYSTEM, each).with_context(|| self.logs(each))?;
+        }
+        Ok(())
+    }
+
+    /// The end of what a workload of the control plane's namespace wrote.
+    fn logs(&self, what: &str) -> String {
+        let said = self.kubectl().run(&["logs", "--namespace", SYSTEM, what, "--tail=20"]);
+        said.unwrap_or_else(|error| format!("{error:#}"))
+    }
+
+    /// Waits until a container of a pod of the mesh reaches a name, and says who answered.
+    pub(crate) fn pod_reaches(&self, pod: &str, container: &str, url: &str) -> Result<Value> {
+        wait::until(&format!("{pod} reaches {url}"), PATIENCE, || {
+            parsed(&self.kubectl().exec(SHOP, pod, container, &curl(url))?)
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! A cluster is a zone beside one of machines.
+
+use super::{
+    Scenario, note,
+    world::{SHOP, SYSTEM, World, allow, called_by, curl, domain, prefix},
+};
+use anyhow::{Context, Result, bail};
+use e2e::{
+    PATIENCE,
+    cluster::{Images, Kubectl},
+    peer::Ask,
+    wait,
+};
+
+pub(crate) const ALL: &[Scenario] =
+    &[("pods_and_machines_call_each_other_by_name", pods_and_machines_call_each_other_by_name)];
+
+const CART: &str = "http://cart.shop.svc.k8s-1.mesh.local:8080/";
+const WEB: &str = "http://web.svc.vm.mesh.local:8080/";
+
+/// From an installation to its end.
+fn pods_and_machines_call_each_other_by_name(images: &Images) -> Result<()> {
+    let (world, took) = wait::timed(|| World::start(images, &["k8s-1"]));
+    let world = world?;
+    note(&format!("installed after {took:?}"));
+    let zone = world.zone("k8s-1")?;
+    let kubectl = zone.kubectl();
+    kubectl.apply(include_str!("shop.yaml"))?;
+    for each in ["deployment/cart", "deployment/front"] {
+        kubectl.rolled_out(SHOP, each)?;
+    }
+
+    let (front, web) =
+        (format!("{}/ns/shop/sa/front", domain("k8s-1")), format!("{}/workload/web", domain("vm")));
+    let body = zone.pod_reaches("deployment/front", "front", WEB)?;
+    called_by(&body, &front).context("pod to machine")?;
+    for url in [CART, "http://cart.shop:8080/"] {
+        let body = zone.pod_reaches("deployment/front", "front", url)?;
+        called_by(&body, &front).context("pod to pod")?;
+    }
+    let body = world.machine_reaches(CART)?;
+    called_by(&body, &web).context("machine to pod")?;
+
+    restart(&world)?;
+    refuse(&world)?;
+    uninstall(kubectl, &zone.manifests()?)
+}
+
+/// Every pod of a Deployment becomes another one while somebody calls it.
+fn restart(world: &World) -> Result<()> {
+    let kubectl = world.zone("k8s-1")?.kubectl();
+    let mut client = world.machine.caller()?;
+    client.connect("cart.shop.svc.k8s-1.mesh.local:8080")?;
+    client.must(&Ask::Load)?;
+    kubectl.run(&["rollout", "restart", "--namespace", SHOP, "deployment/cart"])?;
+    kubectl.rolled_out(SHOP, "deployment/cart")?;
+    // The last of the old ones has ended.
+    wait::until("there are two pods", PATIENCE, || {
+        let names = ["get", "pods", "--namespace", SHOP, "--selector=app=cart", "--output=name"];
+        match kubectl.run(&names)?.lines().count() {
+            2 => Ok(()),
+            other => bail!("{other}"),
+        }
+    })?;
+    let told = client.must(&Ask::Stop)?;
+    note(&format!("{} answered by {:?}, {} failed", told.good, told.by, told.bad));
+    if told.bad > 0 || told.by.len() < 4 { bail!("{told:?}") } else { Ok(()) }
+}
+
+/// Pods of the cluster may not call any more; machines still may.
+fn refuse(world: &World) -> Result<()> {
+    allow(&world.lab, &[prefix(&domain("vm"))])?;
+    let kubectl = world.zone("k8s-1")?.kubectl();
+    wait::until("a pod is refused", PATIENCE, || {
+        let status = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", CART];
+        match &*kubectl.exec(SHOP, "deployment/front", "front", &status)? {
+            "403" => Ok(()),
+            other => bail!("{other}"),
+        }
+    })?;
+    world.machine.run(&curl(CART)).map(drop)
+}
+
+/// Nothing of ours is left, and what was in the mesh starts without it.
+fn uninstall(kubectl: &Kubectl, manifests: &str) -> Result<()> {
+    kubectl.run(&["label", "namespace", SHOP, "kuma.io/sidecar-injection-"])?;
+    for each in ["deployment/cart", "deployment/front"] {
+        kubectl.run(&["rollout", "restart", "--namespace", SHOP, each])?;
+        kubectl.rolled_out(SHOP, each)?;
+    }
+    let words = ["delete", "--ignore-not-found", "--timeout=60s", "--filename=-"];
+    let deleted = kubectl.output(&words, manifests)?;
+    if !deleted.status.success() {
+        bail!("{}", String::from_utf8_lossy(&deleted.stderr));
+    }
+    kubectl.run(&["delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=60s"])?;
+    for kind in [
+        "customresourcedefinitions",
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+        "clusterroles",
+        "clusterrolebindings",
+    ] {
+        let left = kubectl.run(&["get", kind, "--output=name"])?;
+        if left.contains("kuma.io") || left.contains("atoll") {
+            bail!("{left}");
+        }
+    }
+    kubectl.run(&["delete", "namespace", SHOP, "--timeout=60s"]).map(drop)
+}
