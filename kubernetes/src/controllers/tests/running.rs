@@ -251,7 +251,8 @@ async fn what_the_zone_says_about_a_service_stays() {
     assert_eq!(status.vips[0].ip, "10.96.0.1");
     status.dataplane_proxies.total = 7;
     let bytes = kind.encode(&(Arc::new(spec.clone()) as resource::AnySpec)).unwrap();
-    let json = serde_json::to_vec(&status).unwrap();
+    // As an API server may write it.
+    let json = serde_json::to_vec_pretty(&status).unwrap();
     let row = kind.resource(
         row.head.key.clone(),
         row.head.labels.clone(),
@@ -260,7 +261,9 @@ async fn what_the_zone_says_about_a_service_stays() {
         Peer::Global,
     );
     world.commit(kind, row.unwrap()).await;
+    let before = world.store.reader().revision();
     world.settle().await;
+    assert_eq!(world.store.reader().revision(), before, "there was nothing to write");
 
     world.fake.put(with(service("cart", "10.96.0.1"), [("/spec/ports/0/port", json!(8080))]));
     let changed = |reader: &Reader, kind| {
