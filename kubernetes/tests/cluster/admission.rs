@@ -305,13 +305,13 @@ pub(crate) fn a_certificate_is_renewed_while_pods_are_made() -> Result<()> {
         // Time passes; something that happens to the Secret has the control plane look at its clock.
         *offset.lock() = SignedDuration::ZERO;
         let touched = json!({ "metadata": { "annotations": { "touched": "yes" } } });
-        let touch = secrets.patch("atoll-zone-cp-tls", &PatchParams::default(), &Patch::Merge(touched));
-        touch.await?;
+        let (params, touched) = (PatchParams::default(), Patch::Merge(touched));
+        secrets.patch("atoll-zone-cp-tls", &params, &touched).await?;
         let mut made = 0;
         let making = async {
             while certificate().await? == before || made < 30 {
-                let created = create(&client, "shop", &pod(&format!("cart-{made}"), json!({}))?);
-                ensure!(has_sidecar(&created.await?));
+                let pod = pod(&format!("cart-{made}"), json!({}))?;
+                ensure!(has_sidecar(&create(&client, "shop", &pod).await?));
                 made += 1;
             }
             Ok(())
