@@ -133,8 +133,13 @@ impl Secrets {
         let mut held = self.0.lock();
         let Held { writes, secret, away } = &mut *held;
         let failure = |code: u16| {
+            let reason = match code {
+                404 => "NotFound",
+                409 => "Conflict",
+                _ => "ServiceUnavailable",
+            };
             let status = json!({
-                "kind": "Status", "status": "Failure", "code": code, "reason": "x", "message": "x",
+                "kind": "Status", "status": "Failure", "code": code, "reason": reason,
             });
             (code, status)
         };
