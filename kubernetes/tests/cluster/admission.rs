@@ -175,16 +175,22 @@ pub(crate) fn pods_of_the_mesh_get_a_sidecar_and_no_others() -> Result<()> {
             let created = create(&other, "shop", &pod(&format!("cart-{i}"), json!({}))?).await?;
             ensure!(has_sidecar(&created), "{created:?}");
             let probe = created.spec.context("spec")?.containers.remove(0).liveness_probe;
-            ensure!(probe.context("probe")?.http_get.context("get")?.port == k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(9001));
+            ensure!(
+                probe.context("probe")?.http_get.context("get")?.port
+                    == k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(9001)
+            );
         }
         let asked = counted.lock().values().sum::<usize>() - before;
-        println!("20 pods injected with {asked} requests of the control plane's controllers and webhooks");
+        println!(
+            "20 pods injected with {asked} requests of the control plane's controllers and webhooks"
+        );
         let outside = create(&other, "plain", &pod("cart-1", json!({}))?).await?;
         ensure!(!has_sidecar(&outside));
         let wrong = pod("wrong", json!({ "kuma.io/sidecar-concurrency": "many" }))?;
         let refused = create(&other, "shop", &wrong).await.err().context("it was taken")?;
         let kube::Error::Api(status) = refused else { bail!("{refused}") };
-        let expected = r#"metadata.annotations[kuma.io/sidecar-concurrency]: "many" is no number of threads"#;
+        let expected =
+            r#"metadata.annotations[kuma.io/sidecar-concurrency]: "many" is no number of threads"#;
         ensure!(status.code == 422 && status.message.contains(expected), "{status:?}");
         restricted(&other).await?;
 
@@ -198,7 +204,8 @@ pub(crate) fn pods_of_the_mesh_get_a_sidecar_and_no_others() -> Result<()> {
                 match create(&other, "shop", &pod("late", json!({}))?).await {
                     Ok(_) => {
                         let pods = Api::<Pod>::namespaced(other.clone(), "shop");
-                        pods.delete("late", &kube::api::DeleteParams::default().grace_period(0)).await?;
+                        pods.delete("late", &kube::api::DeleteParams::default().grace_period(0))
+                            .await?;
                     }
                     Err(error) => return Ok::<_, anyhow::Error>(error.to_string()),
                 }

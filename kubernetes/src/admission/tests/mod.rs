@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use resource::{Kind, Peer, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
-use store::{Contents, Kinds, attach, view::{Loaded, Revision, Writer}};
+use store::{
+    Contents, Kinds, attach,
+    view::{Loaded, Revision, Writer},
+};
 use tokio::sync::watch;
 
 /// A zone with the mesh `default`, and the namespace `shop` whose pods are in it.
