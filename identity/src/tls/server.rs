@@ -77,7 +77,7 @@ pub struct ServerTls {
 /// Where a certificate comes from.
 #[derive(Debug)]
 enum Source {
-    Files(Files),
+    Files(Box<Files>),
     /// What clients trust, and the setting that everything stands under.
     Told {
         setting: String,
@@ -127,7 +127,7 @@ impl ServerTls {
         };
         let files = Files { certificate, key, client_ca, self_made };
         let configs = Reloaded::new(&files.all(), || files.configs())?;
-        Ok(Self::with(Source::Files(files), configs, renew_at, clock))
+        Ok(Self::with(Source::Files(Box::new(files)), configs, renew_at, clock))
     }
 
     /// A server whose certificate is kept by somebody else, who says when it is another one.
