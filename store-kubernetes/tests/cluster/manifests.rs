@@ -26,7 +26,7 @@ fn rows(opened: &Opened) -> Vec<(KindId, Kind, Arc<Resource>)> {
 /// As somebody writes it who knows nothing of Kubernetes.
 fn plain((kind, what, row): &(KindId, Kind, Arc<Resource>)) -> Result<Item> {
     let labels = row.head.labels.iter();
-    let labels: Labels = labels.filter(|(key, _)| *key != label::DISPLAY_NAME).collect();
+    let labels: Labels = labels.filter(|(key, _)| *key != label::NAMESPACE).collect();
     let (key, spec, status) = (row.head.key.clone(), row.spec.clone(), row.status.clone());
     let row = what.resource(key, labels, spec, status, Peer::Global)?;
     Ok(Item { kind: *kind, expected: Expected::Anything, edit: Edit::Put(row.into()) })
