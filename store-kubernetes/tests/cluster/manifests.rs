@@ -50,7 +50,7 @@ pub(crate) fn what_users_write_is_the_same_when_we_write_it(
         let rows = rows(&opened);
         ensure!(rows.len() > 30, "{} resources", rows.len());
         let items = || rows.iter().map(plain).collect::<Result<Vec<_>>>();
-        let mut changed = |outcomes: &[Outcome]| {
+        let changed = |outcomes: &[Outcome]| {
             let changed = rows.iter().zip(outcomes).filter(|(_, it)| **it != Outcome::Unchanged);
             changed
                 .map(|((_, kind, row), it)| format!("{kind:?} {} {it:?}", row.head.key))
