@@ -150,8 +150,16 @@ impl Cluster {
                 edits
             }
             Heard::Watching => return self.hears(id),
-            Heard::Changed(object) => shelf.changed(&object),
-            Heard::Removed(object) => shelf.removed(&object),
+            Heard::Changed(object) => {
+                let edits = shelf.changed(&object);
+                self.hears(id);
+                edits
+            }
+            Heard::Removed(object) => {
+                let edits = shelf.removed(&object);
+                self.hears(id);
+                edits
+            }
             Heard::Unknown => return self.not_defined(id),
             Heard::Failed(failure) => return self.failed(id, &failure),
         };

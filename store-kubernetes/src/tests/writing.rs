@@ -67,11 +67,16 @@ async fn what_was_deleted_does_not_come_back_by_an_echo() {
         let (committed, there) = tokio::join!(store.commit(batch), write);
         let revision = committed.unwrap().revision;
         watch.says("ADDED", &there).await;
-        watch.says("DELETED", &there).await;
-        watch.says("ADDED", &object("b", "13", "1")).await;
+        watch.says("ADDED", &object("b", "12", "1")).await;
         let mut reader = store.reader();
         reader.wait_for(store::view::Revision(revision.0 + 1)).await.unwrap();
         assert!(value(&store, "a").is_none() && value(&store, "b").is_some());
+        let mut gone = there.clone();
+        gone["metadata"]["resourceVersion"] = "13".into();
+        watch.says("DELETED", &gone).await;
+        watch.says("DELETED", &object("b", "14", "1")).await;
+        reader.wait_for(store::view::Revision(revision.0 + 2)).await.unwrap();
+        assert!(value(&store, "b").is_none());
     })
     .await;
 }

@@ -3,6 +3,7 @@
 
 mod fixture;
 mod kinds_of_ours;
+mod manifests;
 mod others;
 mod trouble;
 mod writes;
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
             kinds_of_ours::secrets_of_two_meshes_have_one_name,
         ),
         trial("a_place_alone_is_not_written", kinds_of_ours::a_place_alone_is_not_written),
+        trial(
+            "what_users_write_is_the_same_when_we_write_it",
+            manifests::what_users_write_is_the_same_when_we_write_it,
+        ),
         trial("beacons_cost_nothing", kinds_of_ours::beacons_cost_nothing),
         trial(
             "a_quota_refuses_one_and_the_rest_goes_on",
