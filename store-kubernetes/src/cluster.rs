@@ -49,7 +49,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 pub(crate) enum Turn {
     Kind(KindId, Heard),
-    Definitions(Seen),
+    Definitions(Box<Seen>),
 }
 
 impl Cluster {
@@ -108,7 +108,7 @@ impl Cluster {
         tokio::select! {
             biased;
             Some((id, heard)) = self.sources.next() => Some(Turn::Kind(id, heard)),
-            Some(seen) = self.definitions.next() => Some(Turn::Definitions(seen)),
+            Some(seen) = self.definitions.next() => Some(Turn::Definitions(seen.into())),
             else => None,
         }
     }
@@ -117,7 +117,7 @@ impl Cluster {
     pub(crate) fn take(&mut self, turn: Turn) {
         match turn {
             Turn::Kind(id, heard) => self.heard(id, heard),
-            Turn::Definitions(seen) => self.defined(seen),
+            Turn::Definitions(seen) => self.defined(*seen),
         }
     }
 
@@ -150,8 +150,16 @@ impl Cluster {
                 edits
             }
             Heard::Watching => return self.hears(id),
-            Heard::Changed(object) => shelf.changed(&object),
-            Heard::Removed(object) => shelf.removed(&object),
+            Heard::Changed(object) => {
+                let edits = shelf.changed(&object);
+                self.hears(id);
+                edits
+            }
+            Heard::Removed(object) => {
+                let edits = shelf.removed(&object);
+                self.hears(id);
+                edits
+            }
             Heard::Unknown => return self.not_defined(id),
             Heard::Failed(failure) => return self.failed(id, &failure),
         };

@@ -74,6 +74,7 @@ pub(crate) struct Place {
 impl Place {
     /// `None` for kinds that are kept in memory only.
     pub(crate) fn of(kind: &Kind, peer: Peer, system: &Arc<str>) -> Option<Self> {
+        // Kinds that are no custom resources are known by name, here alone.
         let (form, api) = match (kind.custom, kind.name) {
             (Some(custom), _) => (Form::Custom(custom), custom_resource(kind)),
             (None, "Secret") => secret("system.kuma.io/secret"),

@@ -126,7 +126,7 @@ impl Shelf {
         let Some(Listing { seen, written }) = self.listing.take() else { return Vec::new() };
         self.gone.retain(|_, keep| *keep);
         let missing = self.objects.keys();
-        let missing = missing.filter(|name| !seen.contains(*name) && !written.contains(*name));
+        let missing = missing.filter(|name| !seen.contains(*name));
         let missing: Vec<ObjectName> = missing.cloned().collect();
         missing.iter().flat_map(|name| self.forget(name)).collect()
     }

@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const WATCH_SECONDS: u32 = 290;
 /// A watch that ends sooner is not asked for at once.
 const SHORT: Duration = Duration::from_secs(2);
+/// The client does not say that a watch was refused but by an event, which comes at once.
+const SOON: Duration = Duration::from_secs(1);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -38,7 +40,7 @@ pub(crate) enum Heard {
     Listed(Vec<DynamicObject>),
     /// The list was that, at this version.
     Complete(String),
-    /// From now on everything is heard.
+    /// Everything is heard.
     Watching,
     /// An object was written.
     Changed(Box<DynamicObject>),
@@ -98,9 +100,9 @@ enum State {
     List { token: Option<String> },
     Listed { version: String },
     Start { version: String },
-    Watch { version: String, events: Events, since: Instant },
+    Watch { version: String, events: Events, since: Instant, heard: bool },
     Unknown,
-    Pause(Box<State>),
+    Pause(Box<Self>),
 }
 
 type Events = BoxStream<'static, Result<WatchEvent<DynamicObject>, Error>>;
@@ -148,7 +150,20 @@ impl Source {
                     (State::Start { version: version.clone() }, Some(Heard::Complete(version)))
                 }
                 State::Start { version } => self.start(version).await,
-                State::Watch { version, events, since } => self.hear(version, events, since).await,
+                State::Watch { version, mut events, since, heard: false } => {
+                    match timeout(SOON, events.next()).await {
+                        Ok(first) => self.hear(version, events, since, first),
+                        Err(_) => {
+                            let heard = true;
+                            (State::Watch { version, events, since, heard }, Some(Heard::Watching))
+                        }
+                    }
+                }
+                State::Watch { version, mut events, since, heard: true } => {
+                    let within = Duration::from_secs(WATCH_SECONDS.into()) + PATIENCE;
+                    let next = timeout(within, events.next()).await;
+                    self.hear(version, events, since, next.unwrap_or(None))
+                }
                 State::Unknown => {
                     self.definition_changes().await;
                     (State::Begin, None)
@@ -202,62 +217,64 @@ impl Source {
         match started {
             Ok(events) => {
                 let (events, since) = (events.boxed(), Instant::now());
-                (State::Watch { version, events, since }, Some(Heard::Watching))
+                (State::Watch { version, events, since, heard: false }, None)
             }
-            Err(failure) => match failure.code() {
-                0 | 401 | 403 | 404 | 429 | 500 | 503 => {
-                    Self::failed(failure, State::Start { version })
-                }
-                // It does not know that version, or not yet.
-                _ => Self::failed(failure, State::Begin),
-            },
+            Err(failure) => Self::not_watched(failure, version),
         }
     }
 
-    async fn hear(
+    fn hear(
         &mut self,
         version: String,
-        mut events: Events,
+        events: Events,
         since: Instant,
+        event: Option<Result<WatchEvent<DynamicObject>, Error>>,
     ) -> (State, Option<Heard>) {
-        let within = Duration::from_secs(u64::from(WATCH_SECONDS)) + PATIENCE;
-        let event = match timeout(within, events.next()).await {
-            Ok(Some(Ok(event))) => event,
-            Ok(Some(Err(error))) => {
+        let event = match event {
+            Some(Ok(event)) => event,
+            Some(Err(error)) => {
                 self.metrics.watches_restarted.inc();
-                return Self::failed(error.into(), State::Start { version });
+                return Self::not_watched(error.into(), version);
             }
-            Ok(None) | Err(_) => {
+            None => {
                 let again = State::Start { version };
                 let short = since.elapsed() < SHORT;
                 return (if short { State::Pause(again.into()) } else { again }, None);
             }
         };
+        if let WatchEvent::Error(status) = event {
+            self.metrics.watches_restarted.inc();
+            if status.code == 410 {
+                return (State::Pause(State::Begin.into()), None);
+            }
+            return Self::failed(Error::Api(status.boxed()).into(), State::Begin);
+        }
         self.backoff.made_progress();
         let at = |object: &DynamicObject| {
             object.metadata.resource_version.clone().unwrap_or_else(|| version.clone())
         };
-        match event {
+        let (version, said) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let version = at(&object);
-                (State::Watch { version, events, since }, Some(Heard::Changed(object.into())))
+                (at(&object), Heard::Changed(object.into()))
             }
-            WatchEvent::Deleted(object) => {
-                let version = at(&object);
-                (State::Watch { version, events, since }, Some(Heard::Removed(object.into())))
-            }
-            WatchEvent::Bookmark(bookmark) => {
-                let version = bookmark.metadata.resource_version;
-                (State::Watch { version, events, since }, None)
-            }
-            WatchEvent::Error(status) => {
-                self.metrics.watches_restarted.inc();
-                if status.code == 410 {
-                    return (State::Begin, None);
-                }
-                Self::failed(Error::Api(status.boxed()).into(), State::Begin)
-            }
-        }
+            WatchEvent::Deleted(object) => (at(&object), Heard::Removed(object.into())),
+            WatchEvent::Bookmark(bookmark) => (bookmark.metadata.resource_version, Heard::Watching),
+            WatchEvent::Error(_) => (version, Heard::Watching),
+        };
+        (State::Watch { version, events, since, heard: true }, Some(said))
+    }
+
+    /// A watch does not begin, or is broken off. Which of the two the client does not tell.
+    fn not_watched(failure: Failure, version: String) -> (State, Option<Heard>) {
+        let then = match (failure.code(), &failure) {
+            // What is no event may be a page that says anything; a list tells better.
+            (0, Failure::Client(Error::SerdeError(_))) => State::Begin,
+            (0 | 401 | 403 | 429 | 500 | 503, _) => State::Start { version },
+            // It does not know that version, or not yet.
+            (410, _) => return (State::Pause(State::Begin.into()), None),
+            _ => State::Begin,
+        };
+        Self::failed(failure, then)
     }
 
     fn failed(failure: Failure, then: State) -> (State, Option<Heard>) {

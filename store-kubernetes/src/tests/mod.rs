@@ -106,7 +106,11 @@ impl Server {
     async fn watches(&mut self, version: &str) -> Watch {
         let asked = self.asked(&format!("GET {SAMPLES}")).await;
         let place = format!("resourceVersion={version}");
-        assert!(asked.query.contains("watch=true") && asked.query.contains(&place), "{}", asked.query);
+        assert!(
+            asked.query.contains("watch=true") && asked.query.contains(&place),
+            "{}",
+            asked.query
+        );
         assert!(asked.query.contains("allowWatchBookmarks=true"));
         asked.watch()
     }

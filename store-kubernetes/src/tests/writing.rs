@@ -102,7 +102,8 @@ async fn an_answer_that_the_watch_overtook_brings_nothing_back() {
 #[tokio::test(start_paused = true)]
 async fn what_was_written_during_a_list_is_not_missing_in_it() {
     test(&[object("a", "3", "1")], async |store, mut server, watch| {
-        let gone = json!({ "kind": "Status", "code": 410, "message": "too old", "status": "Failure" });
+        let gone =
+            json!({ "kind": "Status", "code": 410, "message": "too old", "status": "Failure" });
         watch.says("ERROR", &gone).await;
         let list_asked = server.asked(&format!("GET {SAMPLES}")).await;
         let write = async { server.asked(&post()).await.takes("95") };

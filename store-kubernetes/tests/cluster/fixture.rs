@@ -152,7 +152,12 @@ impl Other {
         self.delete_all("v1", "Secret", "secrets").await?;
         self.delete_all("v1", "ConfigMap", "configmaps").await?;
         self.delete_all("v1", "ResourceQuota", "resourcequotas").await?;
-        let extras = self.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", None);
+        let extras = self.api(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            None,
+        );
         extras.delete("extras.kuma.io", &DeleteParams::default()).await.ok();
         Ok(())
     }
@@ -163,7 +168,8 @@ impl Other {
         self.apply(version, kind, "customresourcedefinitions", None, definition.clone()).await?;
         let names = &definition["spec"]["names"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let api = self.api("kuma.io/v1alpha1", &text(&names["kind"]), &text(&names["plural"]), None);
+        let api =
+            self.api("kuma.io/v1alpha1", &text(&names["kind"]), &text(&names["plural"]), None);
         while api.list(&ListParams::default()).await.is_err() {
             tokio::task::yield_now().await;
         }
@@ -207,7 +213,9 @@ impl Other {
         object["kind"] = kind.into();
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let params = PatchParams::apply("test").force();
-        self.api(version, kind, plural, namespace).patch(&name, &params, &Patch::Apply(object)).await?;
+        self.api(version, kind, plural, namespace)
+            .patch(&name, &params, &Patch::Apply(object))
+            .await?;
         Ok(())
     }
 
@@ -237,7 +245,11 @@ pub(crate) async fn make(api: &Api<DynamicObject>, object: Value) -> Result<Dyna
 }
 
 /// Changes an object as somebody else.
-pub(crate) async fn change(api: &Api<DynamicObject>, name: &str, patch: Value) -> Result<DynamicObject> {
+pub(crate) async fn change(
+    api: &Api<DynamicObject>,
+    name: &str,
+    patch: Value,
+) -> Result<DynamicObject> {
     Ok(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
 }
 

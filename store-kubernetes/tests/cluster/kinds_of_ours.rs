@@ -100,8 +100,11 @@ pub(crate) fn resources_live_in_their_namespaces(cluster: &mut Cluster<'_>) -> R
 pub(crate) fn secrets_of_two_meshes_have_one_name(cluster: &mut Cluster<'_>) -> Result<()> {
     cluster.with_store(kinds(), async |opened| {
         let secrets = opened.other.api("v1", "Secret", "secrets", Some(SYSTEM));
-        make(&secrets, json!({ "apiVersion": "v1", "kind": "Secret",
-            "metadata": { "name": "taken" }, "stringData": { "value": "foreign" } }))
+        make(
+            &secrets,
+            json!({ "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": "taken" }, "stringData": { "value": "foreign" } }),
+        )
         .await?;
         let secret = |mesh, name, data: &str| {
             item("Secret", in_mesh(mesh, name), Labels::default(), json!({ "data": data }))
@@ -191,7 +194,12 @@ pub(crate) fn beacons_cost_nothing(cluster: &mut Cluster<'_>) -> Result<()> {
     cluster.with_store(kinds(), async |opened| {
         let beacon = |number: u64| {
             let spec = serde_json::to_value(kinds::beacon::Beacon { number })?;
-            Ok::<_, anyhow::Error>(item("Beacon", ResourceKey::global("b"), Labels::default(), spec))
+            Ok::<_, anyhow::Error>(item(
+                "Beacon",
+                ResourceKey::global("b"),
+                Labels::default(),
+                spec,
+            ))
         };
         for number in 1..10 {
             let committed = opened.store.commit(vec![beacon(number)?]).await?;

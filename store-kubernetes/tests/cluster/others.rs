@@ -54,7 +54,10 @@ pub(crate) fn of_others_nothing_is_lost(cluster: &mut Cluster<'_>) -> Result<()>
             let (spec, audience) = (row.spec.clone(), row.head.audience.clone());
             let row = resource::Resource::new(key("a"), labels, spec, row.status.clone(), audience);
             let edit = Edit::Put(Arc::new(row));
-            opened.store.commit(vec![Item { kind: SAMPLES, expected: Expected::Anything, edit }]).await
+            opened
+                .store
+                .commit(vec![Item { kind: SAMPLES, expected: Expected::Anything, edit }])
+                .await
         };
         write(labels).await?;
         ensure!(samples.get("a").await?.metadata.labels.context("labels")?.contains_key("ours"));
@@ -78,7 +81,8 @@ pub(crate) fn who_is_faster_wins_or_is_followed(cluster: &mut Cluster<'_>) -> Re
             };
             let there = store.reader().get(SAMPLES, &key("a")).context("a row")?.head.version;
             ensure!(found != before && found == there);
-            change(&samples, "a", json!({ "spec": { "value": format!("theirs again {i}") } })).await?;
+            change(&samples, "a", json!({ "spec": { "value": format!("theirs again {i}") } }))
+                .await?;
             let committed = store.commit(vec![put("a", &format!("ours {i}"))]).await?;
             ensure!(committed.outcomes == [Outcome::Done]);
             ensure!(value(&samples.get("a").await?) == format!("ours {i}"));
@@ -127,7 +131,8 @@ pub(crate) fn what_cannot_be_read_keeps_its_last_content(cluster: &mut Cluster<'
         store.commit(vec![put("once", "good")]).await?;
         change(&samples, "once", json!({ "spec": { "value": "" } })).await?;
         problems.wait_for(|()| opened.problems.len() == 2).await?;
-        let reasons: Vec<String> = opened.problems.all().values().map(|it| it.to_string()).collect();
+        let reasons: Vec<String> =
+            opened.problems.all().values().map(|it| it.to_string()).collect();
         ensure!(reasons.iter().all(|it| it == "spec.value: must not be empty"), "{reasons:?}");
         let row = |name| store.reader().get(SAMPLES, &key(name)).context("a row");
         ensure!(row("never")?.head.unreadable && !row("once")?.head.unreadable);

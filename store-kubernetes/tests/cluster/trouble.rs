@@ -17,12 +17,14 @@ pub(crate) fn a_quota_refuses_one_and_the_rest_goes_on(cluster: &mut Cluster<'_>
         let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota",
             "metadata": { "name": "few" }, "spec": { "hard": hard } });
         make(&quotas, quota).await?;
-        let status = json!({ "status": { "hard": hard, "used": { "count/samples.kuma.io": "1" } } });
+        let status =
+            json!({ "status": { "hard": hard, "used": { "count/samples.kuma.io": "1" } } });
         let params = PatchParams::default();
         quotas.patch_status("few", &params, &Patch::Merge(status)).await?;
         // The API server learns of a quota by a watch of its own.
         loop {
-            let committed = opened.store.commit(vec![put("b", "1"), put("c", "1"), put("a", "2")]).await?;
+            let committed =
+                opened.store.commit(vec![put("b", "1"), put("c", "1"), put("a", "2")]).await?;
             if let [b, c, Outcome::Done] = &*committed.outcomes {
                 if (b, c) == (&Outcome::Done, &Outcome::Done) {
                     opened.other.samples(SYSTEM).delete("b", &DeleteParams::default()).await?;
@@ -86,7 +88,8 @@ pub(crate) fn a_server_that_restarts_loses_nothing(cluster: &mut Cluster<'_>) ->
     let commits = |round: u32| {
         let store = store.clone();
         async move {
-            let one = |i: u32| store.commit(vec![put(&format!("sample-{i}"), &format!("round {round}"))]);
+            let one =
+                |i: u32| store.commit(vec![put(&format!("sample-{i}"), &format!("round {round}"))]);
             let mut all: FuturesUnordered<_> = (0..100).map(one).collect();
             while let Some(committed) = all.next().await {
                 ensure!(committed?.outcomes == [Outcome::Done]);
