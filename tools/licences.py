@@ -15,9 +15,12 @@ EXCEPTIONS = {"LLVM-exception"}
 TWICE = {
     "base64": "tonic, jsonwebtoken",
     "foldhash": "petgraph, at build time",
+    "getrandom": "kube",
+    "granit-parser": "kube",
     "hashbrown": "petgraph, at build time",
     "pem": "jsonwebtoken",
     "prettyplease": "tonic-build, at build time",
+    "serde-saphyr": "kube",
     "syn": "prost-derive and others, at build time",
     "synstructure": "x509-parser, at build time",
     "tower-http": "reqwest",

@@ -6,7 +6,7 @@
 
 prints the name and digest of each image. The same programs give the same digests.
 """
-import argparse, os, shutil
+import argparse, functools, os, shutil
 
 import oci
 
@@ -82,10 +82,11 @@ def main():
             write_folder(f"{given.out}/{name}", files | finder.of(files.values()))
         return
     archive = oci.Archive()
+    # One layer for each file: an Envoy is in an archive, and on a node, once.
+    single = functools.cache(lambda place, file: oci.layer({place: file}))
     for name, files in images:
-        # One layer for each file: an Envoy is in an archive, and on a node, once.
         layers = [oci.layer(finder.of(files.values()), ("/tmp", DATA))]
-        layers += [oci.layer({place: file}) for place, file in reversed(files.items())]
+        layers += [single(*each) for each in reversed(files.items())]
         full = f"{given.registry}/{name}:{given.tag}"
         print(full, archive.add(full, finder.machine, layers, [next(iter(files))]))
     archive.write(given.out)

@@ -105,18 +105,19 @@ class Archive:
     def add(self, name, machine, layers, entrypoint, user=NOBODY):
         """An image called `name`, with its registry and tag."""
         kinds = "application/vnd.oci.image"
+        blobs = [self._blob(each) for each in layers]
         config = self._json({
             "architecture": machine, "os": "linux",
             "config": {
                 "Entrypoint": entrypoint, "User": f"{user}:{user}", "WorkingDir": "/",
                 "Env": ["PATH=/usr/bin:/usr/sbin"],
             },
-            "rootfs": {"type": "layers", "diff_ids": [self._blob(each)[0] for each in layers]},
+            "rootfs": {"type": "layers", "diff_ids": [digest for digest, _ in blobs]},
         })
         manifest = self._json({
             "schemaVersion": 2, "mediaType": f"{kinds}.manifest.v1+json",
             "config": _descriptor(f"{kinds}.config.v1+json", config),
-            "layers": [_descriptor(f"{kinds}.layer.v1.tar", self._blob(each)) for each in layers],
+            "layers": [_descriptor(f"{kinds}.layer.v1.tar", each) for each in blobs],
         })
         described = _descriptor(f"{kinds}.manifest.v1+json", manifest)
         described["platform"] = {"architecture": machine, "os": "linux"}

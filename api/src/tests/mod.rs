@@ -3,6 +3,7 @@ mod expiry;
 mod mesh_insights;
 mod overview;
 mod propagation;
+mod refusing;
 mod roles;
 mod secrets;
 
@@ -17,10 +18,7 @@ use kinds::labels::{Env, Place as Here};
 use resource::{Audience, Labels, MeshName, Peer, Resource, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{sync::LazyLock, time::Duration};
-use store::{
-    Attached, Committed, Contents, Expected, Item, Kinds, Local, Memory, Outcome,
-    view::{Edit, Loaded},
-};
+use store::{Expected, Item, Kinds, Local, Memory, view::Edit};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -115,29 +113,6 @@ impl Cp {
         .await;
         cp.store("Mesh", ResourceKey::global("shop"), &[], json!({})).await;
         cp
-    }
-
-    /// One whose store is elsewhere and takes nothing any more.
-    async fn refusing(reason: &'static str) -> Self {
-        let Self { store, kinds, _tasks: mut tasks, .. } = Self::at(global()).await;
-        let reader = store.reader();
-        let rows = |(id, _)| {
-            let (revision, rows) = reader.rows(id);
-            Loaded { rows, revision }
-        };
-        let contents =
-            Contents { kinds: kinds.iter().map(rows).collect(), revision: reader.revision() };
-        let Attached { store, mut asked, view } = store::attach(contents, 7);
-        let there = store.reader();
-        tasks.spawn(async move {
-            while let Some((batch, waiting)) = asked.next().await {
-                let refused = |_| Outcome::Refused { reason: reason.into() };
-                let outcomes = batch.iter().map(refused).collect();
-                waiting.answer(Ok(Committed { revision: there.revision(), outcomes }));
-            }
-            drop(view);
-        });
-        Self::on(global(), (store, Arc::unwrap_or_clone(kinds)), tasks, (None, None, None))
     }
 
     fn on(
@@ -376,17 +351,6 @@ async fn every_violation_is_named_with_its_field() {
     );
     assert_eq!(refused(json!([])).await.1, "Bad Request: invalid MeshTimeout object: not a map");
     assert_eq!(cp.get(TIMEOUTS).await.json()["total"], 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_the_store_does_not_take_is_refused_in_its_words() {
-    let cp = Cp::refusing("exceeded quota: objects").await;
-    let path = format!("{TIMEOUTS}/t1");
-    let (status, text, _) = cp.put(&path, timeout("t1", &[])).await.refusal();
-    let expected = (422, "Resource is not accepted: exceeded quota: objects");
-    assert_eq!((status, &*text), expected);
-    let (status, ..) = cp.delete("/meshes/shop").await.refusal();
-    assert_eq!(status, 422);
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,7 +78,7 @@ impl Rules {
         };
         let mut wanted: BTreeMap<&str, &str> = computed.iter().collect();
         if !object.namespace.is_empty() {
-            wanted.insert(label::NAMESPACE, &object.namespace);
+            wanted.entry(label::NAMESPACE).or_insert(&object.namespace);
         }
         wanted.extend(self.role(&object).ok().flatten().map(|role| (label::ROLE, role.as_str())));
         wanted.retain(|key, _| !ANNOTATED.contains(key));

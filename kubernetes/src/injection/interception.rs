@@ -440,7 +440,7 @@ mod tests {
     fn ports_of_the_sidecar_differ() {
         let settings = json!({ "redirect": {
             "inbound": { "enabled": true, "port": 15001, "excludePorts": [22, "80-90"] },
-            "outbound": { "port": 15001 }, "dns": { "port": 0 },
+            "outbound": { "enabled": false, "port": 15001 }, "dns": { "port": 0 },
         } });
         let settings: TransparentProxy = serde_json::from_value(settings).unwrap();
         let mut problems = Problems::default();
@@ -450,8 +450,8 @@ mod tests {
         let found: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let expected = [
             "redirect.outbound.enabled: must be true, or enabled false",
-            "redirect.inbound.port: must not be that of redirect.outbound.port",
             "redirect.dns.port: must be set",
+            "redirect.inbound.port: must not be that of redirect.outbound.port",
         ];
         assert_eq!(found, expected);
         assert!(settings.takes(91) && !settings.takes(85));

@@ -1,5 +1,6 @@
-//! Controllers and a store in a real API server. It has no nodes: tests set the status of pods.
+//! Controllers, admission and a store in a real API server. It has no nodes: tests set the status of pods.
 
+mod admission;
 mod crowd;
 mod leaders;
 mod life;
@@ -26,6 +27,22 @@ fn main() -> ExitCode {
         trial(
             "a_quota_refuses_one_and_the_rest_goes_on",
             life::a_quota_refuses_one_and_the_rest_goes_on,
+        ),
+        trial(
+            "pods_of_the_mesh_get_a_sidecar_and_no_others",
+            admission::pods_of_the_mesh_get_a_sidecar_and_no_others,
+        ),
+        trial(
+            "manifests_are_taken_or_refused_by_field",
+            admission::manifests_are_taken_or_refused_by_field,
+        ),
+        trial(
+            "a_certificate_is_renewed_while_pods_are_made",
+            admission::a_certificate_is_renewed_while_pods_are_made,
+        ),
+        trial(
+            "a_token_is_that_of_its_pod_and_for_us",
+            admission::a_token_is_that_of_its_pod_and_for_us,
         ),
         trial("of_two_leaders_one_works_and_the_other_follows", leaders::of_two_one_works),
     ];

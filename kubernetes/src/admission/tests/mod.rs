@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use resource::{Kind, Peer, ResourceKey, ZoneName};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
-use store::{Contents, Kinds, attach, view::{Loaded, Revision, Writer}};
+use store::{
+    Contents, Kinds, attach,
+    view::{Loaded, Revision, Writer},
+};
 use tokio::sync::watch;
 
 /// A zone with the mesh `default`, and the namespace `shop` whose pods are in it.
@@ -133,8 +136,13 @@ impl Secrets {
         let mut held = self.0.lock();
         let Held { writes, secret, away } = &mut *held;
         let failure = |code: u16| {
+            let reason = match code {
+                404 => "NotFound",
+                409 => "Conflict",
+                _ => "ServiceUnavailable",
+            };
             let status = json!({
-                "kind": "Status", "status": "Failure", "code": code, "reason": "x", "message": "x",
+                "kind": "Status", "status": "Failure", "code": code, "reason": reason,
             });
             (code, status)
         };

@@ -53,7 +53,8 @@ impl Served {
     /// On a connection of its own, as after a time of silence.
     async fn ask(&self, trusts: &Arc<ClientConfig>, path: &str, body: &[u8]) -> (u16, String) {
         let stream = connect(trusts.clone(), "127.0.0.1", self.port).await.unwrap();
-        let http2 = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let http2 =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (mut sender, connection) = http2.await.unwrap();
         let request = http::Request::post(format!("https://127.0.0.1{path}"));
         let request = request.body(Full::new(bytes::Bytes::copy_from_slice(body))).unwrap();

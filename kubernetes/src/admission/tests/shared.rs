@@ -1,6 +1,9 @@
 //! The Secret that several processes share.
 
-use super::{super::keeper::{Keeper, Place}, *};
+use super::{
+    super::keeper::{Keeper, Place},
+    *,
+};
 use daemon::Clock;
 use jiff::Timestamp;
 
