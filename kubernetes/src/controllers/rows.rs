@@ -26,6 +26,7 @@ pub(super) type Row = (KindId, ResourceKey);
 pub(super) struct Ids {
     pub(super) mesh: KindId,
     pub(super) dataplane: KindId,
+    pub(super) insight: KindId,
     pub(super) service: KindId,
     pub(super) address: KindId,
 }
@@ -38,11 +39,13 @@ impl Ids {
         Ok(Self {
             mesh: id(kinds::mesh::KIND)?,
             dataplane: id(kinds::dataplane::KIND)?,
+            insight: id(kinds::dataplane_insight::KIND)?,
             service: id(kinds::mesh_service::KIND)?,
             address: id(kinds::mesh_zone_address::KIND)?,
         })
     }
 
+    /// Those that are followed.
     pub(super) fn set(self) -> KindSet {
         [self.mesh, self.dataplane, self.service, self.address].into_iter().collect()
     }
@@ -106,6 +109,12 @@ impl Shelf {
         let stays = |row: &Row| wanted.iter().any(|it| (it.id, &it.key) == (row.0, &row.1));
         for row in owned.iter().filter(|row| !stays(row)) {
             plan.items.extend(self.delete(row));
+            if row.0 == self.ids.dataplane {
+                // What its proxy said goes with it, whatever that was.
+                let insight = self.delete(&(self.ids.insight, row.1.clone()));
+                let whatever = |item| Item { expected: Expected::Anything, ..item };
+                plan.items.extend(insight.map(whatever));
+            }
         }
         for wanted in wanted {
             // The object of a row is there but once: first it leaves its old mesh.

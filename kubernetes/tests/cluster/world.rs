@@ -67,9 +67,8 @@ fn sort(method: &http::Method, uri: &http::Uri) -> String {
 
 /// A zone that runs.
 pub(crate) struct Zone {
-    pub(crate) client: Client,
-    pub(crate) store: Local,
-    pub(crate) kinds: Arc<Kinds>,
+    store: Local,
+    kinds: Arc<Kinds>,
     stop: CancellationToken,
     _tasks: JoinSet<Result<()>>,
 }
@@ -98,20 +97,14 @@ impl Zone {
         let kinds = Arc::new(kinds);
         let settings = Settings::of(ZoneName::new("east")?, &kubernetes::Config::default());
         let (parts_store, parts_kinds) = (store.clone(), kinds.clone());
-        let parts = Parts {
-            client: client.clone(),
-            store: parts_store,
-            kinds: parts_kinds,
-            settings,
-            events,
-        };
+        let parts = Parts { client, store: parts_store, kinds: parts_kinds, settings, events };
         tasks.spawn(controllers::run(parts, stop.clone()));
         let stopped = stop.clone();
         tasks.spawn(async move {
             writer.run(stopped).await;
             Ok(())
         });
-        Ok(Self { client, store, kinds, stop, _tasks: tasks })
+        Ok(Self { store, kinds, stop, _tasks: tasks })
     }
 
     fn id(&self, kind: Kind) -> Result<KindId> {
