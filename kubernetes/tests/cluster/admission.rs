@@ -41,7 +41,7 @@ fn documents(text: &str) -> Result<Vec<Value>> {
 
 /// A control plane that answers the API server.
 struct Answering {
-    zone: Zone,
+    _zone: Zone,
     _tasks: Tasks,
     stop: CancellationToken,
 }
@@ -79,7 +79,7 @@ async fn answering(client: &Client, clock: &Clock) -> Result<Answering> {
     admission.spawn(listener, &certificates, &mut tasks, &stop);
     certificates.spawn(&mut tasks, &stop);
     webhooks(client, port).await?;
-    Ok(Answering { zone, _tasks: tasks, stop })
+    Ok(Answering { _zone: zone, _tasks: tasks, stop })
 }
 
 /// Those of the chart. There is no network of services here, but a service can be another name.
@@ -125,7 +125,11 @@ fn pod(name: &str, annotations: Value) -> Result<Pod> {
     Ok(serde_json::from_value(json!({
         "metadata": { "name": name, "annotations": annotations },
         "spec": {
-            "securityContext": { "runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": { "type": "RuntimeDefault" } },
+            "serviceAccountName": "cart",
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 1000,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
             "containers": [{
                 "name": "app", "image": "cart",
                 "livenessProbe": { "httpGet": { "port": 8080 } },
@@ -151,16 +155,20 @@ fn has_sidecar(pod: &Pod) -> bool {
 
 /// Waits until the API server asks: it hears of webhooks as everybody else.
 async fn asked(client: &Client) -> Result<()> {
+    let mut said = String::new();
     let trying = async {
         for i in 0.. {
             let pod = pod(&format!("first-{i}"), json!({}))?;
-            if create(client, "shop", &pod).await.is_ok_and(|pod| has_sidecar(&pod)) {
-                break;
+            match create(client, "shop", &pod).await {
+                Ok(pod) if has_sidecar(&pod) => break,
+                Ok(_) => said = "it has no sidecar".into(),
+                Err(error) => said = error.to_string(),
             }
         }
         Ok(())
     };
-    timeout(PATIENCE, trying).await.context("no pod gets a sidecar")?
+    let tried = timeout(PATIENCE, trying).await;
+    tried.with_context(|| format!("no pod gets a sidecar: {said}"))?
 }
 
 pub(crate) fn pods_of_the_mesh_get_a_sidecar_and_no_others() -> Result<()> {
@@ -357,8 +365,7 @@ pub(crate) fn a_token_is_that_of_its_pod_and_for_us() -> Result<()> {
             Ok(client.request::<Value>(request).await?)
         };
         post("serviceaccounts", json!({ "metadata": { "name": "cart" } })).await?;
-        let mut pod = serde_json::to_value(pod("cart-1", json!({}))?)?;
-        pod["spec"]["serviceAccountName"] = "cart".into();
+        let pod = serde_json::to_value(pod("cart-1", json!({}))?)?;
         let pod = post("pods", pod).await?;
         let uid = pod["metadata"]["uid"].as_str().context("uid")?.to_owned();
         let bound = json!({ "kind": "Pod", "apiVersion": "v1", "name": "cart-1", "uid": uid });
@@ -384,9 +391,17 @@ pub(crate) fn a_token_is_that_of_its_pod_and_for_us() -> Result<()> {
         let pods = Api::<Pod>::namespaced(client.clone(), "shop");
         pods.delete("cart-1", &kube::api::DeleteParams::default().grace_period(0)).await?;
         tokens.account(&good).await?;
-        tokens.forget(&uid);
-        let gone = tokens.account(&good).await;
-        ensure!(matches!(gone, Err(TokenError::Refused(_))), "{gone:?}");
+        // The API server remembers for some seconds what it said itself.
+        let forgotten = async {
+            loop {
+                tokens.forget(&uid);
+                if let Err(gone) = tokens.account(&good).await {
+                    return gone;
+                }
+            }
+        };
+        let gone = timeout(PATIENCE, forgotten).await.context("the token is still good")?;
+        ensure!(matches!(gone, TokenError::Refused(_)), "{gone:?}");
         Ok(())
     })
 }

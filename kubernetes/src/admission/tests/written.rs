@@ -184,7 +184,7 @@ fn what_is_wrong_beside_the_spec_is_named_by_its_field() {
                 json!({ "name": "a", "namespace": "shop" }),
                 json!({ "networking": {} }),
             ),
-            "spec.networking.address: must be set",
+            "spec.networking.address: must not be empty",
         ),
         (
             object("Cart", json!({ "name": "a" }), json!({})),
