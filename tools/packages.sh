@@ -2,7 +2,7 @@
 # Installs what the end-to-end scenarios call and a machine may lack, or says what to install.
 set -euo pipefail
 missing=()
-for need in ip:iproute2 nft:nftables setpriv:util-linux curl:curl \
+for need in ip:iproute2 nft:nftables setpriv:util-linux pkill:procps curl:curl \
     psql:postgresql-client pg_ctlcluster:postgresql; do
     command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
 done

@@ -19,7 +19,8 @@ pub use self::{
 use crate::{
     PATIENCE,
     namespace::{Host, Network},
-    process::Process,
+    peer::Client,
+    process::{Process, run},
     wait,
 };
 use anyhow::{Context, Result, bail};
@@ -175,6 +176,26 @@ impl Cluster {
     #[must_use]
     pub fn kubectl_on_node(&self) -> Kubectl {
         self.kubectl.after(&self.tree.inside())
+    }
+
+    /// Ends all processes of a program at once, in pods too.
+    pub fn kill(&self, program: &str) -> Result<()> {
+        let kill = ["pkill", "-KILL", "--exact", program];
+        let inside = self.tree.inside();
+        run(&inside.iter().map(String::as_str).chain(kill).collect::<Vec<_>>()).map(drop)
+    }
+
+    /// A client in the container whose process was started with `words`; it needs no API server.
+    pub fn client_beside(&self, words: &str) -> Result<Client> {
+        let inside = self.tree.inside();
+        let inside: Vec<&str> = inside.iter().map(String::as_str).collect();
+        let found = run(&[&inside[..], &["pgrep", "--full", "--", words]].concat())?;
+        let mut lines = found.lines();
+        let (Some(pid), None) = (lines.next(), lines.next()) else {
+            bail!("not one process of {words}: {found}")
+        };
+        let enter = ["nsenter", "-t", pid, "--net", "--mount", "--", "/usr/bin/peer"];
+        Client::of(&[&inside[..], &enter].concat())
     }
 
     fn check(&mut self) -> Result<()> {

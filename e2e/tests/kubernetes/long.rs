@@ -10,12 +10,18 @@ use e2e::{PATIENCE, cluster::Images, wait};
 use std::time::Duration;
 
 pub(crate) const ALL: &[Scenario] = &[
-    ("pods_of_all_sorts_are_called_from_another_cluster", pods_of_all_sorts_are_called_from_another_cluster),
+    (
+        "pods_of_all_sorts_are_called_from_another_cluster",
+        pods_of_all_sorts_are_called_from_another_cluster,
+    ),
     ("restarts_and_scaling_fail_no_request", restarts_and_scaling_fail_no_request),
     ("a_cluster_that_was_cut_off_catches_up", a_cluster_that_was_cut_off_catches_up),
     ("traffic_goes_on_while_an_api_server_is_away", traffic_goes_on_while_an_api_server_is_away),
     ("a_control_plane_that_is_killed_loses_nothing", a_control_plane_that_is_killed_loses_nothing),
-    ("a_namespace_goes_with_all_that_was_made_of_it", a_namespace_goes_with_all_that_was_made_of_it),
+    (
+        "a_namespace_goes_with_all_that_was_made_of_it",
+        a_namespace_goes_with_all_that_was_made_of_it,
+    ),
 ];
 
 /// How the process of the container `front` was started.
@@ -49,7 +55,8 @@ fn pods_of_all_sorts_are_called_from_another_cluster(images: &Images) -> Result<
             bail!("{url}: {body}");
         }
     }
-    one.kubectl().apply(&include_str!("job.yaml").replace("URL", &format!("http://{}/", cart("k8s-2"))))?;
+    one.kubectl()
+        .apply(&include_str!("job.yaml").replace("URL", &format!("http://{}/", cart("k8s-2"))))?;
     one.kubectl().wait(SHOP, "job/errand", "condition=complete")
 }
 
@@ -70,7 +77,11 @@ fn restarts_and_scaling_fail_no_request(images: &Images) -> Result<()> {
         Ok([
             Load::start("pod to pod", one.cluster.client_beside(FRONT)?, &cart("k8s-2"))?,
             Load::start("machine to pod", world.machine.caller()?, &cart("k8s-2"))?,
-            Load::start("pod to pod of the zone", two.cluster.client_beside(FRONT)?, &cart("k8s-2"))?,
+            Load::start(
+                "pod to pod of the zone",
+                two.cluster.client_beside(FRONT)?,
+                &cart("k8s-2"),
+            )?,
         ])
     };
     let during = |what: &'static str, act: &dyn Fn() -> Result<()>| {
@@ -137,7 +148,8 @@ fn a_control_plane_that_is_killed_loses_nothing(images: &Images) -> Result<()> {
     for round in 0..ROUNDS {
         two.kubectl().apply(&server(&format!("server-{round}")))?;
         if let Some(before) = round.checked_sub(1) {
-            let gone = [&*format!("service/server-{before}"), &format!("deployment/server-{before}")];
+            let gone =
+                [&*format!("service/server-{before}"), &format!("deployment/server-{before}")];
             two.kubectl().run(&[&["delete", "--namespace", SHOP][..], &gone].concat())?;
         }
         two.cluster.kill("zone-cp").context("there is none to be killed")?;

@@ -1,6 +1,7 @@
 //! Scenarios in real clusters, with real pods.
 
 mod clusters;
+mod long;
 mod world;
 mod zones;
 
@@ -26,10 +27,13 @@ fn main() -> ExitCode {
     let missing = Programs::find().map_err(|error| format!("no Kubernetes: {error:#}")).err();
     let missing = missing.or_else(namespace::missing);
     let images = Arc::default();
+    let of = |name: String, run| apart(trial(&images, name, run), missing.as_deref());
     let all = [clusters::ALL, zones::ALL].concat();
-    let trials =
-        all.iter().map(|&(name, run)| apart(trial(&images, name, run), missing.as_deref()));
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let mut trials: Vec<Trial> =
+        all.iter().map(|(name, run)| of(format!("kubernetes_{name}"), *run)).collect();
+    let long = long::ALL.iter().map(|(name, run)| of(format!("kubernetes-long_{name}"), *run));
+    trials.extend(long.map(|it| it.with_kind("make soak").with_ignored_flag(true)));
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// A scenario and its name, which is a sentence.
@@ -38,11 +42,11 @@ type Scenario = (&'static str, fn(&Images) -> Result<()>);
 /// Images are built by the first scenario that runs.
 fn trial(
     images: &Arc<OnceLock<Result<Images>>>,
-    name: &str,
+    name: String,
     run: fn(&Images) -> Result<()>,
 ) -> Trial {
     let images = images.clone();
-    Trial::test(format!("kubernetes_{name}"), move || {
+    Trial::test(name, move || {
         let images = images.get_or_init(|| {
             let (images, took) = wait::timed(Images::build);
             note(&format!("images after {took:?}"));

@@ -1,10 +1,12 @@
 //! A global and a zone of machines, and clusters that join them.
 
+use super::note;
 use anyhow::{Context, Result, bail};
 use e2e::{
     PATIENCE,
     cluster::{Cluster, Images, Kubectl, REGISTRY, TAG},
     lab::{Inbound, Lab, MachinePlan, PORT, Proxy},
+    peer::{Ask, Client, Told},
     process::{Process, programs, run},
     wait,
 };
@@ -62,9 +64,28 @@ impl World {
         Ok(Self { zones, machine, _application: application, _ingress: ingress, lab })
     }
 
+    /// The same, with two clusters that both have the pods of the shop.
+    pub(crate) fn of_two(images: &Images) -> Result<Self> {
+        let this = Self::start(images, &["k8s-1", "k8s-2"])?;
+        for zone in &this.zones {
+            zone.kubectl().apply(include_str!("shop.yaml"))?;
+        }
+        for zone in &this.zones {
+            zone.kubectl().rolled_out(SHOP, "deployment/cart")?;
+            zone.kubectl().rolled_out(SHOP, "deployment/front")?;
+        }
+        Ok(this)
+    }
+
     /// One of the zones that are clusters.
     pub(crate) fn zone(&self, name: &str) -> Result<&Zone> {
         self.zones.iter().find(|it| it.name == name).with_context(|| name.to_owned())
+    }
+
+    /// The cluster of a zone, to stop or start something of it.
+    pub(crate) fn cluster(&mut self, name: &str) -> Result<&mut Cluster> {
+        let found = self.zones.iter_mut().find(|it| it.name == name);
+        Ok(&mut found.with_context(|| name.to_owned())?.cluster)
     }
 
     /// Waits until the machine reaches a name, and says who answered.
@@ -167,10 +188,51 @@ impl Zone {
         said.unwrap_or_else(|error| format!("{error:#}"))
     }
 
+    /// Waits until a Deployment of the shop has so many pods, all of its last change, and no others.
+    pub(crate) fn settles(&self, deployment: &str, pods: usize) -> Result<()> {
+        self.kubectl().rolled_out(SHOP, &format!("deployment/{deployment}"))?;
+        let selector = format!("--selector=app={deployment}");
+        wait::until(&format!("{deployment} has {pods} pods"), PATIENCE, || {
+            let names = ["get", "pods", "--namespace", SHOP, &selector, "--output=name"];
+            match self.kubectl().run(&names)?.lines().count() {
+                found if found == pods => Ok(()),
+                other => bail!("{other}"),
+            }
+        })
+    }
+
     /// Waits until a container of a pod of the mesh reaches a name, and says who answered.
     pub(crate) fn pod_reaches(&self, pod: &str, container: &str, url: &str) -> Result<Value> {
         wait::until(&format!("{pod} reaches {url}"), PATIENCE, || {
             parsed(&self.kubectl().exec(SHOP, pod, container, &curl(url))?)
         })
+    }
+}
+
+/// Requests one after the other until it is told to end.
+pub(crate) struct Load {
+    what: &'static str,
+    client: Client,
+}
+
+impl Load {
+    /// Begins once one was answered.
+    pub(crate) fn start(what: &'static str, mut client: Client, to: &str) -> Result<Self> {
+        wait::until(&format!("{what}: {to} is there"), PATIENCE, || {
+            client.connect(to)?;
+            let told = client.get("/")?;
+            if told.status == Some(200) { Ok(()) } else { bail!("{told:?}") }
+        })?;
+        client.must(&Ask::Load)?;
+        Ok(Self { what, client })
+    }
+
+    /// Fails if one of the requests did; says how many each application answered.
+    pub(crate) fn end(mut self) -> Result<Told> {
+        let told = self.client.must(&Ask::Stop)?;
+        let Told { good, bad, by, gap, .. } = &told;
+        let (what, by, gap) = (self.what, by.len(), gap / 1000);
+        note(&format!("{what}: {good} answered by {by}, {bad} failed, longest gap {gap} ms"));
+        if *bad > 0 { bail!("{what}: {told:?}") } else { Ok(told) }
     }
 }

@@ -2,13 +2,12 @@
 
 use super::{
     Scenario, note,
-    world::{SHOP, SYSTEM, World, allow, called_by, curl, domain, prefix},
+    world::{Load, SHOP, SYSTEM, World, allow, called_by, curl, domain, prefix},
 };
 use anyhow::{Context, Result, bail};
 use e2e::{
     PATIENCE,
     cluster::{Images, Kubectl},
-    peer::Ask,
     wait,
 };
 
@@ -48,24 +47,14 @@ fn pods_and_machines_call_each_other_by_name(images: &Images) -> Result<()> {
 
 /// Every pod of a Deployment becomes another one while somebody calls it.
 fn restart(world: &World) -> Result<()> {
-    let kubectl = world.zone("k8s-1")?.kubectl();
-    let mut client = world.machine.caller()?;
-    client.connect("cart.shop.svc.k8s-1.mesh.local:8080")?;
-    client.must(&Ask::Load)?;
-    kubectl.run(&["rollout", "restart", "--namespace", SHOP, "deployment/cart"])?;
-    kubectl.rolled_out(SHOP, "deployment/cart")?;
-    // The last of the old ones has ended.
-    wait::until("there are two pods", PATIENCE, || {
-        let names = ["get", "pods", "--namespace", SHOP, "--selector=app=cart", "--output=name"];
-        match kubectl.run(&names)?.lines().count() {
-            2 => Ok(()),
-            other => bail!("{other}"),
-        }
-    })?;
-    let told = client.must(&Ask::Stop)?;
-    note(&format!("{} answered by {:?}, {} failed", told.good, told.by, told.bad));
+    let zone = world.zone("k8s-1")?;
+    let to = "cart.shop.svc.k8s-1.mesh.local:8080";
+    let load = Load::start("machine to pod", world.machine.caller()?, to)?;
+    zone.kubectl().run(&["rollout", "restart", "--namespace", SHOP, "deployment/cart"])?;
+    zone.settles("cart", 2)?;
     // A connection from another zone ends at one pod.
-    if told.bad > 0 || told.by.len() < 2 { bail!("{told:?}") } else { Ok(()) }
+    let told = load.end()?;
+    if told.by.len() < 2 { bail!("{told:?}") } else { Ok(()) }
 }
 
 /// Pods of the cluster may not call any more; machines still may.
