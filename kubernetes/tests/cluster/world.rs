@@ -67,8 +67,8 @@ fn sort(method: &http::Method, uri: &http::Uri) -> String {
 
 /// A zone that runs.
 pub(crate) struct Zone {
-    store: Local,
-    kinds: Arc<Kinds>,
+    pub(crate) store: Local,
+    pub(crate) kinds: Arc<Kinds>,
     stop: CancellationToken,
     _tasks: JoinSet<Result<()>>,
 }
