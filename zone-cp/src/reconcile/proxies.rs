@@ -1,7 +1,7 @@
 //! A connected proxy: what it serves, as whom, to whom.
 
 use super::{
-    groups::GroupId,
+    groups::{Call, GroupId},
     marks::{Marks, ProxyId},
     replicas::Replica,
     tcp::{Moment, Record, Wanted},
@@ -12,7 +12,11 @@ use crate::{
 };
 use delta::Name;
 use resource::{Labels, MeshName};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 use xds::{
     Marker, Type,
     draft::{InboundDraft, ListenerDraft},
@@ -32,6 +36,8 @@ pub(super) struct Connected {
     pub(super) name: Name,
     pub(super) traits: Traits,
     pub(super) marker: Marker,
+    /// Its own, if it says one.
+    address: Option<IpAddr>,
     /// Its certificate, if it has one.
     pub(super) issued: Option<Arc<Issued>>,
     pub(super) group: Option<GroupId>,
@@ -119,6 +125,7 @@ impl Connected {
             name,
             traits,
             marker,
+            address: None,
             issued: None,
             group: None,
             policies: Vec::new(),
@@ -127,6 +134,14 @@ impl Connected {
             redirected: BTreeMap::new(),
             record,
         }
+    }
+
+    /// Whether it listens for what calls with `call`. A pod of a headless Service is called at its own
+    /// address, where it takes its callers itself; Envoy takes two listeners of one address for a
+    /// mistake, although none of them binds it.
+    pub(super) fn listens(&self, call: &Call) -> bool {
+        let own = |bind: &SocketAddr| call.redirected && Some(bind.ip()) == self.address;
+        call.has_listener() && !call.binds.iter().any(own)
     }
 
     /// Whether other zones come in through it.
@@ -193,6 +208,7 @@ impl Connected {
             }
         }
         self.inbounds = now;
+        self.address = replica.address;
         self.open_ingresses(*id, replica, marks);
         unwritten
     }

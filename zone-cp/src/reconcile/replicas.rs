@@ -21,6 +21,8 @@ use std::{
 pub(super) struct Replica {
     pub(super) labels: Labels,
     pub(super) spec: Arc<Dataplane>,
+    /// Its own, if it says one.
+    pub(super) address: Option<IpAddr>,
     /// What it serves to the mesh.
     pub(super) inbounds: Vec<Served>,
     /// Where other zones come in.
@@ -69,7 +71,8 @@ impl Replica {
             problem = problem.or_else(|| unused(networking?));
         }
         let labels = resource.head.labels.clone();
-        Ok(Self { labels, spec, inbounds, ingresses, redirection, problem })
+        let address = address.parse().ok();
+        Ok(Self { labels, spec, address, inbounds, ingresses, redirection, problem })
     }
 }
 

@@ -36,12 +36,13 @@ impl Mesh {
 
     /// What it calls others with.
     fn called(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
-        let group = self.groups.get(self.proxies.get(&id)?.group?)?;
+        let proxy = self.proxies.get(&id)?;
+        let group = self.groups.get(proxy.group?)?;
         let call = group.calls.get(name)?;
         let results = &mut self.results;
         match kind {
             Type::Cluster => {
-                let identity = &self.proxies.get(&id)?.issued.as_ref()?.identity;
+                let identity = &proxy.issued.as_ref()?.identity;
                 let inputs = (call.draft.cluster, group.key.identity.clone());
                 let (destination, draft) = (&call.entry.destination, &call.draft.draft.cluster);
                 Some(results.clusters.get(name, inputs, || {
@@ -53,7 +54,7 @@ impl Mesh {
                 let listener =
                     || generate::outbound_listener(&outbound(call), &call.draft.draft.listener);
                 let inputs = (call.draft.listener, call.binds.clone(), call.redirected);
-                call.has_listener().then(|| {
+                proxy.listens(call).then(|| {
                     let make = || item(kind, name, &listener().expect("it is bound somewhere"));
                     results.listeners.get(name, inputs, make)
                 })
@@ -179,7 +180,7 @@ impl Mesh {
                 names.extend(of.map(|(name, _)| name));
             }
             Type::Listener => {
-                names.extend(calls.filter(|(_, it)| it.has_listener()).map(|(name, _)| name));
+                names.extend(calls.filter(|(_, it)| proxy.listens(it)).map(|(name, _)| name));
                 names.extend(ready.map(|(name, _)| name));
                 names.extend(proxy.ingresses.keys());
             }

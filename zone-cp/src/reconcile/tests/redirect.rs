@@ -105,6 +105,23 @@ fn a_proxy_whose_connections_are_redirected_gets_listeners_in_place_of_those_it_
     assert_eq!(stream.get(Listener, CART), before);
 }
 
+/// As a pod of a headless Service is.
+#[test]
+fn a_proxy_that_is_called_at_its_own_address_listens_there_for_its_callers_only() {
+    let here = sidecar("web", 1, json!([http(8080)]));
+    let cart = remote("east", "cart").vips(&["10.0.0.1"]);
+    let mut zone = Zone::of(&[redirected(here), redirected(sidecar("web", 2, json!([]))), cart]);
+    let mut stream = zone.connect("web-1");
+    let own = all(&[&["self_inbound_dp_http"], &OUT, &IN]);
+    assert_eq!((names(&stream, Listener), stream.get(Listener, CART)), (own, None));
+    assert!(stream.get(Cluster, CART).is_some());
+    let neighbour = zone.connect("web-2");
+    assert!(neighbour.get(Listener, CART).is_some());
+    zone.put(&remote("east", "cart").vips(&["241.0.0.9"]));
+    assert!(stream.marks().contains(&(Listener, CART.to_owned())));
+    assert!(stream.get(Listener, CART).is_some());
+}
+
 #[test]
 fn only_the_family_and_direction_that_are_redirected_have_listeners() {
     let mut one = redirected(web());
