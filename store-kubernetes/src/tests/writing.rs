@@ -39,14 +39,17 @@ async fn an_echo_changes_nothing() {
         let (committed, (first, second)) = tokio::join!(store.commit(batch), write);
         let committed = committed.unwrap();
         assert_eq!(committed.outcomes, [Outcome::Done, Outcome::Done]);
+        // What it was before, which must not be seen again.
         watch.says("ADDED", &first).await;
-        watch.says("MODIFIED", &second).await;
-        // Behind both.
         watch.says("ADDED", &object("b", "13", "1")).await;
         let mut reader = store.reader();
         reader.wait_for(store::view::Revision(committed.revision.0 + 1)).await.unwrap();
         assert_eq!(value(&store, "a").unwrap(), r#"{"value":"2"}"#);
         assert!(value(&store, "b").is_some(), "the echo was seen");
+        watch.says("MODIFIED", &second).await;
+        watch.says("DELETED", &object("b", "14", "1")).await;
+        reader.wait_for(store::view::Revision(committed.revision.0 + 2)).await.unwrap();
+        assert!(value(&store, "b").is_none(), "the echo was seen");
     })
     .await;
 }

@@ -50,6 +50,7 @@ pub(crate) fn what_is_so_already_costs_no_request(cluster: &mut Cluster<'_>) -> 
     })
 }
 
+#[expect(clippy::print_stdout, reason = "figures, for who asks for them")]
 pub(crate) fn a_thousand_writes(cluster: &mut Cluster<'_>) -> Result<()> {
     const COUNT: u64 = 1000;
     cluster.with_store(kinds(), async |opened| {
