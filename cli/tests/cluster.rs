@@ -56,10 +56,13 @@ type Finding = (String, String, String);
 fn look(server: &ApiServer) -> Result<Vec<Finding>> {
     let (well, text) = check(&server.kubeconfig(), &["--output", "json"])?;
     let report: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
-    ensure!(report["well"] == well, "{text}");
-    let groups = report["groups"].as_array().context("groups")?.iter();
-    let checks = groups.flat_map(|group| group["checks"].as_array().into_iter().flatten());
-    let text = |check: &Value, field: &str| check[field].as_str().unwrap_or_default().to_owned();
+    ensure!(report.get("well") == Some(&well.into()), "{text}");
+    let groups = report.get("groups").and_then(Value::as_array).context("groups")?.iter();
+    let checks = groups
+        .flat_map(|group| group.get("checks").and_then(Value::as_array).into_iter().flatten());
+    let text = |check: &Value, field: &str| {
+        check.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
     Ok(checks.map(|it| (text(it, "check"), text(it, "outcome"), text(it, "found"))).collect())
 }
 
