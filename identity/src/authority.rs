@@ -36,6 +36,9 @@ pub enum AuthorityError {
     /// The subject has a form that would come out differently as the issuer of a certificate.
     #[error("the certificate's subject has a form that is not supported")]
     Subject,
+    /// Nobody is called so.
+    #[error("{0:?} is not a host name or an address")]
+    Name(String),
     /// It was valid, or will be.
     #[error("the certificate is not valid now")]
     NotValid,
@@ -245,7 +248,9 @@ impl Authority {
         now: Timestamp,
         validity: Duration,
     ) -> Result<ServerPair, AuthorityError> {
-        let names = names.iter().filter_map(|name| crate::tls::san(name)).collect();
+        let san =
+            |name: &String| crate::tls::san(name).ok_or_else(|| AuthorityError::Name(name.clone()));
+        let names = names.iter().map(san).collect::<Result<_, _>>()?;
         let (chain_pem, key_pem) = self.issue_server(names, now, validity)?;
         Ok(ServerPair { chain_pem, key_pem, ca_pem })
     }

@@ -26,9 +26,6 @@ use store_kubernetes::Problems;
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// Whom the tokens of proxies are for.
-const AUDIENCE: &str = "atoll";
-
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -111,7 +108,8 @@ impl Cluster {
 
     /// Who knows the tokens of pods.
     pub(crate) fn reviewer(&self) -> Arc<dyn Review> {
-        Arc::new(OfCluster(Tokens::new(self.client.clone(), AUDIENCE, self.clock.clone())))
+        let audience = &self.config.injector.token_audience;
+        Arc::new(OfCluster(Tokens::new(self.client.clone(), audience, self.clock.clone())))
     }
 
     /// Keeps the resources of what is in the cluster, and tells what is wrong there.

@@ -346,11 +346,14 @@ fn taken(settings: &Config, wishes: &Wishes, asked: &Asked) -> Vec<u16> {
 
 /// Two programs of a pod cannot listen on one port.
 fn check_ports(spec: &PodSpec, taken: &[u16]) -> Result<(), Refusal> {
-    for (i, container) in spec.containers.iter().enumerate() {
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let init = init.filter(|(_, it)| goes_on(it)).map(|(i, it)| ("initContainers", i, it));
+    let main = spec.containers.iter().enumerate().map(|(i, it)| ("containers", i, it));
+    for (list, i, container) in main.chain(init) {
         for (j, port) in container.ports.iter().flatten().enumerate() {
             let number = u16::try_from(port.container_port).unwrap_or_default();
             if taken.contains(&number) {
-                let field = format!("spec.containers[{i}].ports[{j}].containerPort");
+                let field = format!("spec.{list}[{i}].ports[{j}].containerPort");
                 return Err(refusal(field, format_args!("{number} is a port of the sidecar")));
             }
         }
