@@ -58,7 +58,8 @@ fuzz: ## inputs changed at random for all that reads what others send: TARGET= w
 	cargo run --profile sim --locked --quiet -p fuzz -- --target "$(TARGET)" --runs $(or $(RUNS),1000000)
 
 soak: ## the tests that take too long for every run
-	cargo test --workspace --release --locked --no-fail-fast -- --ignored
+	cargo test --workspace --release --locked --no-fail-fast -- --ignored --skip kubernetes-long
+	$(MAKE) e2e NAME=kubernetes-long
 	$(MAKE) sim SEEDS=10000
 	$(MAKE) sim-bugs
 	$(MAKE) fuzz

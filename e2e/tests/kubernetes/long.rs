@@ -87,10 +87,10 @@ fn restarts_and_scaling_fail_no_request(images: &Images) -> Result<()> {
     let during = |what: &'static str, act: &dyn Fn() -> Result<()>| {
         let loads = loads()?;
         let acted = act();
-        for load in loads {
-            load.end().context(what)?;
-        }
-        acted.context(what)
+        // Each is told of before one fails.
+        let ended = loads.map(Load::end);
+        acted.context(what)?;
+        ended.into_iter().try_for_each(|it| it.map(drop)).context(what)
     };
     during("from 2 pods to 1", &|| scale(1))?;
     during("from 1 pod to 10", &|| scale(10))?;
