@@ -38,12 +38,14 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// The one that the settings name. Nobody is asked yet.
     pub(crate) async fn open(config: &kubernetes::Config, clock: &Clock) -> Result<Self> {
-        let server = if config.kubeconfig.is_empty() {
+        let mut server = if config.kubeconfig.is_empty() {
             kube::Config::infer().await.context("this is no pod, and there is no kubeconfig")?
         } else {
             let file = Kubeconfig::read_from(&config.kubeconfig)?;
             kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
         };
+        // Who asks tries again itself, and counts it.
+        server.default_retry = false;
         let client = Client::try_from(server)?;
         let (config, clock) = (config.clone(), clock.clone());
         Ok(Self { client, config, problems: Problems::default(), clock })
