@@ -21,7 +21,10 @@ fn main() -> ExitCode {
         trial("who_may_not_install_is_told_so", who_may_not_install_is_told_so),
         trial("examples_of_the_documentation_are_taken", examples_of_the_documentation_are_taken),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    // One server after the other: a small machine takes minutes to start several at once.
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 const VALUES: &str = "
