@@ -148,7 +148,12 @@ impl Setup {
         tcp.set_read_timeout(Some(LOOK))?;
         let mut session = ClientConnection::new(trusting(&self.authority)?, at.ip().into())?;
         let mut stream = Stream::new(&mut session, &mut tcp);
-        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+        // Who is nobody may not ask before the roles of the start are there.
+        write!(
+            stream,
+            "GET /readyz HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n",
+            ADMINISTRATOR.0
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         if answer.starts_with("HTTP/1.0 200") { Ok(()) } else { bail!("{answer}") }

@@ -17,7 +17,6 @@ pub use self::{
     kubectl::Kubectl,
 };
 use crate::{
-    PATIENCE,
     namespace::{Host, Network},
     peer::Client,
     process::{Process, run},
@@ -29,10 +28,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     thread,
+    time::Duration,
 };
 
 /// The address of the host of a cluster within its zone's subnet ends with this.
 pub(crate) const HOST: u8 = 10;
+
+/// How long each step of a start may take on a machine that has other things to do.
+const START: Duration = Duration::from_secs(180);
 
 /// The range of the addresses of pods. It is the same in all clusters: they mean nothing elsewhere.
 const PODS: &str = "10.244.0.0/24";
@@ -140,7 +143,7 @@ impl Cluster {
     pub fn start_server(&mut self) -> Result<()> {
         let flags = [&self.setup.server()[..], &settings::server()].concat();
         let mut server = self.launch("kube-apiserver", &flags)?;
-        wait::until("the API server is ready", PATIENCE, || {
+        wait::until("the API server is ready", START, || {
             server.check()?;
             self.setup.ready().with_context(|| server.tail())
         })?;
@@ -159,7 +162,7 @@ impl Cluster {
             ("node/node", "{.status.conditions[?(@.type=='Ready')].status}"),
             ("serviceaccount/default", "{.metadata.uid}"),
         ] {
-            wait::until(&format!("{what} is there"), PATIENCE, || {
+            wait::until(&format!("{what} is there"), START, || {
                 self.check()?;
                 match &*self.kubectl.run(&["get", what, "-o", &format!("jsonpath={path}")])? {
                     "" | "False" | "Unknown" => bail!("not yet\n{}", self.tails()),
