@@ -63,7 +63,7 @@ impl Known {
         expected: impl Fn(&Namespace) -> bool,
     ) -> Option<Namespace> {
         let mut all = self.namespaces.0.subscribe();
-        let is_so = |all: &All<Namespace>| all.get(name).is_some_and(|it| expected(it));
+        let is_so = |all: &All<Namespace>| all.get(name).is_some_and(&expected);
         // The API server knows more: it has asked because of a label that we may not have heard of.
         drop(timeout(PATIENCE, all.wait_for(is_so)).await);
         all.borrow().get(name).cloned()

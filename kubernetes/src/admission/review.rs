@@ -138,17 +138,20 @@ impl Refused {
             json!({ "reason": "FieldValueInvalid", "field": field, "message": message })
         });
         let causes: Vec<Value> = causes.collect();
-        let mut status = json!({
-            "status": "Failure",
-            "code": self.status.as_u16(),
-            "reason": self.reason(),
-            "message": self.message,
-        });
-        if !causes.is_empty() {
-            status["details"] = json!({ "causes": causes });
-        }
-        status
+        let fields = [
+            ("status", Some("Failure".into())),
+            ("code", Some(self.status.as_u16().into())),
+            ("reason", Some(self.reason().into())),
+            ("message", Some(self.message.as_str().into())),
+            ("details", (!causes.is_empty()).then(|| json!({ "causes": causes }))),
+        ];
+        object(fields)
     }
+}
+
+/// An object of those of `fields` that there are.
+fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+    fields.into_iter().filter_map(|(name, field)| Some((name, field?))).collect()
 }
 
 impl From<Refusal> for Refused {
@@ -168,19 +171,17 @@ impl From<Refused> for Verdict {
 impl Verdict {
     /// What the API server is sent.
     pub(super) fn answer(&self, uid: &str) -> Value {
-        let mut response = json!({ "uid": uid, "allowed": self.refusal.is_none() });
-        if let Some(refused) = &self.refusal {
-            response["status"] = refused.to_status();
-        }
-        if let Some(patch) = self.patch.as_ref().filter(|patch| !patch.is_empty()) {
-            let patch = serde_json::to_vec(patch).unwrap_or_default();
-            response["patchType"] = "JSONPatch".into();
-            response["patch"] = STANDARD.encode(patch).into();
-        }
-        if !self.warnings.is_empty() {
+        let patch = self.patch.as_ref().filter(|patch| !patch.is_empty());
+        let patch = patch.map(|patch| serde_json::to_vec(patch).unwrap_or_default());
+        let response = object([
+            ("uid", Some(uid.into())),
+            ("allowed", Some(self.refusal.is_none().into())),
+            ("status", self.refusal.as_ref().map(Refused::to_status)),
+            ("patchType", patch.as_ref().map(|_| "JSONPatch".into())),
+            ("patch", patch.map(|patch| STANDARD.encode(patch).into())),
             // Longer ones are cut, and too many are left out, by the API server.
-            response["warnings"] = json!(self.warnings);
-        }
+            ("warnings", (!self.warnings.is_empty()).then(|| json!(self.warnings))),
+        ]);
         json!({ "apiVersion": VERSION, "kind": "AdmissionReview", "response": response })
     }
 }

@@ -60,12 +60,14 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// Requested and at most, of each.
     fn of(cpu: [&str; 2], memory: [&str; 2]) -> Self {
-        let [requests, limits] = [0, 1].map(|i| {
-            let pairs = [("cpu", cpu[i]), ("memory", memory[i])];
+        let ([cpu, most_cpu], [memory, most_memory]) = (cpu, memory);
+        let both = |cpu: &str, memory: &str| {
+            let pairs = [("cpu", cpu), ("memory", memory)];
             pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
-        });
-        Self { requests, limits }
+        };
+        Self { requests: both(cpu, memory), limits: both(most_cpu, most_memory) }
     }
 }
 

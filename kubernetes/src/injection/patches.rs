@@ -59,13 +59,15 @@ impl Patches {
 }
 
 fn apply(container: &mut Value, step: &JsonPatch) -> Result<(), String> {
-    let mut operation = json!({ "op": step.op, "path": step.path });
-    if let Some(from) = &step.from {
-        operation["from"] = from.clone().into();
-    }
-    if let Some(value) = &step.value {
-        operation["value"] = serde_json::from_str(value).map_err(|error| error.to_string())?;
-    }
+    let value = step.value.as_deref().map(serde_json::from_str::<Value>).transpose();
+    let fields = [
+        ("op", Some(json!(step.op))),
+        ("path", Some(json!(step.path))),
+        ("from", step.from.as_ref().map(|from| json!(from))),
+        ("value", value.map_err(|error| error.to_string())?),
+    ];
+    let given = fields.into_iter().filter_map(|(name, field)| Some((name, field?)));
+    let operation: Value = given.collect();
     let patch: json_patch::Patch =
         serde_json::from_value(json!([operation])).map_err(|error| error.to_string())?;
     json_patch::patch(container, &patch).map_err(|error| error.kind.to_string())

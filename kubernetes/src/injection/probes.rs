@@ -95,15 +95,16 @@ impl Rewrite<'_> {
         let port = self.port(http.host.as_deref(), &http.port, container)?;
         let path = http.path.as_deref().unwrap_or_default();
         let slash = if path.starts_with('/') { "" } else { "/" };
-        let mut how = json!({ "path": format!("{slash}{path}") });
-        if http.scheme.as_deref().is_some_and(|it| it.eq_ignore_ascii_case("https")) {
-            how["tls"] = true.into();
-        }
+        let tls = http.scheme.as_deref().is_some_and(|it| it.eq_ignore_ascii_case("https"));
         let headers = http.http_headers.iter().flatten();
         let headers: Vec<[&str; 2]> = headers.map(|it| [&*it.name, &*it.value]).collect();
-        if !headers.is_empty() {
-            how["headers"] = json!(headers);
-        }
+        let fields = [
+            ("path", Some(json!(format!("{slash}{path}")))),
+            ("tls", tls.then(|| json!(true))),
+            ("headers", (!headers.is_empty()).then(|| json!(headers))),
+        ];
+        let given = fields.into_iter().filter_map(|(name, field)| Some((name, field?)));
+        let how: Value = given.collect();
         Some(question(port, timeout, &json!({ "http": how })))
     }
 
