@@ -20,7 +20,7 @@ use kinds::labels::Place;
 use kubernetes::admission::Certificates;
 use resource::{Peer, ZoneName};
 use std::sync::Arc;
-use store::{Backend as _, Kinds, Local, Writing};
+use store::{Kinds, Local, Writing};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -118,22 +118,18 @@ impl Bound {
         let (mut tasks, stop) = (Tasks::default(), || shutdown.clone());
         let ready = Ready::new(shutdown.clone());
         tls.count(&metrics);
-        let guards = ["store", "kds", "xds"].map(|part| ready.guard(part));
-        let [store_guard, kds_guard, xds_guard] = guards;
+        let [store_guard, kds_guard, xds_guard] = ["store", "kds", "xds"].map(|it| ready.guard(it));
 
         let admin = admin::router(ready.clone(), metrics.clone());
         tasks.spawn("admin", done(serve::plain(ports.admin, admin, stop())));
         tasks.spawn("store", async move { Ok(writer.await?) });
         let mut leading = None;
         if let Some((cluster, admission)) = cluster.as_ref().zip(admission) {
-            cluster.admit(&mut tasks, &parts, admission, &metrics);
-            let Some(lease) = cluster.lead(&parts.instance, &shutdown).await else {
+            leading = cluster.begin(&mut tasks, &parts, admission, &metrics).await;
+            if leading.is_none() {
                 drop(parts);
                 return Ok(tasks.run(shutdown).await?);
-            };
-            let (keeping, given) = cluster::keep(lease, stop());
-            tasks.spawn("lease", keeping);
-            leading = Some(given);
+            }
         }
         parts.first_start().await?;
         drop(store_guard);
@@ -143,14 +139,7 @@ impl Bound {
         let dataplanes =
             parts.dataplanes(meshes.clone(), issuer.clone(), &names, reviewer, &metrics)?;
         let envoys = dataplanes.questions();
-        let propagation = propagation::Own {
-            zone: parts.zone.clone(),
-            kinds: parts.kinds.clone(),
-            reader: parts.store.reader(),
-            clock: parts.clock.clone(),
-            meshes: meshes.clone(),
-            envoys: envoys.clone(),
-        };
+        let propagation = parts.propagation(&meshes, &envoys);
         metrics.collect(propagation::Numbers(Arc::new(propagation.clone())));
         let answers = Arc::new(propagation::Answers(propagation.clone()));
         let known = parts.join(&mut tasks, answers, kds_guard)?;
@@ -186,18 +175,12 @@ impl Bound {
         }
         if let Some(cluster) = &cluster {
             cluster.work(&mut tasks, &parts);
-            tasks.spawn("meshes.defaults", parts.mesh_defaults());
         }
         // Who holds the store keeps its writer from ending.
         drop(parts);
         tasks.run(shutdown).await?;
         // Last, when this process writes nothing any more.
-        if let Some(leading) = leading
-            && let Ok(held) = leading.await
-            && let Err(error) = held.release().await
-        {
-            tracing::warn!(%error, "the lease is not given up; it runs out");
-        }
+        cluster::give_up(leading).await;
         Ok(())
     }
 }

@@ -78,8 +78,24 @@ impl Cluster {
         Ok(daemon::listen(address, "kubernetes.admission.listen").await?)
     }
 
+    /// Answers the API server, and waits until this process is the one that works. `None` if it is to
+    /// stop before.
+    pub(crate) async fn begin(
+        &self,
+        tasks: &mut Tasks,
+        parts: &Parts,
+        admission: (TcpListener, Certificates),
+        metrics: &Metrics,
+    ) -> Option<oneshot::Receiver<Held>> {
+        self.admit(tasks, parts, admission, metrics);
+        let held = Box::pin(self.lead(&parts.instance, &parts.stop)).await?;
+        let (keeping, given) = keep(held, parts.stop.clone());
+        tasks.spawn("lease", keeping);
+        Some(given)
+    }
+
     /// Answers the API server, whether this process is the one that works or not.
-    pub(crate) fn admit(
+    fn admit(
         &self,
         tasks: &mut Tasks,
         parts: &Parts,
@@ -101,7 +117,7 @@ impl Cluster {
     }
 
     /// Waits until `instance`, this process, is the one that works. `None` if it is to stop.
-    pub(crate) async fn lead(&self, instance: &str, stop: &CancellationToken) -> Option<Held> {
+    async fn lead(&self, instance: &str, stop: &CancellationToken) -> Option<Held> {
         let (client, config) = (self.client.clone(), self.config.lease.clone());
         let namespace = self.config.system_namespace.clone();
         let lease = Lease::new(client, namespace, instance.into(), config, self.clock.clone());
@@ -117,6 +133,7 @@ impl Cluster {
     /// Keeps the resources of what is in the cluster, and tells what is wrong there.
     pub(crate) fn work(&self, tasks: &mut Tasks, parts: &Parts) {
         let (client, stop) = (self.client.clone(), &parts.stop);
+        let defaults = parts.mesh_defaults();
         let (events, writer) = Events::new(client, parts.instance.clone(), self.clock.clone());
         let parts = controllers::Parts {
             client: self.client.clone(),
@@ -125,6 +142,7 @@ impl Cluster {
             settings: Settings::of(parts.zone.clone(), &self.config),
             events: events.clone(),
         };
+        tasks.spawn("meshes.defaults", defaults);
         tasks.spawn("controllers", controllers::run(parts, stop.clone()));
         tasks.spawn("events", told(writer, stop.clone()));
         tasks.spawn("problems", tell(self.problems.clone(), events, stop.clone()));
@@ -132,7 +150,7 @@ impl Cluster {
 }
 
 /// Watches over the Lease until the end, and hands it back then: it is given up last.
-pub(crate) fn keep(
+fn keep(
     mut held: Held,
     stop: CancellationToken,
 ) -> (impl Future<Output = Result<()>>, oneshot::Receiver<Held>) {
@@ -148,6 +166,16 @@ pub(crate) fn keep(
         }
     };
     (keeping, given)
+}
+
+/// Lets another process work at once, if this one did.
+pub(crate) async fn give_up(leading: Option<oneshot::Receiver<Held>>) {
+    if let Some(leading) = leading
+        && let Ok(held) = leading.await
+        && let Err(error) = held.release().await
+    {
+        tracing::warn!(%error, "the lease is not given up; it runs out");
+    }
 }
 
 async fn told(writer: Writer, stop: CancellationToken) -> Result<()> {

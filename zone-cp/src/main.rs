@@ -5,6 +5,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     daemon::program::run("zone-cp", async |config: zone_cp::Config, shutdown| -> Result<()> {
-        zone_cp::bind(&config).await?.run(shutdown).await
+        Box::pin(zone_cp::bind(&config).await?.run(shutdown)).await
     })
 }

@@ -10,7 +10,7 @@ use crate::{
     identities::{self, Identities, Issuer},
     join,
     names::{Dns, Names},
-    reconcile, services,
+    propagation, reconcile, services,
 };
 use anyhow::{Context, Result};
 use api::{
@@ -245,6 +245,22 @@ impl Parts {
         let expiry = Expiry::new(shared, reader, self.clock.clone(), holders);
         expiry.publish(metrics);
         Ok(expiry)
+    }
+
+    /// What became of resources in proxies.
+    pub(crate) fn propagation(
+        &self,
+        meshes: &reconcile::Meshes,
+        envoys: &dataplanes::Questions,
+    ) -> propagation::Own {
+        propagation::Own {
+            zone: self.zone.clone(),
+            kinds: self.kinds.clone(),
+            reader: self.store.reader(),
+            clock: self.clock.clone(),
+            meshes: meshes.clone(),
+            envoys: envoys.clone(),
+        }
     }
 
     /// Tells global how far its beacons come.

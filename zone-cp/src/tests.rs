@@ -103,5 +103,5 @@ async fn it_ends_when_it_is_told_to() {
     shutdown.cancel();
     // A part that keeps a handle of the store would keep its writer, and so the process.
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), bound.run(shutdown));
-    ended.await.expect("it ends").unwrap();
+    Box::pin(ended).await.expect("it ends").unwrap();
 }

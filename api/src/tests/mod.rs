@@ -36,6 +36,13 @@ struct Cp {
     _tasks: tokio::task::JoinSet<()>,
 }
 
+/// What others tell the API.
+type Told = (
+    Option<Arc<dyn following::Follow>>,
+    Option<Arc<dyn inspect::Envoys>>,
+    Option<Arc<dyn crate::propagation::Propagate>>,
+);
+
 struct Answer {
     status: u16,
     headers: http::HeaderMap,
@@ -119,11 +126,7 @@ impl Cp {
         place: Place,
         (store, kinds): (Local, Kinds),
         tasks: tokio::task::JoinSet<()>,
-        (global, envoys, propagation): (
-            Option<Arc<dyn following::Follow>>,
-            Option<Arc<dyn inspect::Envoys>>,
-            Option<Arc<dyn crate::propagation::Propagate>>,
-        ),
+        (global, envoys, propagation): Told,
     ) -> Self {
         let clock = Clock::since(NOW.parse::<Timestamp>().unwrap());
         let (kinds, shutdown) = (Arc::new(kinds), CancellationToken::new());

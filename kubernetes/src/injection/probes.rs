@@ -134,6 +134,9 @@ fn question(port: u16, timeout: i64, how: &Value) -> Value {
 }
 
 fn with_action(mut probe: Value, path: &str, port: u16) -> Value {
-    probe["httpGet"] = json!({ "path": path, "port": port, "scheme": "HTTP" });
+    if let Value::Object(fields) = &mut probe {
+        let action = json!({ "path": path, "port": port, "scheme": "HTTP" });
+        fields.insert("httpGet".into(), action);
+    }
     probe
 }

@@ -152,6 +152,7 @@ fn whoever_is_left_alone_has_a_reason() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_pod_that_cannot_be_in_the_mesh_is_told_why() {
     let annotated = |key: &str, value: &str| json!({ "annotations": { key: value } });
     let app = |more: Value| {

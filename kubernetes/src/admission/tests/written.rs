@@ -115,6 +115,7 @@ fn labels_follow_from_what_an_object_is() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_is_wrong_beside_the_spec_is_named_by_its_field() {
     let world = World::new(true);
     let spec = json!({ "to": [{
