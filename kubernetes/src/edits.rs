@@ -6,6 +6,11 @@ use json_patch::{
 };
 use serde_json::{Value, json};
 
+/// An object of those of `fields` that there are.
+pub(crate) fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+    fields.into_iter().filter_map(|(name, field)| Some((name, field?))).collect()
+}
+
 /// Steps that were collected for a document.
 #[derive(Debug)]
 pub(crate) struct Edits<'a> {

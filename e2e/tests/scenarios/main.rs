@@ -29,6 +29,7 @@ mod workloads;
 mod zones;
 
 use anyhow::{Result, bail};
+use apiserver::apart;
 use e2e::{lab::envoy, namespace, peer::Told, process::programs};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
@@ -117,19 +118,6 @@ pub(crate) fn summary(told: &Told) -> String {
     format!(
         "{good} answered {by:?}, {bad} failed, slowest {slowest} ms, longest gap {gap} ms{first}"
     )
-}
-
-/// A trial that needs network namespaces: ignored, with the reason beside its name, where they
-/// cannot be made. A run that must be complete fails instead.
-#[expect(clippy::disallowed_methods, reason = "CI is how runners say that a run must be complete")]
-fn apart(trial: Trial, missing: Option<&str>) -> Trial {
-    let Some(reason) = missing else { return trial };
-    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-        let reason = reason.to_owned();
-        let name = trial.name().to_owned();
-        return Trial::test(name, move || Err(Failed::from(reason)));
-    }
-    trial.with_kind(reason).with_ignored_flag(true)
 }
 
 /// Two zones, real Envoys: the cross-zone call, permissions by change on an open connection, global

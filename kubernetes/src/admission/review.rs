@@ -1,6 +1,7 @@
 //! What the API server asks, and what it is answered.
 
 use super::super::injection::Refusal;
+use crate::edits::object;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::StatusCode;
 use resource::Violations;
@@ -147,11 +148,6 @@ impl Refused {
         ];
         object(fields)
     }
-}
-
-/// An object of those of `fields` that there are.
-fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
-    fields.into_iter().filter_map(|(name, field)| Some((name, field?))).collect()
 }
 
 impl From<Refusal> for Refused {

@@ -1,7 +1,7 @@
 //! What is redirected in a pod, and the container that sets it up.
 
 use daemon::config::Problems;
-use k8s_openapi::api::core::v1::{Capabilities, Container, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::Container;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr};
 
@@ -386,24 +386,8 @@ impl TransparentProxy {
             image_pull_policy: super::sidecar::pull_policy(settings),
             args: Some(self.arguments(settings.uid, direct)),
             resources: super::sidecar::resources(&settings.init_resources),
-            security_context: Some(SecurityContext {
-                // Of what root may do, only to change the rules of this pod's network.
-                capabilities: Some(Capabilities {
-                    add: Some(vec!["NET_ADMIN".into()]),
-                    drop: Some(vec!["ALL".into()]),
-                }),
-                run_as_user: Some(0),
-                run_as_group: Some(0),
-                run_as_non_root: Some(false),
-                privileged: Some(false),
-                allow_privilege_escalation: Some(false),
-                read_only_root_filesystem: Some(true),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".into(),
-                    ..SeccompProfile::default()
-                }),
-                ..SecurityContext::default()
-            }),
+            // Of what root may do, only to change the rules of this pod's network.
+            security_context: Some(super::sidecar::confined(0, &["NET_ADMIN"])),
             termination_message_policy: Some("FallbackToLogsOnError".into()),
             ..Container::default()
         }

@@ -1,6 +1,7 @@
 //! ContainerPatches, applied to the containers that a pod gets.
 
 use super::{Refusal, annotations};
+use crate::edits::object;
 use k8s_openapi::api::core::v1::Container;
 use kinds::container_patch::{ContainerPatch, JsonPatch};
 use serde_json::{Value, json};
@@ -60,14 +61,12 @@ impl Patches {
 
 fn apply(container: &mut Value, step: &JsonPatch) -> Result<(), String> {
     let value = step.value.as_deref().map(serde_json::from_str::<Value>).transpose();
-    let fields = [
+    let operation = object([
         ("op", Some(json!(step.op))),
         ("path", Some(json!(step.path))),
         ("from", step.from.as_ref().map(|from| json!(from))),
         ("value", value.map_err(|error| error.to_string())?),
-    ];
-    let given = fields.into_iter().filter_map(|(name, field)| Some((name, field?)));
-    let operation: Value = given.collect();
+    ]);
     let patch: json_patch::Patch =
         serde_json::from_value(json!([operation])).map_err(|error| error.to_string())?;
     json_patch::patch(container, &patch).map_err(|error| error.kind.to_string())

@@ -1,7 +1,7 @@
 //! Probes of an application that its sidecar asks, since a kubelet has no identity of the mesh.
 
 use super::interception::TransparentProxy;
-use crate::edits::Edits;
+use crate::edits::{Edits, object};
 use k8s_openapi::{
     api::core::v1::{Container, ContainerPort, HTTPGetAction, LifecycleHandler, PodSpec, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
@@ -98,13 +98,11 @@ impl Rewrite<'_> {
         let tls = http.scheme.as_deref().is_some_and(|it| it.eq_ignore_ascii_case("https"));
         let headers = http.http_headers.iter().flatten();
         let headers: Vec<[&str; 2]> = headers.map(|it| [&*it.name, &*it.value]).collect();
-        let fields = [
+        let how = object([
             ("path", Some(json!(format!("{slash}{path}")))),
             ("tls", tls.then(|| json!(true))),
             ("headers", (!headers.is_empty()).then(|| json!(headers))),
-        ];
-        let given = fields.into_iter().filter_map(|(name, field)| Some((name, field?)));
-        let how: Value = given.collect();
+        ]);
         Some(question(port, timeout, &json!({ "http": how })))
     }
 

@@ -29,6 +29,29 @@ pub(super) struct Sidecar<'a> {
     pub(super) native: bool,
 }
 
+/// What a container of ours may: as `user`, who is root only if it must be, with the capabilities `add`
+/// and no others.
+pub(super) fn confined(user: u32, add: &[&str]) -> SecurityContext {
+    let add: Vec<String> = add.iter().map(|it| (*it).to_owned()).collect();
+    SecurityContext {
+        capabilities: Some(Capabilities {
+            add: Some(add).filter(|add| !add.is_empty()),
+            drop: Some(vec!["ALL".into()]),
+        }),
+        run_as_user: Some(user.into()),
+        run_as_group: Some(user.into()),
+        run_as_non_root: Some(user != 0),
+        privileged: Some(false),
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            ..SeccompProfile::default()
+        }),
+        ..SecurityContext::default()
+    }
+}
+
 impl Sidecar<'_> {
     pub(super) fn container(&self) -> Container {
         let settings = self.context.settings;
@@ -53,20 +76,7 @@ impl Sidecar<'_> {
                 initial_delay_seconds: (!self.native).then_some(60),
                 ..self.probe("/live", 10, 6)
             }),
-            security_context: Some(SecurityContext {
-                capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
-                run_as_user: Some(settings.uid.into()),
-                run_as_group: Some(settings.uid.into()),
-                run_as_non_root: Some(true),
-                privileged: Some(false),
-                allow_privilege_escalation: Some(false),
-                read_only_root_filesystem: Some(true),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".into(),
-                    ..SeccompProfile::default()
-                }),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(confined(settings.uid, &[])),
             termination_message_policy: Some("FallbackToLogsOnError".into()),
             volume_mounts: Some(vec![mount(TMP, "/tmp", false), mount(volume, TOKEN_FOLDER, true)]),
             ..Container::default()
