@@ -134,7 +134,8 @@ fn traffic_goes_on_while_an_api_server_is_away(images: &Images) -> Result<()> {
     world.cluster("k8s-1")?.start_server()?;
     let one = world.zone("k8s-1")?;
     one.kubectl().apply(&server("late"))?;
-    one.kubectl().rolled_out(SHOP, "deployment/late")?;
+    // Controllers and kubelets look for the server less and less often.
+    wait::until("it starts", PATIENCE * 3, || one.kubectl().rolled_out(SHOP, "deployment/late"))?;
     world.machine_reaches("http://late.shop.svc.k8s-1.mesh.local:8080/")?;
     loads.into_iter().try_for_each(|load| load.end().map(drop))
 }
@@ -152,7 +153,8 @@ fn a_control_plane_that_is_killed_loses_nothing(images: &Images) -> Result<()> {
                 [&*format!("service/server-{before}"), &format!("deployment/server-{before}")];
             two.kubectl().run(&[&["delete", "--namespace", SHOP][..], &gone].concat())?;
         }
-        two.cluster.kill("zone-cp").context("there is none to be killed")?;
+        // The deployment may look well a moment longer than its process lives.
+        wait::until("there is one to be killed", PATIENCE * 4, || two.cluster.kill("zone-cp"))?;
         // It comes back sooner or later, as kubelet has it.
         wait::until("it is back", PATIENCE * 4, || {
             two.kubectl().rolled_out(SYSTEM, "deployment/atoll-zone-cp")
@@ -186,7 +188,7 @@ fn a_namespace_goes_with_all_that_was_made_of_it(images: &Images) -> Result<()> 
     services(one, "k8s-2", &[])?;
     for kind in ["dataplanes", "dataplaneinsights", "workloads", "meshservices"] {
         wait::until(&format!("there are no {kind} of the namespace"), PATIENCE, || {
-            let selector = "--selector=k8s.kuma.io/namespace=shop";
+            let selector = "--selector=k8s.kuma.io/namespace=shop,kuma.io/zone=k8s-2";
             let left = ["get", kind, "--all-namespaces", selector, "--output=name"];
             let left = two.kubectl().run(&left)?;
             let named = ["get", kind, "--all-namespaces", "--output=name"];
