@@ -19,19 +19,18 @@ const MESH_ROW: &str = "atoll-default-mesh";
 
 /// Makes the zone's own resources if this is its first start. What a user deleted later stays away.
 pub(crate) async fn ensure(backend: &impl Backend, author: &Author, zone: &ZoneName) -> Result<()> {
-    // Services of a cluster have the names of its DNS.
-    let cluster = matches!(author.place, Place::Zone { env: Env::Kubernetes, .. });
     let own = ResourceKey::global(zone.as_str());
     if author.get(&backend.reader(), zone::KIND, &own).is_some() {
         return Ok(());
     }
-    let generator = json!({
-        "selector": { "meshService": { "matchLabels": { "kuma.io/origin": "zone" } } },
-        "template": "{{ .DisplayName }}.svc.mesh.local",
-    });
-    let name = ResourceKey::global("local-universal-mesh-service");
     let mut batch = vec![author.create(zone::KIND, own, json!({ "enabled": true }))?];
-    if !cluster {
+    // Services of a cluster have the names of its DNS.
+    if !matches!(author.place, Place::Zone { env: Env::Kubernetes, .. }) {
+        let generator = json!({
+            "selector": { "meshService": { "matchLabels": { "kuma.io/origin": "zone" } } },
+            "template": "{{ .DisplayName }}.svc.mesh.local",
+        });
+        let name = ResourceKey::global("local-universal-mesh-service");
         batch.push(author.create(hostname_generator::KIND, name, generator)?);
     }
     commit(backend, batch).await

@@ -1,34 +1,29 @@
 //! The labels and annotations of pods, services and namespaces that controllers read, and the names of
 //! what they make.
 
-use resource::NameRule;
+pub(super) use crate::injection::{
+    FAMILIES as IP_FAMILIES, INBOUND_PORT as REDIRECT_INBOUND, INTERCEPTED as REDIRECTED,
+    OUTBOUND_PORT as REDIRECT_OUTBOUND,
+};
+/// What injection writes, and controllers read.
+pub use crate::injection::{INJECTED, INJECTION, SIDECAR, ZONE_PROXY};
+
+use resource::{NameRule, label};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Who keeps what we write, in the label for it.
-pub const MANAGER: &str = "k8s-controller";
+pub const MANAGER: &str = label::MANAGED_BY_CLUSTER;
 /// The Service that a resource was made of.
 pub const SERVICE_NAME: &str = "k8s.kuma.io/service-name";
-/// Of a pod and a Service: the proxy of a zone.
-pub const ZONE_PROXY: &str = "k8s.kuma.io/zone-proxy-type";
 /// The proxy through which other zones come in.
 pub const INGRESS: &str = "ingress";
 /// The proxy through which a zone goes out.
 pub const EGRESS: &str = "egress";
-/// Whether pods get a sidecar.
-pub const INJECTION: &str = "kuma.io/sidecar-injection";
-/// The pod got its sidecar.
-pub const INJECTED: &str = "kuma.io/sidecar-injected";
-/// The container that is the sidecar.
-pub const SIDECAR: &str = "kuma-sidecar";
 /// The proxy is a gateway that somebody else runs.
 pub const GATEWAY: &str = "kuma.io/gateway";
 /// The Service is none of the mesh.
 pub const IGNORE: &str = "kuma.io/ignore";
 
-pub(super) const REDIRECTED: &str = "kuma.io/transparent-proxying";
-pub(super) const REDIRECT_INBOUND: &str = "kuma.io/transparent-proxying-inbound-port";
-pub(super) const REDIRECT_OUTBOUND: &str = "kuma.io/transparent-proxying-outbound-port";
-pub(super) const IP_FAMILIES: &str = "kuma.io/transparent-proxying-ip-family-mode";
 pub(super) const REACHABLE: &str = "kuma.io/reachable-backends";
 pub(super) const DIRECT_ACCESS: &str = "kuma.io/direct-access-services";
 pub(super) const ADMIN_PORT: &str = "kuma.io/envoy-admin-port";

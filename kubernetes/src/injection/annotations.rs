@@ -8,7 +8,7 @@ use daemon::{config::Problems, duration};
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
 
-pub(super) const GATEWAY: &str = "kuma.io/gateway";
+pub(super) use crate::controllers::GATEWAY;
 const TRANSPARENT_PROXYING: &str = "kuma.io/transparent-proxying";
 const INIT_FIRST: &str = "kuma.io/init-first";
 pub(super) const CONTAINER_PATCHES: &str = "kuma.io/container-patches";
