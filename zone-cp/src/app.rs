@@ -13,9 +13,10 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use api::{About, expiry::Holder, serve};
+use axum::Router;
 use daemon::{Clock, Metrics, Ready, Tasks, admin, data};
 use dns::Records;
-use identity::tls::ServerTls;
+use identity::tls::{ServerTls, TlsListener};
 use kinds::labels::Place;
 use kubernetes::admission::Certificates;
 use resource::{Peer, ZoneName};
@@ -169,12 +170,7 @@ impl Bound {
             envoys: Some(Arc::new(envoys)),
         };
         let router = parts.api(about, known.clone(), told)?;
-        if let Some(http) = ports.http {
-            tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop())));
-        }
-        if let Some(https) = ports.https {
-            tasks.spawn("api.https", done(serve::tls(https, router, stop())));
-        }
+        serve_api(&mut tasks, (ports.http, ports.https), router, &shutdown);
         if let Some(cluster) = &cluster {
             cluster.work(&mut tasks, &parts, known, &metrics);
         }
@@ -184,6 +180,20 @@ impl Bound {
         // Last, when this process writes nothing any more.
         cluster::give_up(leading).await;
         Ok(())
+    }
+}
+
+fn serve_api(
+    tasks: &mut Tasks,
+    (http, https): (Option<TcpListener>, Option<TlsListener>),
+    router: Router,
+    stop: &CancellationToken,
+) {
+    if let Some(http) = http {
+        tasks.spawn("api.http", done(serve::plain(http, router.clone(), stop.clone())));
+    }
+    if let Some(https) = https {
+        tasks.spawn("api.https", done(serve::tls(https, router, stop.clone())));
     }
 }
 

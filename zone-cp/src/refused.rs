@@ -86,21 +86,19 @@ mod tests {
     use axum::{body::Body, http};
     use daemon::{Clock, Metrics};
     use kinds::labels::Env;
-    use parking_lot::Mutex;
     use resource::{MeshName, Peer, ResourceKey, label};
     use serde_json::{Value, json};
     use store::{Expected, Item, Memory, view::Edit};
     use tokio::{sync::mpsc, task::JoinSet};
 
     /// An API server that takes every event, and shows it.
-    fn client() -> (kube::Client, mpsc::UnboundedReceiver<Value>) {
-        let (told, seen) = mpsc::unbounded_channel();
-        let told = Arc::new(Mutex::new(told));
+    fn client() -> (kube::Client, mpsc::Receiver<Value>) {
+        let (told, seen) = mpsc::channel(8);
         let take = move |request: http::Request<kube::client::Body>| {
             let told = told.clone();
             async move {
                 let body = request.into_body().collect_bytes().await?;
-                told.lock().send(serde_json::from_slice(&body).unwrap()).unwrap();
+                told.try_send(serde_json::from_slice(&body).unwrap()).unwrap();
                 Ok::<_, kube::Error>(http::Response::new(Body::from(body)))
             }
         };
