@@ -9,6 +9,7 @@ mod edits;
 mod fake;
 pub mod injection;
 pub mod lease;
+pub mod name;
 pub mod tokens;
 
 pub use self::config::Config;

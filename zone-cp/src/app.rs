@@ -20,7 +20,7 @@ use kinds::labels::Place;
 use kubernetes::admission::Certificates;
 use resource::{Peer, ZoneName};
 use std::sync::Arc;
-use store::{Kinds, Local, Writing};
+use store::{Backend as _, Kinds, Local, StoreKind, Writing};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,8 @@ pub struct Bound {
     kinds: Arc<Kinds>,
     store: Local,
     writer: Writing,
+    /// Names the place of the store, if that outlives this process.
+    home: Option<String>,
     cluster: Option<Cluster>,
     /// Where the API server asks, and what it trusts then.
     admission: Option<(TcpListener, Certificates)>,
@@ -78,6 +80,12 @@ pub async fn bind(config: &Config) -> Result<Bound> {
         None => config.store.open(&config.data_dir, &kinds, &clock).await.context("store")?,
         Some(cluster) => cluster.store(&kinds, &metrics).await.context("kubernetes")?,
     };
+    let home = match &cluster {
+        None => {
+            (config.store.kind == StoreKind::Embedded).then(|| format!("store/{:x}", store.epoch()))
+        }
+        Some(cluster) => Some(cluster.name().await.context("kubernetes")?),
+    };
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
     Ok(Bound {
@@ -89,6 +97,7 @@ pub async fn bind(config: &Config) -> Result<Bound> {
         kinds,
         store,
         writer,
+        home,
         cluster,
         admission,
         metrics,
@@ -101,12 +110,13 @@ impl Bound {
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(zone = %self.zone, addresses = ?self.addresses, "listening");
-        let Self { config, zone, ports, tls, kinds, store, writer, .. } = self;
+        let Self { config, zone, ports, tls, kinds, store, writer, home, .. } = self;
         let Self { cluster, admission, metrics, records, clock, .. } = self;
         let about = About::of_this_process();
         let parts = Parts {
             place: Place::Zone { name: zone.clone(), env: config.environment.env() },
             instance: about.instance_id.clone(),
+            home,
             alone: config.global.address.is_empty(),
             stop: shutdown.clone(),
             config,
