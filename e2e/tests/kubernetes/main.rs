@@ -1,5 +1,6 @@
 //! Scenarios in real clusters, with real pods.
 
+mod certificates;
 mod clusters;
 mod long;
 mod policies;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     let all = [clusters::ALL, zones::ALL].concat();
     let mut trials: Vec<Trial> =
         all.iter().map(|(name, run)| of(format!("kubernetes_{name}"), *run)).collect();
-    let long = [long::ALL].concat();
+    let long = [long::ALL, certificates::ALL].concat();
     let long = long.iter().map(|(name, run)| of(format!("kubernetes-long_{name}"), *run));
     trials.extend(long.map(|it| it.with_kind("make soak").with_ignored_flag(true)));
     libtest_mimic::run(&arguments, trials).exit_code()
