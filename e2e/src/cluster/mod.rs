@@ -188,6 +188,20 @@ impl Cluster {
         run(&inside.iter().map(String::as_str).chain(kill).collect::<Vec<_>>()).map(drop)
     }
 
+    /// Ends the processes of a program in one pod at once.
+    pub fn kill_in(&self, program: &str, pod: &str) -> Result<()> {
+        // Each container is told the name of its pod.
+        let kill = format!(
+            "for process in $(pgrep --exact {program}); do \
+               if tr '\\0' '\\n' </proc/$process/environ | grep --quiet --line-regexp HOSTNAME={pod}; \
+               then kill -KILL $process && found=1; fi; \
+             done; test $found"
+        );
+        let inside = self.tree.inside();
+        let words = inside.iter().map(String::as_str).chain(["sh", "-c", &kill]);
+        run(&words.collect::<Vec<_>>()).map(drop)
+    }
+
     /// A client in the container whose process was started with `words`; it needs no API server.
     pub fn client_beside(&self, words: &str) -> Result<Client> {
         let inside = self.tree.inside();

@@ -3,6 +3,7 @@
 mod certificates;
 mod clusters;
 mod definitions;
+mod leaders;
 mod long;
 mod policies;
 mod twins;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     let all = [clusters::ALL, zones::ALL].concat();
     let mut trials: Vec<Trial> =
         all.iter().map(|(name, run)| of(format!("kubernetes_{name}"), *run)).collect();
-    let long = [long::ALL, certificates::ALL, definitions::ALL, twins::ALL].concat();
+    let long = [long::ALL, leaders::ALL, certificates::ALL, definitions::ALL, twins::ALL].concat();
     let long = long.iter().map(|(name, run)| of(format!("kubernetes-long_{name}"), *run));
     trials.extend(long.map(|it| it.with_kind("make soak").with_ignored_flag(true)));
     libtest_mimic::run(&arguments, trials).exit_code()
