@@ -13,6 +13,9 @@ pub struct Config {
     /// A file that says where the API server is and who we are; empty: what a pod finds about its
     /// own cluster.
     pub kubeconfig: String,
+    /// The pod of this process: what callers get to says so in a label of it, and it holds the Lease
+    /// by this name. Empty: this is no pod.
+    pub pod_name: String,
     /// How resources are made of what is in the cluster.
     pub controllers: controllers::Config,
     /// Which of several control planes works.
@@ -28,6 +31,7 @@ impl Default for Config {
         Self {
             system_namespace: "kuma-system".into(),
             kubeconfig: String::new(),
+            pod_name: String::new(),
             controllers: controllers::Config::default(),
             lease: lease::Config::default(),
             admission: admission::Config::default(),
@@ -41,6 +45,11 @@ impl Config {
     pub fn check(&self, problems: &mut Problems) {
         if let Err(error) = resource::NameRule::Label.check(&self.system_namespace) {
             problems.add("systemNamespace", error);
+        }
+        if !self.pod_name.is_empty()
+            && let Err(error) = resource::NameRule::Subdomain.check(&self.pod_name)
+        {
+            problems.add("podName", error);
         }
         problems.at("controllers", |problems| self.controllers.check(problems));
         problems.at("lease", |problems| self.lease.check(problems));

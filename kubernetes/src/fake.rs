@@ -154,6 +154,7 @@ impl Fake {
                 self.create(&path, &name, object)
             }
             Method::PUT => self.replace(&path, object()),
+            Method::PATCH => self.patch(&path, &object()),
             other => panic!("{other} {path}"),
         };
         Ok(Response::builder().status(code).body(answer.to_string().into()).unwrap())
@@ -192,6 +193,16 @@ impl Fake {
             return failure(StatusCode::CONFLICT, "Conflict");
         }
         (StatusCode::OK, self.write(path, path.to_owned(), object))
+    }
+
+    /// By a merge patch.
+    fn patch(&self, path: &str, patch: &Value) -> (StatusCode, Value) {
+        let Some(mut object) = self.object(path) else {
+            return failure(StatusCode::NOT_FOUND, "NotFound");
+        };
+        merge(&mut object, patch);
+        let collection = path.rsplit_once('/').map_or("", |(collection, _)| collection);
+        (StatusCode::OK, self.write(collection, path.to_owned(), object))
     }
 
     fn watch(&self, path: String, query: &str) -> Response<Body> {
@@ -251,6 +262,21 @@ impl State {
         let event = json!({ "type": sort, "object": object });
         let collection = collection.to_owned();
         self.log.push(Entry { revision: self.revision, collection, event });
+    }
+}
+
+/// RFC 7396.
+fn merge(into: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else {
+        *into = patch.clone();
+        return;
+    };
+    for (name, value) in fields {
+        if value.is_null() {
+            into.as_object_mut().unwrap().remove(name);
+        } else {
+            merge(&mut into[name], value);
+        }
     }
 }
 

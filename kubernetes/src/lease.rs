@@ -131,8 +131,9 @@ impl Lease {
         Self { client, namespace, identity, config, clock }
     }
 
-    /// Waits until this process holds it. A server that is away is asked again.
-    pub async fn acquire(self) -> Held {
+    /// Waits until this process holds it. A server that is away is asked again. `stands_by` is told
+    /// who holds it meanwhile, each time that was seen.
+    pub async fn acquire(self, mut stands_by: impl FnMut(&str)) -> Held {
         let (mut seen, repeats) = (None, Repeats::default());
         loop {
             let began = Instant::now();
@@ -145,6 +146,7 @@ impl Lease {
                 }
                 Ok(Ok(None)) => {
                     let holder = seen.as_ref().and_then(|seen| seen.spec.holder_identity.clone());
+                    stands_by(holder.as_deref().unwrap_or_default());
                     if repeats.say(&holder) == Some(0) {
                         let lease = &self.config.name;
                         tracing::info!(lease, holder, "another control plane works: standing by");
@@ -334,7 +336,7 @@ mod tests {
     }
 
     async fn acquired(lease: Lease) -> Held {
-        timeout(Duration::from_secs(60), lease.acquire()).await.expect("nobody else has it")
+        timeout(Duration::from_secs(60), lease.acquire(|_| {})).await.expect("nobody else has it")
     }
 
     #[tokio::test(start_paused = true)]
@@ -343,7 +345,7 @@ mod tests {
         let none = SignedDuration::ZERO;
         let mut first = acquired(lease(&fake, "first", none)).await;
         let mut others = JoinSet::new();
-        others.spawn(lease(&fake, "second", none).acquire());
+        others.spawn(lease(&fake, "second", none).acquire(|_| {}));
         let minutes = timeout(Duration::from_secs(300), first.lost()).await;
         assert!(minutes.is_err(), "it is lost");
         assert!(others.try_join_next().is_none());

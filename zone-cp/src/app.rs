@@ -128,19 +128,21 @@ impl Bound {
         let (mut tasks, stop) = (Tasks::default(), || shutdown.clone());
         let ready = Ready::new(shutdown.clone());
         tls.count(&metrics);
-        let [store_guard, kds_guard, xds_guard] = ["store", "kds", "xds"].map(|it| ready.guard(it));
-
+        let mut starting = Some(ready.guard("store"));
         let admin = admin::router(ready.clone(), metrics.clone());
         tasks.spawn("admin", done(serve::plain(ports.admin, admin, stop())));
         tasks.spawn("store", async move { Ok(writer.await?) });
         let mut leading = None;
         if let Some((cluster, admission)) = cluster.as_ref().zip(admission) {
-            leading = cluster.begin(&mut tasks, &parts, admission, &metrics).await;
+            let ready = (&ready, &mut starting);
+            leading = cluster.begin(&mut tasks, &parts, admission, &metrics, ready).await;
             if leading.is_none() {
                 drop(parts);
                 return Ok(tasks.run(shutdown).await?);
             }
         }
+        let [store_guard, kds_guard, xds_guard] = ["store", "kds", "xds"].map(|it| ready.guard(it));
+        drop(starting);
         parts.first_start().await?;
         drop(store_guard);
         let (issuer, renewed) = Issuer::new(parts.clock.clone());
@@ -162,7 +164,7 @@ impl Bound {
         tasks.spawn("beacons.echo", parts.echo(&fresh.beacons));
         tasks.spawn("identities", parts.identities(&issuer, known.as_ref())?);
         tasks.spawn("meshes.insights", parts.mesh_insights());
-        tasks.spawn("services", parts.services(metrics));
+        tasks.spawn("services", parts.services(metrics.clone()));
         tasks.spawn("reconcile", parts.reconcile(&meshes, renewed, xds_guard));
         tasks.spawn("xds.open", open_when_complete(meshes, ready, issuer, stop()));
         tasks.spawn("dataplanes", done(dataplanes.serve(ports.proxies)));
@@ -184,7 +186,7 @@ impl Bound {
             tasks.spawn("api.https", done(serve::tls(https, router, stop())));
         }
         if let Some(cluster) = &cluster {
-            cluster.work(&mut tasks, &parts);
+            cluster.work(&mut tasks, &parts, known, &metrics);
         }
         // Who holds the store keeps its writer from ending.
         drop(parts);

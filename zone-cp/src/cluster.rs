@@ -1,25 +1,29 @@
 //! A zone that is a Kubernetes cluster: what its control plane does with the API server.
 //!
 //! One control plane of a zone works, the one that holds a Lease. Others know what it knows, answer
-//! the API server too, and are not ready.
+//! the API server too, and are ready for it; nobody else is sent to them (decision 17).
 
 use crate::{
     Parts,
     dataplanes::{NotReviewed, Pod, Review, Reviewed},
+    refused::Teller,
 };
 use anyhow::{Context, Result};
-use daemon::{Clock, Metrics, Tasks};
+use daemon::{Clock, Metrics, Ready, Tasks, ready::Guard};
 use futures::{FutureExt as _, future::BoxFuture};
+use kds::zone::Handle;
 use kube::{
     Client,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use kubernetes::{
+    OwnPod,
     admission::{Admission, Certificates},
     controllers::{self, Events, Settings, Writer},
     lease::{Held, Lease},
     tokens::{TokenError, Tokens},
 };
+use prometheus_client::metrics::gauge::Gauge;
 use std::sync::Arc;
 use store::{Backend as _, Kinds, Local, Writing};
 use store_kubernetes::Problems;
@@ -84,16 +88,41 @@ impl Cluster {
     }
 
     /// Answers the API server, and waits until this process is the one that works. `None` if it is to
-    /// stop before.
+    /// stop before. It is ready, by what `starting` guards, while it stands by.
     pub(crate) async fn begin(
         &self,
         tasks: &mut Tasks,
         parts: &Parts,
         admission: (TcpListener, Certificates),
         metrics: &Metrics,
+        (ready, starting): (&Ready, &mut Option<Guard>),
     ) -> Option<oneshot::Receiver<Held>> {
         self.admit(tasks, parts, admission, metrics);
-        let held = Box::pin(self.lead(&parts.instance, &parts.stop)).await?;
+        let help = "Whether this control plane is the one of its zone that works";
+        let active = metrics.register("lease_held", help, Gauge::<i64>::default());
+        let pod = self.own_pod();
+        let leading = async {
+            if let Some(pod) = &pod {
+                // One that worked in this pod before, and did not end well, left it there.
+                pod.mark(false).await;
+            }
+            let stands_by = |holder: &str| {
+                ready.show("lease", vec![format!("stands by: {holder} works")]);
+                drop(starting.take());
+            };
+            self.lease(&parts.instance).acquire(stands_by).await
+        };
+        let held = Box::pin(parts.stop.run_until_cancelled(leading)).await?;
+        ready.show("lease", Vec::new());
+        active.set(1);
+        if let Some(pod) = pod {
+            let stop = parts.stop.clone();
+            tasks.spawn("active", async move {
+                stop.run_until_cancelled(pod.mark(true)).await;
+                stop.cancelled().await;
+                Ok(())
+            });
+        }
         let (keeping, given) = keep(held, parts.stop.clone());
         tasks.spawn("lease", keeping);
         Some(given)
@@ -121,12 +150,20 @@ impl Cluster {
         certificates.spawn(tasks, &parts.stop);
     }
 
-    /// Waits until `instance`, this process, is the one that works. `None` if it is to stop.
-    async fn lead(&self, instance: &str, stop: &CancellationToken) -> Option<Held> {
+    /// The Lease for this process. A pod holds it by its name: when its process begins anew, nobody
+    /// else has it.
+    fn lease(&self, instance: &str) -> Lease {
         let (client, config) = (self.client.clone(), self.config.lease.clone());
         let namespace = self.config.system_namespace.clone();
-        let lease = Lease::new(client, namespace, instance.into(), config, self.clock.clone());
-        stop.run_until_cancelled(lease.acquire()).await
+        let pod = &self.config.pod_name;
+        let identity = if pod.is_empty() { instance } else { pod };
+        Lease::new(client, namespace, identity.into(), config, self.clock.clone())
+    }
+
+    fn own_pod(&self) -> Option<OwnPod> {
+        let kubernetes::Config { pod_name, system_namespace, .. } = &self.config;
+        let pod = || OwnPod::new(self.client.clone(), system_namespace, pod_name.clone());
+        (!pod_name.is_empty()).then(pod)
     }
 
     /// Who knows the tokens of pods.
@@ -136,16 +173,35 @@ impl Cluster {
     }
 
     /// Keeps the resources of what is in the cluster, and tells what is wrong there.
-    pub(crate) fn work(&self, tasks: &mut Tasks, parts: &Parts) {
+    pub(crate) fn work(
+        &self,
+        tasks: &mut Tasks,
+        parts: &Parts,
+        global: Option<Handle>,
+        metrics: &Metrics,
+    ) {
         let (client, stop) = (self.client.clone(), &parts.stop);
         let defaults = parts.mesh_defaults();
-        let (events, writer) = Events::new(client, parts.instance.clone(), self.clock.clone());
+        let (events, writer) =
+            Events::new(client, parts.instance.clone(), self.clock.clone(), metrics);
+        if let Some(global) = global {
+            let teller = Teller {
+                place: parts.place.clone(),
+                zone: parts.zone.clone(),
+                kinds: parts.kinds.clone(),
+                store: parts.store.clone(),
+                system_namespace: self.config.system_namespace.clone(),
+                events: events.clone(),
+            };
+            tasks.spawn("refused", teller.run(global.state(), stop.clone()));
+        }
         let parts = controllers::Parts {
             client: self.client.clone(),
             store: parts.store.clone(),
             kinds: parts.kinds.clone(),
             settings: Settings::of(parts.zone.clone(), &self.config),
             events: events.clone(),
+            metrics: metrics.clone(),
         };
         tasks.spawn("meshes.defaults", defaults);
         tasks.spawn("controllers", controllers::run(parts, stop.clone()));

@@ -17,6 +17,7 @@ mod parts;
 mod ports;
 mod propagation;
 pub mod reconcile;
+mod refused;
 pub mod services;
 #[cfg(test)]
 mod tests;

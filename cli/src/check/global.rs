@@ -2,7 +2,7 @@
 
 use super::{
     cluster::{Cluster, text},
-    control_plane::{NAME, is_ready, pods},
+    control_plane::{NAME, active, pods},
     report::Group,
 };
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(super) async fn look(cluster: &Cluster) -> Group {
         cluster.namespace
     );
     let pods = pods(cluster).await.unwrap_or_default();
-    let Some(pod) = pods.iter().find(|pod| is_ready(pod)) else {
+    let Some(pod) = active(&pods) else {
         group.fail(check, "no control plane is ready", todo);
         return group;
     };

@@ -22,6 +22,8 @@ const DRY_RUN: &str = "/apis/kuma.io/v1alpha1/namespaces/kuma-system/containerpa
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const METRICS: &str = "/api/v1/namespaces/kuma-system/pods/cp-1:5680/proxy/metrics";
 const READY: &str = "/api/v1/namespaces/kuma-system/pods/cp-1:5680/proxy/ready";
+const READY_2: &str = "/api/v1/namespaces/kuma-system/pods/cp-2:5680/proxy/ready";
+const PODS: &str = "/api/v1/namespaces/kuma-system/pods";
 const ADDRESSES: &str = "/apis/kuma.io/v1alpha1/meshzoneaddresses";
 
 fn now() -> Timestamp {
@@ -91,9 +93,8 @@ impl Fake {
             "spec": { "template": { "spec": { "volumes": [
                 { "name": "global", "secret": { "secretName": "atoll-zone" } },
             ]}}},
-            "status": { "readyReplicas": 1 },
         }));
-        self.list(&format!("{NAMESPACE}/pods"), vec![pod("cp-1", &["zone-cp"], true)]);
+        self.list(PODS, vec![control_plane("cp-1")]);
         self.put(
             &format!("{NAMESPACE}/secrets/atoll-zone"),
             data(&[("token", "t"), ("ca.crt", "c")]),
@@ -204,6 +205,13 @@ fn pod(name: &str, containers: &[&str], ready: bool) -> Value {
             "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
         },
     })
+}
+
+/// A control plane that works.
+fn control_plane(name: &str) -> Value {
+    let mut pod = pod(name, &["zone-cp"], true);
+    pod["metadata"]["labels"] = json!({ "atoll.io/active": "true" });
+    pod
 }
 
 fn ingress(ready: bool) -> Value {
@@ -375,37 +383,50 @@ async fn before_an_installation_rights_and_others_are_looked_at() {
 
 #[tokio::test]
 async fn the_control_plane_says_why_it_is_not_ready() {
-    let pods = format!("{NAMESPACE}/pods");
-    let not_ready = |fake: &mut Fake| {
-        *fake.at(DEPLOYMENT, "/status/readyReplicas") = json!(0);
-    };
+    async fn first(spoil: impl FnOnce(&mut Fake)) -> (String, String, String) {
+        let mut fake = Fake::well();
+        *fake.at(PODS, "/items/0/status/conditions/0/status") = json!("False");
+        spoil(&mut fake);
+        findings(fake, false).await.remove(0)
+    }
+    let failure = |why: &str| ("failure".into(), "It is ready".into(), why.into());
     let asked = |fake: &mut Fake| {
-        not_ready(fake);
         fake.answers.insert(READY.into(), (503, json!("not ready: kds\n")));
     };
-    spoilt(false, asked, "failure", "It is ready", "cp-1: not ready: kds").await;
+    assert_eq!(first(asked).await, failure("cp-1: not ready: kds"));
     let waiting = |fake: &mut Fake| {
-        not_ready(fake);
         let state =
             json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } });
-        fake.at(&pods, "/items/0/status/containerStatuses/0")["state"] = state;
+        fake.at(PODS, "/items/0/status/containerStatuses/0")["state"] = state;
     };
-    spoilt(false, waiting, "failure", "It is ready", "cp-1: ImagePullBackOff: no such image").await;
+    assert_eq!(first(waiting).await, failure("cp-1: ImagePullBackOff: no such image"));
     let unscheduled = |fake: &mut Fake| {
-        not_ready(fake);
-        *fake.at(&pods, "/items/0/status/conditions/0") =
+        *fake.at(PODS, "/items/0/status/conditions/0") =
             json!({ "type": "PodScheduled", "status": "False", "message": "0/3 nodes" });
     };
-    let mut fake = Fake::well();
-    unscheduled(&mut fake);
-    assert_eq!(findings(fake, false).await[0].2, "cp-1: it has no node: 0/3 nodes");
-    let none = |fake: &mut Fake| {
-        not_ready(fake);
-        fake.list(&pods, Vec::new());
+    assert_eq!(first(unscheduled).await, failure("cp-1: it has no node: 0/3 nodes"));
+    let none = |fake: &mut Fake| fake.list(PODS, Vec::new());
+    assert_eq!(first(none).await, failure("there is no pod"));
+    // Nobody gets to one that stands by.
+    let stands_by = |fake: &mut Fake| {
+        let mut pod = pod("cp-1", &["zone-cp"], true);
+        pod["metadata"]["labels"] = json!({});
+        fake.list(PODS, vec![pod]);
+        fake.put(READY, json!("ready\nlease: stands by: cp-2 works\n"));
     };
+    assert_eq!(first(stands_by).await, failure("cp-1: ready\nlease: stands by: cp-2 works"));
+}
+
+#[tokio::test]
+async fn who_stands_by_is_missed_before_it_is_needed() {
+    let broken = |fake: &mut Fake| {
+        fake.list(PODS, vec![control_plane("cp-1"), pod("cp-2", &["zone-cp"], false)]);
+        fake.put(READY_2, json!("not ready: store\n"));
+    };
+    spoilt(false, broken, "warning", "It is ready", "cp-2: not ready: store").await;
     let mut fake = Fake::well();
-    none(&mut fake);
-    assert_eq!(findings(fake, false).await[0].2, "there is no pod");
+    fake.list(PODS, vec![pod("cp-2", &["zone-cp"], true), control_plane("cp-1")]);
+    assert_eq!(findings(fake, false).await, []);
 }
 
 #[tokio::test]

@@ -53,8 +53,8 @@ pub(super) fn dataplane(pod: &Pod, around: &Around<'_>) -> Verdict<Made> {
     let Some(address) = pod.ips.first() else { return Verdict::nothing() };
     match made(pod, *address, zone_proxy.map(String::as_str), around) {
         Ok(made) => {
-            let unselected = unselected(pod, &made.spec, around);
-            Verdict::of(vec![made]).but(unselected)
+            let missed = unselected(pod, &made.spec, around).or_else(|| unserved(pod, around));
+            Verdict::of(vec![made]).but(missed)
         }
         Err(complaint) => Verdict::kept_because(complaint),
     }
@@ -106,6 +106,22 @@ fn unselected(pod: &Pod, spec: &Dataplane, around: &Around<'_>) -> Option<Compla
             "NoService",
             "no Service selects the pod: it calls the mesh, and nobody calls it",
         )
+    })
+}
+
+/// A Service that sends to a name that no container of the pod gave a port.
+fn unserved(pod: &Pod, around: &Around<'_>) -> Option<Complaint> {
+    let each = |service| move |port: &'_ ServicePort| (service, port.clone());
+    let mut all = around.services.iter().flat_map(|it| it.ports.iter().map(each(*it)));
+    let (service, port) = all.find(|(_, port)| resolve(pod, &port.target).is_none())?;
+    let (service, number) = (&service.meta.name, port.port);
+    let Target::Name(name) = port.target else { return None };
+    pod.ready.then(|| {
+        let note = format!(
+            "the Service {service} does not reach the pod at its port {number}: no container has a \
+             port called {name}"
+        );
+        Complaint::warning("NoTargetPort", note)
     })
 }
 

@@ -1,7 +1,10 @@
 //! Events beside the objects that they are about. Telling never holds up who tells: what cannot be
 //! told in time is not, and that is logged.
 
-use super::complaint::{Complaint, Weight};
+use super::{
+    complaint::{Complaint, Weight},
+    metrics::Told,
+};
 use daemon::Clock;
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -85,6 +88,7 @@ pub struct Events {
     told: mpsc::Sender<(Subject, Complaint)>,
     known: Arc<Mutex<BTreeMap<u64, Instant>>>,
     hasher: RandomState,
+    counted: Told,
 }
 
 /// Writes events down. It must run for them to be seen.
@@ -94,6 +98,7 @@ pub struct Writer {
     /// Which process tells.
     instance: String,
     clock: Clock,
+    counted: Told,
 }
 
 impl std::fmt::Debug for Writer {
@@ -105,10 +110,16 @@ impl std::fmt::Debug for Writer {
 impl Events {
     /// Events that `instance`, the name of this process, tells.
     #[must_use]
-    pub fn new(client: Client, instance: String, clock: Clock) -> (Self, Writer) {
+    pub fn new(
+        client: Client,
+        instance: String,
+        clock: Clock,
+        metrics: &daemon::Metrics,
+    ) -> (Self, Writer) {
         let (told, waiting) = mpsc::channel(WAITING);
-        let events = Self { told, known: Arc::default(), hasher: RandomState::new() };
-        (events, Writer { waiting, client, instance, clock })
+        let (known, hasher, counted) = (Arc::default(), RandomState::new(), Told::new(metrics));
+        let events = Self { told, known, hasher, counted: counted.clone() };
+        (events, Writer { waiting, client, instance, clock, counted })
     }
 
     /// Tells `complaint` about `subject`; not again soon, if it was told already.
@@ -120,6 +131,7 @@ impl Events {
         let Complaint { reason, note, .. } = &complaint;
         tracing::info!(kind, namespace, name, reason, note, "told about an object");
         if self.told.try_send((subject, complaint)).is_err() {
+            self.counted.count("dropped");
             tracing::warn!("there are more events than can be told: this one is only logged");
         }
     }
@@ -170,9 +182,12 @@ impl Writer {
         let api = Api::<Event>::namespaced(self.client.clone(), &namespace);
         // It was logged; an event that cannot be written is nothing to wait for.
         if let Err(error) = api.create(&PostParams::default(), &event).await {
+            self.counted.count("failed");
             let (kind, name) = (&subject.kind, &subject.name);
             let error = &error as &(dyn std::error::Error + 'static);
             tracing::debug!(kind, name, error, "an event was not written");
+        } else {
+            self.counted.count("written");
         }
     }
 }
@@ -253,7 +268,8 @@ mod tests {
     async fn the_same_is_told_once_and_much_is_told_slowly() {
         let fake = Fake::new();
         let clock = Clock::since(jiff::Timestamp::UNIX_EPOCH);
-        let (events, writer) = Events::new(fake.client(), "zone-cp-0".into(), clock);
+        let (events, writer) =
+            Events::new(fake.client(), "zone-cp-0".into(), clock, &daemon::Metrics::default());
         for name in (0..60).map(|i| format!("pod-{i}")) {
             events.tell(subject(&name), Complaint::warning("Why", "because"));
             events.tell(subject(&name), Complaint::warning("Why", "because"));

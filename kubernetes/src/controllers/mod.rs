@@ -10,6 +10,7 @@ mod complaint;
 mod dataplane;
 mod events;
 mod mesh_service;
+mod metrics;
 mod names;
 mod problems;
 mod rows;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub settings: Settings,
     /// Where they tell what is wrong.
     pub events: Events,
+    /// Where they count.
+    pub metrics: daemon::Metrics,
 }
 
 impl std::fmt::Debug for Parts {

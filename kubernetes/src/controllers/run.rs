@@ -5,6 +5,7 @@ use super::{
     Parts,
     complaint::Complaint,
     events::{Events, Subject},
+    metrics::Metrics,
     rows::{Ids, Plan, Row, Shelf, owner},
     tables::{Owner, Tables},
     watch,
@@ -46,12 +47,13 @@ struct Controllers {
     refused: BTreeSet<Owner>,
     backoff: Backoff,
     retry: Option<Instant>,
+    metrics: Metrics,
 }
 
 /// Keeps the resources of what is in the cluster until `stop`. For the one control plane of a zone
 /// that works.
 pub async fn run(parts: Parts, stop: CancellationToken) -> anyhow::Result<()> {
-    let Parts { client, store, kinds, settings, events } = parts;
+    let Parts { client, store, kinds, settings, events, metrics } = parts;
     let (ids, reader) = (Ids::of(&kinds)?, store.reader());
     let mut feed = Feed::of(&reader, ids.set());
     let mut changes = watch::all(&client);
@@ -67,9 +69,11 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> anyhow::Result<()> {
         refused: BTreeSet::new(),
         backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
         retry: None,
+        metrics: Metrics::new(&metrics),
     };
     loop {
         it.work();
+        it.count();
         // Cancel safe: each returns what it took in the same step.
         tokio::select! {
             biased;
@@ -126,6 +130,12 @@ impl Controllers {
         }
     }
 
+    fn count(&self) {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.behind.set(count(self.tables.marked() + self.busy.len()));
+        self.metrics.refused.set(count(self.refused.len()));
+    }
+
     /// What became of a piece of work.
     fn written(&mut self, (owner, committed): Written) -> anyhow::Result<()> {
         let committed = committed.context("writing what is in the cluster")?;
@@ -133,10 +143,15 @@ impl Controllers {
         let mut is_refused = false;
         for outcome in committed.outcomes {
             match outcome {
-                Outcome::Done | Outcome::Unchanged => {}
+                Outcome::Done => self.metrics.wrote("done"),
+                Outcome::Unchanged => self.metrics.wrote("unchanged"),
                 // Somebody else wrote meanwhile.
-                Outcome::Conflict { .. } => self.tables.mark(owner.clone()),
+                Outcome::Conflict { .. } => {
+                    self.metrics.wrote("conflict");
+                    self.tables.mark(owner.clone());
+                }
                 Outcome::Refused { reason } => {
+                    self.metrics.wrote("refused");
                     is_refused = true;
                     self.tell(&owner, Some(Complaint::warning("Refused", reason)));
                 }

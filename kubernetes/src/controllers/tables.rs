@@ -230,6 +230,11 @@ impl Tables {
         }
     }
 
+    /// How many are marked.
+    pub(super) fn marked(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// The next one that must be looked at, and is not among those that are `busy`.
     pub(super) fn next(&mut self, busy: &BTreeSet<Owner>) -> Option<Owner> {
         if !self.is_complete() {

@@ -29,9 +29,9 @@ pub(crate) fn of_two_one_works() -> Result<()> {
             let (namespace, identity) = ("kuma-system".into(), identity.into());
             Lease::new(client.clone(), namespace, identity, config(), Clock::system())
         };
-        let mut first = timeout(world::PATIENCE, lease("first").acquire()).await?;
+        let mut first = timeout(world::PATIENCE, lease("first").acquire(|_| {})).await?;
         let mut others = JoinSet::new();
-        others.spawn(lease("second").acquire());
+        others.spawn(lease("second").acquire(|_| {}));
         let held = timeout(Duration::from_secs(6), first.lost()).await;
         ensure!(held.is_err(), "it was lost: {held:?}");
         ensure!(others.try_join_next().is_none(), "both work");
@@ -45,7 +45,7 @@ pub(crate) fn of_two_one_works() -> Result<()> {
         ensure!(matches!(lost, Lost::Late { .. }), "{lost}");
         ensure!(began.elapsed() < Duration::from_secs(4), "it worked on for {:?}", began.elapsed());
         drop(paused);
-        let third = timeout(world::PATIENCE, lease("third").acquire()).await?;
+        let third = timeout(world::PATIENCE, lease("third").acquire(|_| {})).await?;
         Ok(third.release().await?)
     })
 }

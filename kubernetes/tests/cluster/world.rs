@@ -93,11 +93,12 @@ impl Zone {
         let (store, writing) = opening.await?;
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         tasks.spawn(async move { Ok(writing.await?) });
-        let (events, writer) = Events::new(client.clone(), "zone-cp-0".into(), clock);
+        let metrics = Metrics::default();
+        let (events, writer) = Events::new(client.clone(), "zone-cp-0".into(), clock, &metrics);
         let kinds = Arc::new(kinds);
         let settings = Settings::of(ZoneName::new("east")?, &kubernetes::Config::default());
-        let (parts_store, parts_kinds) = (store.clone(), kinds.clone());
-        let parts = Parts { client, store: parts_store, kinds: parts_kinds, settings, events };
+        let (store_of, kinds_of) = (store.clone(), kinds.clone());
+        let parts = Parts { client, store: store_of, kinds: kinds_of, settings, events, metrics };
         tasks.spawn(controllers::run(parts, stop.clone()));
         let stopped = stop.clone();
         tasks.spawn(async move {

@@ -12,7 +12,10 @@ use crate::{generate::Redirection, identities::Issued};
 use delta::Name;
 use resource::Labels;
 use std::{collections::BTreeMap, sync::Arc};
-use xds::{Marker, Type, names, policy::ProxyFacts};
+use xds::{
+    Marker, Type, names,
+    policy::{self, Applied, ProxyFacts},
+};
 
 impl Mesh {
     /// A proxy connected. Another one of that name has lost its stream.
@@ -146,8 +149,12 @@ impl Mesh {
         });
         let now = key.map(|key| {
             let wanted = key.policies.clone();
-            let policies =
-                || wanted.iter().filter_map(|id| self.policies.get(id)).cloned().collect();
+            let policies = || {
+                let mut all: Vec<Arc<Applied>> =
+                    wanted.iter().filter_map(|id| self.policies.get(id)).cloned().collect();
+                policy::sort(&mut all);
+                all
+            };
             self.groups.join(id, key, policies, &self.services)
         });
         self.groups.mark_move(id, before, now, &mut self.marks);

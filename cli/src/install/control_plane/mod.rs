@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, fs, path::PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
+const ALONE: &str = include_str!("manifests/zone-alone.yaml");
 const ZONE: &str = include_str!("manifests/zone.yaml");
 const GLOBAL: &str = include_str!("manifests/global.yaml");
 /// The longest name of a mesh: that of its Service has some characters more, and at most 63.
@@ -49,10 +50,23 @@ enum Mode {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct Values {
     mode: Mode,
+    control_plane: Replicas,
     image: Image,
     zone: Zone,
     global: Global,
     meshes: Vec<Mesh>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct Replicas {
+    replicas: u8,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self { replicas: 1 }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -161,7 +175,11 @@ impl ControlPlane {
 
     fn objects(&self, values: &Values) -> Result<Vec<Value>> {
         resource::NameRule::Label.check(&self.namespace).context("--namespace")?;
-        let chart = if values.mode == Mode::Zone { ZONE } else { GLOBAL };
+        let chart = match values.mode {
+            Mode::Zone if values.zone.global.address.is_empty() => ALONE,
+            Mode::Zone => ZONE,
+            Mode::Global => GLOBAL,
+        };
         let chart: Vec<Value> = serde_saphyr::from_multiple(chart).context("the chart")?;
         let mut places = vec![
             ("the-namespace", self.namespace.as_str()),
@@ -178,7 +196,13 @@ impl ControlPlane {
         })];
         for object in others {
             let service = (name(&object) == "atoll-global-zones").then_some(&values.global.service);
-            objects.push(filled(object, &places, &values.global.names, service));
+            let mut object = filled(object, &places, &values.global.names, service);
+            if let (true, Some(replicas)) =
+                (name(&object) == "atoll-zone-cp", object.pointer_mut("/spec/replicas"))
+            {
+                *replicas = values.control_plane.replicas.into();
+            }
+            objects.push(object);
         }
         for mesh in &values.meshes {
             places.push(("the-mesh", &mesh.name));
@@ -193,6 +217,13 @@ impl ControlPlane {
 
 impl Values {
     fn check(&self) -> Result<()> {
+        match (self.mode, self.control_plane.replicas) {
+            (Mode::Zone, 1..=2) | (Mode::Global, 1) => {}
+            (Mode::Zone, _) => {
+                bail!("controlPlane.replicas: must be 1, or 2 of which one stands by")
+            }
+            (Mode::Global, _) => bail!("controlPlane.replicas: global is one process"),
+        }
         match self.mode {
             Mode::Global if !self.meshes.is_empty() => bail!("meshes: only a zone has ingresses"),
             Mode::Global => return Ok(()),
@@ -200,12 +231,16 @@ impl Values {
         }
         ZoneName::new(&self.zone.name).context("zone.name")?;
         let Joined { address, secret } = &self.zone.global;
-        if !address.starts_with("https://") && !address.starts_with("grpcs://") {
+        if address.is_empty() && !secret.is_empty() {
+            bail!("zone.global.secret: must not be set without zone.global.address");
+        }
+        let schemes = ["https://", "grpcs://"];
+        if !address.is_empty() && !schemes.iter().any(|it| address.starts_with(it)) {
             bail!(
                 "zone.global.address: must be where global is, such as https://global.example:5685"
             );
         }
-        if secret.is_empty() {
+        if secret.is_empty() && !address.is_empty() {
             bail!("zone.global.secret: must name the Secret with `token` and `ca.crt`");
         }
         for (i, mesh) in self.meshes.iter().enumerate() {

@@ -57,7 +57,7 @@ fn both(name: &str) -> [Vec<Value>; 2] {
 
 #[test]
 fn what_is_printed_is_what_the_chart_makes() {
-    for name in ["zone", "zone-ports", "global"] {
+    for name in ["zone", "zone-alone", "zone-ports", "global"] {
         let [chart, printed] = both(name);
         assert!(!chart.is_empty());
         for (chart, printed) in chart.iter().zip(&printed) {
@@ -79,7 +79,10 @@ const ZONE_K8S: [&str; 6] = [
 #[test]
 fn no_place_is_left_unfilled() {
     let zone: Vec<&str> = ZONE_K8S.into_iter().chain(["--set", "meshes[0].name=shop"]).collect();
-    for arguments in [zone, vec!["--mode", "global", "--set", "global.names[0]=global.example"]] {
+    let alone = vec!["--set", "zone.name=k8s-1", "--set", "meshes[0].name=shop"];
+    for arguments in
+        [zone, alone, vec!["--mode", "global", "--set", "global.names[0]=global.example"]]
+    {
         let printed = printed(&arguments);
         let namespace = printed.iter().position(|object| object["kind"] == "Namespace").unwrap();
         let objects = serde_json::to_string(&printed[namespace..]).unwrap();
@@ -87,7 +90,8 @@ fn no_place_is_left_unfilled() {
             assert!(!objects.contains(&format!("the-{place}")), "the-{place} in {objects}");
         }
         assert!(!objects.contains("Helm"), "{objects}");
-        let definitions = if arguments.len() > 4 { kinds::crd::manifests().len() } else { 0 };
+        let global = arguments.contains(&"global");
+        let definitions = if global { 0 } else { kinds::crd::manifests().len() };
         assert_eq!(namespace, definitions);
     }
 }
@@ -103,6 +107,16 @@ fn an_option_wins_over_the_file() {
     let text = serde_json::to_string(&printed(&arguments)).unwrap();
     assert!(text.contains("name: k8s-1") && !text.contains("name: east"), "{text}");
     assert!(text.contains("registry.example/zone-cp:1\""), "{text}");
+}
+
+#[test]
+fn there_may_be_one_that_stands_by() {
+    let arguments = [&ZONE_K8S[..], &["--set", "controlPlane.replicas=2"]].concat();
+    let replicas = |object: &Value| {
+        let it = name(object) == "atoll-zone-cp" && object["kind"] == "Deployment";
+        it.then(|| object["spec"]["replicas"].clone())
+    };
+    assert_eq!(printed(&arguments).iter().find_map(replicas), Some(2.into()));
 }
 
 #[test]
@@ -124,11 +138,20 @@ fn what_is_wrong_is_named() {
     let with = |more: &'static [&'static str]| refusal(&[&ZONE_K8S, more].concat());
     for (refused, expected) in [
         (refusal(&[]), "zone.name: "),
-        (refusal(&["--set", "zone.name=a"]), "zone.global.address: must be where global is"),
+        (
+            refusal(&["--set", "zone.name=a", "--set", "zone.global.address=http://b"]),
+            "zone.global.address: must be where global is",
+        ),
+        (
+            refusal(&["--set", "zone.name=a", "--set", "zone.global.secret=b"]),
+            "zone.global.secret: must not be set without zone.global.address",
+        ),
         (with(&["--set", "zone.global.secret="]), "zone.global.secret: "),
         (with(&["--set", "zone.name=East"]), "zone.name: "),
         (with(&["--set", "zone.nome=a"]), "unknown field `nome`"),
-        (with(&["--set", "controlPlane.replicas=2"]), "the Helm chart in deploy/helm takes"),
+        (with(&["--set", "controlPlane.replicas=3"]), "controlPlane.replicas: must be 1, or 2"),
+        (with(&["--mode", "global", "--set", "controlPlane.replicas=2"]), "global is one process"),
+        (with(&["--set", "controlPlane.settings.a=2"]), "the Helm chart in deploy/helm takes"),
         (with(&["--set", "meshes[0].name=-"]), "meshes[0].name: "),
         (with(&["--set", "meshes[x].name=a"]), "--set meshes[x].name: "),
         (with(&["--set", "meshes[99999999].name=a"]), "must be a number"),

@@ -31,6 +31,7 @@ struct World {
     store: Local,
     tasks: JoinSet<anyhow::Result<()>>,
     stop: CancellationToken,
+    metrics: daemon::Metrics,
 }
 
 impl World {
@@ -51,7 +52,14 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { Ok(writer.run().await?) });
         let stop = CancellationToken::new();
-        let world = Self { fake, kinds: Arc::new(kinds), store, tasks, stop };
+        let world = Self {
+            fake,
+            kinds: Arc::new(kinds),
+            store,
+            tasks,
+            stop,
+            metrics: daemon::Metrics::default(),
+        };
         world.put_mesh("default").await;
         world
     }
@@ -59,9 +67,11 @@ impl World {
     fn wake(&mut self) {
         let client = self.fake.client();
         let clock = Clock::since(Timestamp::UNIX_EPOCH);
-        let (events, writer) = Events::new(client.clone(), "zone-cp-0".into(), clock);
+        let (events, writer) =
+            Events::new(client.clone(), "zone-cp-0".into(), clock, &self.metrics);
         let (store, kinds) = (self.store.clone(), self.kinds.clone());
-        let parts = Parts { client, store, kinds, settings: settings(), events };
+        let metrics = self.metrics.clone();
+        let parts = Parts { client, store, kinds, settings: settings(), events, metrics };
         self.tasks.spawn(run(parts, self.stop.clone()));
         let stop = self.stop.clone();
         self.tasks.spawn(async move {

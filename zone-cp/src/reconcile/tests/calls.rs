@@ -270,6 +270,19 @@ fn a_policy_reaches_what_it_selects_and_only_where_it_changes_something() {
 }
 
 #[test]
+fn of_policies_that_differ_by_name_only_one_wins_whether_they_or_the_proxy_came_first() {
+    let alike = [("a", "40s"), ("b", "50s")];
+    let alike = alike.map(|(name, request)| timeout(name, to_service("cart"), request));
+    let rows = [web(), remote("east", "cart")];
+    let mut before = Zone::of(&rows);
+    let first = before.connect("web-1");
+    alike.iter().for_each(|policy| before.put(policy));
+    let mut after = Zone::of(&[&rows[..], &alike].concat());
+    let second = after.connect("web-1");
+    assert_eq!(second.get(Route, EAST_CART), first.get(Route, EAST_CART));
+}
+
+#[test]
 fn a_policy_for_some_proxies_divides_them() {
     let mut zone = Zone::of(&[web(), sidecar("web", 2, json!([])), remote("east", "cart")]);
     let (mut one, mut two) = (zone.connect("web-1"), zone.connect("web-2"));
