@@ -401,7 +401,7 @@ mod tests {
         let none = SignedDuration::ZERO;
         let mut first = acquired(lease(&fake, "first", none)).await;
         let mut others = JoinSet::new();
-        others.spawn(lease(&fake, "second", none).acquire());
+        others.spawn(lease(&fake, "second", none).acquire(|_| {}));
         let disturb = async {
             for _ in 0..20 {
                 sleep_until(Instant::now() + Duration::from_millis(2300)).await;

@@ -8,7 +8,7 @@ use crate::{
     join,
     names::Names,
     parts::{Parts, Told, open_when_complete},
-    ports::{Ports, Sockets},
+    ports::{Ports, Sockets, alive},
     propagation,
 };
 use anyhow::{Context, Result};
@@ -69,7 +69,8 @@ pub async fn bind(config: &Config) -> Result<Bound> {
         Some(cluster) => {
             data::prepare("dataDir", &config.data_dir)?;
             let listener = cluster.listen().await?;
-            let certificates = cluster.certificates().await.context("kubernetes")?;
+            let certificates = alive(&sockets.admin, cluster.certificates()).await?;
+            let certificates = certificates.context("kubernetes")?;
             (certificates.tls().clone(), Some((listener, certificates)))
         }
     };
@@ -78,7 +79,10 @@ pub async fn bind(config: &Config) -> Result<Bound> {
     let metrics = Metrics::default();
     let (store, writer) = match &cluster {
         None => config.store.open(&config.data_dir, &kinds, &clock).await.context("store")?,
-        Some(cluster) => cluster.store(&kinds, &metrics).await.context("kubernetes")?,
+        Some(cluster) => {
+            let opened = alive(&ports.admin, cluster.store(&kinds, &metrics)).await?;
+            opened.context("kubernetes")?
+        }
     };
     let home = match &cluster {
         None => {
