@@ -109,6 +109,8 @@ impl Cluster {
             "--allocate-node-cidrs=true".into(),
             format!("--cluster-cidr={PODS}"),
             "--node-cidr-mask-size=24".into(),
+            // Whose API server is away for a minute says nothing, and would be taken for lost then.
+            "--node-monitor-grace-period=5m".into(),
         ];
         self.begin("kube-controller-manager", &[&setup.controllers()[..], &controllers].concat())?;
         let admin = format!("--kubeconfig={}", file("admin"));
