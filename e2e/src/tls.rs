@@ -167,6 +167,18 @@ impl Authority {
     }
 }
 
+/// Another certificate of an authority that Atoll made for its servers, with the same name and key, which
+/// is valid for so many hours from now.
+pub fn aged(key: &str, valid: Range<i64>) -> Result<String> {
+    let mut params = params(&[], valid)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "Atoll");
+    params.distinguished_name.push(DnType::CommonName, "Atoll control plane");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params.self_signed(&KeyPair::from_pem(key)?)?.pem())
+}
+
 /// A connection with a server, which stays open.
 #[derive(Debug)]
 pub struct Open {

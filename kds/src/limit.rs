@@ -35,6 +35,9 @@ pub(crate) const CONFIG: usize = 256 * 1024;
 /// So many messages in a row may change nothing.
 pub(crate) const IDLE: u32 = 1000;
 
+/// How long a zone that left may come back before another one of its name is let in: longer than a
+/// standby needs to take over.
+pub(crate) const RETURN: Duration = Duration::from_secs(30);
 /// So many calls of one zone are open at most: two connections that overlap have twelve.
 pub(crate) const CALLS_OF_ZONE: usize = 48;
 /// So many calls are open on one connection at most.

@@ -26,6 +26,7 @@ const EPOCH: &str = "atoll-epoch";
 const REVISION: &str = "atoll-revision";
 const HELD: &str = "atoll-held-bin";
 const LOOK: &str = "atoll-look";
+const HOME: &str = "atoll-home";
 
 const BEACON: &str = "atoll-beacon";
 
@@ -94,6 +95,19 @@ pub fn hold(metadata: &mut MetadataMap, why: &str) {
 pub fn held(metadata: &MetadataMap) -> Option<String> {
     let why = metadata.get_bin(HELD)?.to_bytes().ok()?;
     Some(limit::cut(&String::from_utf8_lossy(&why), limit::REASON).to_owned())
+}
+
+/// Says where a zone keeps its resources.
+pub fn live_at(metadata: &mut MetadataMap, home: &str) {
+    insert(metadata, HOME, home);
+}
+
+/// Where the zone that sent `metadata` keeps its resources, if it says so. Elsewhere is another zone,
+/// whatever its name is.
+#[must_use]
+pub fn home(metadata: &MetadataMap) -> Option<String> {
+    let home = metadata.get(HOME)?.to_str().ok()?;
+    Some(limit::cut(home, limit::NAME).to_owned())
 }
 
 /// Says, in an answer to a health check, which beacon of global its view has.

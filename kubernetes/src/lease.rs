@@ -177,10 +177,10 @@ impl Lease {
     async fn attempt(&self, seen: &mut Option<Seen>) -> Result<Option<Object>, kube::Error> {
         let api = self.api();
         let Some(mut object) = api.get_opt(&self.config.name).await? else {
-            let metadata =
-                ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() };
-            let object = Object { metadata, spec: Some(self.taken(None)) };
-            return taken(api.create(&PostParams::default(), &object).await);
+            // Whoever has it does not know yet that somebody took it away.
+            let waits =
+                seen.as_ref().is_some_and(|seen| !self.is_free(&seen.spec, seen.at.elapsed()));
+            return if waits { Ok(None) } else { self.create(None).await };
         };
         let spec = object.spec.take().unwrap_or_default();
         let now = Instant::now();
@@ -193,6 +193,13 @@ impl Lease {
             return taken(api.replace(&self.config.name, &PostParams::default(), &object).await);
         }
         Ok(None)
+    }
+
+    /// Makes it, unless somebody is faster.
+    async fn create(&self, before: Option<&LeaseSpec>) -> Result<Option<Object>, kube::Error> {
+        let metadata = ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() };
+        let object = Object { metadata, spec: Some(self.taken(before)) };
+        taken(self.api().create(&PostParams::default(), &object).await)
     }
 
     /// Whether it may be taken, if it has been like this for `unchanged`.
@@ -263,13 +270,25 @@ impl Held {
             let mut object = self.object.clone();
             object.spec = Some(lease.taken(self.object.spec.as_ref()));
             let params = PostParams::default();
-            let written = api.replace(&lease.config.name, &params, &object).await;
-            if let Some(object) = taken(written)? {
+            let written = match api.replace(&lease.config.name, &params, &object).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => None,
+                written => taken(written)?,
+            };
+            if let Some(object) = written {
                 self.object = object;
                 return Ok(None);
             }
+            let Some(object) = api.get_opt(&lease.config.name).await? else {
+                // Somebody took it away; who stands by waits as if it were there.
+                let before = self.object.spec.clone();
+                if let Some(object) = lease.create(before.as_ref()).await? {
+                    self.object = object;
+                    return Ok(None);
+                }
+                continue;
+            };
             // Somebody wrote it, which need not be one that holds it.
-            self.object = api.get(&lease.config.name).await?;
+            self.object = object;
             let spec = self.object.spec.as_ref();
             let holder = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
             if holder != lease.identity {
@@ -374,6 +393,36 @@ mod tests {
         // What is another's is not given up.
         first.release().await.unwrap();
         assert_eq!(holder(&fake), "thief");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_works_makes_a_lease_anew_that_somebody_took_away() {
+        let fake = Fake::new();
+        let none = SignedDuration::ZERO;
+        let mut first = acquired(lease(&fake, "first", none)).await;
+        let mut others = JoinSet::new();
+        others.spawn(lease(&fake, "second", none).acquire(|_| {}));
+        let disturb = async {
+            for _ in 0..20 {
+                sleep_until(Instant::now() + Duration::from_millis(2300)).await;
+                fake.delete(&fake.object(URL).unwrap());
+            }
+            sleep_until(Instant::now() + Duration::from_secs(3)).await;
+        };
+        tokio::select! {
+            lost = first.lost() => panic!("{lost}"),
+            () = disturb => {}
+        }
+        assert!(others.try_join_next().is_none(), "both work");
+        assert_eq!(holder(&fake), "first");
+        // One that vanished does not; then the other one waits, and no longer.
+        drop(first);
+        let began = Instant::now();
+        fake.delete(&fake.object(URL).unwrap());
+        timeout(Duration::from_secs(60), others.join_next()).await.unwrap();
+        let waited = began.elapsed();
+        let range = Duration::from_secs(10)..Duration::from_secs(20);
+        assert!(range.contains(&waited), "it waited for {waited:?}");
     }
 
     #[tokio::test(start_paused = true)]

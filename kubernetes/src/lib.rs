@@ -10,6 +10,7 @@ mod edits;
 mod fake;
 pub mod injection;
 pub mod lease;
+pub mod name;
 pub mod tokens;
 
 pub use self::{

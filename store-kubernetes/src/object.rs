@@ -91,6 +91,14 @@ impl Place {
         Ok(row.map_err(rejected)?.written(times(meta)))
     }
 
+    /// The content of an object, if that says more than was read. Looked at where users write what a
+    /// control plane reports on: nothing else is written by both.
+    pub(crate) fn more(&self, read: &Resource, object: &DynamicObject) -> Option<Box<Value>> {
+        let raw = self.has_status().then(|| self.content(&object.data))?;
+        let known = self.kind.to_json(&read.spec).ok()?;
+        (raw != known).then(|| Box::new(raw))
+    }
+
     /// What stands for an object that cannot be read.
     pub(crate) fn placeholder(&self, key: &ResourceKey, object: &DynamicObject) -> Resource {
         let labels = self.labels(key, &object.metadata).unwrap_or_default();
@@ -244,6 +252,28 @@ impl Place {
     }
 }
 
+/// `now` with what stands in `raw`, `before` is read of it, and nobody here knows: definitions may be
+/// newer than we are.
+pub(crate) fn keep(now: Value, before: &Value, raw: &Value) -> Value {
+    if now == *before {
+        return raw.clone();
+    }
+    match (now, before, raw) {
+        (Value::Object(mut now), Value::Object(before), Value::Object(raw)) => {
+            for (name, raw) in raw {
+                match (now.get_mut(name), before.get(name)) {
+                    (Some(value), Some(before)) => *value = keep(value.take(), before, raw),
+                    (None, None) => drop(now.insert(name.clone(), raw.clone())),
+                    // Ours, or taken away.
+                    (Some(_), None) | (None, Some(_)) => {}
+                }
+            }
+            Value::Object(now)
+        }
+        (now, ..) => now,
+    }
+}
+
 /// An error with its causes.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -280,4 +310,27 @@ fn is_word(text: &str) -> bool {
     let outer = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
     bytes.len() <= 63 && bytes.iter().all(inner) && outer(bytes.first()) && outer(bytes.last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_nobody_here_knows_is_kept() {
+        let raw = json!({ "a": { "b": 1, "new": [1] }, "list": [{ "c": 1, "new": 2 }], "gone": { "new": 1 } });
+        let before = json!({ "a": { "b": 1 }, "list": [{ "c": 1 }], "gone": {} });
+        assert_eq!(keep(before.clone(), &before, &raw), raw);
+        let now = json!({ "a": { "b": 2 }, "list": [{ "c": 1 }], "more": 1 });
+        let kept =
+            json!({ "a": { "b": 2, "new": [1] }, "list": [{ "c": 1, "new": 2 }], "more": 1 });
+        assert_eq!(keep(now, &before, &raw), kept);
+        // Whose an element of another list is, nobody can say.
+        let now = json!({ "a": { "b": 1, "new": "ours" }, "list": [{ "c": 2 }], "gone": {} });
+        let kept = json!({
+            "a": { "b": 1, "new": "ours" }, "list": [{ "c": 2 }], "gone": { "new": 1 },
+        });
+        assert_eq!(keep(now, &before, &raw), kept);
+    }
 }

@@ -12,6 +12,7 @@ use super::{
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use resource::{Audience, Resource, ResourceKey, Version};
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -25,6 +26,8 @@ pub(crate) struct Known {
     /// What the API server wants back, to notice that somebody else wrote.
     pub(crate) version: Box<str>,
     pub(crate) foreign: Option<Box<Foreign>>,
+    /// Its content, if that says more than was read.
+    pub(crate) raw: Option<Box<Value>>,
     /// What was written here last, if the object is still that.
     pub(crate) asked: Option<(Version, Audience)>,
     /// Whether the view shows what it said before, or only that it is there.
@@ -225,6 +228,7 @@ impl Shelf {
             uid: uid.into(),
             version: version.into(),
             foreign: Foreign::of(meta),
+            raw: None,
             asked: None,
             unreadable: true,
             key: key.clone().or_else(|| before.and_then(|known| known.key)),
@@ -276,6 +280,7 @@ impl Shelf {
         }
         if let Some(known) = self.objects.get_mut(name) {
             known.unreadable = read.is_err();
+            known.raw = read.as_ref().ok().and_then(|row| self.place.more(row, object));
         }
         let shown = self.reader.get(self.id, key).filter(|_| !fresh);
         let same = shown.is_some_and(|shown| {

@@ -8,7 +8,7 @@ use crate::{
     join,
     names::Names,
     parts::{Parts, Told, open_when_complete},
-    ports::{Ports, Sockets},
+    ports::{Ports, Sockets, alive},
     propagation,
 };
 use anyhow::{Context, Result};
@@ -21,7 +21,7 @@ use kinds::labels::Place;
 use kubernetes::admission::Certificates;
 use resource::{Peer, ZoneName};
 use std::sync::Arc;
-use store::{Kinds, Local, Writing};
+use store::{Backend as _, Kinds, Local, StoreKind, Writing};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,8 @@ pub struct Bound {
     kinds: Arc<Kinds>,
     store: Local,
     writer: Writing,
+    /// Names the place of the store, if that outlives this process.
+    home: Option<String>,
     cluster: Option<Cluster>,
     /// Where the API server asks, and what it trusts then.
     admission: Option<(TcpListener, Certificates)>,
@@ -68,7 +70,8 @@ pub async fn bind(config: &Config) -> Result<Bound> {
         Some(cluster) => {
             data::prepare("dataDir", &config.data_dir)?;
             let listener = cluster.listen().await?;
-            let certificates = cluster.certificates().await.context("kubernetes")?;
+            let certificates = alive(&sockets.admin, cluster.certificates()).await?;
+            let certificates = certificates.context("kubernetes")?;
             (certificates.tls().clone(), Some((listener, certificates)))
         }
     };
@@ -77,7 +80,16 @@ pub async fn bind(config: &Config) -> Result<Bound> {
     let metrics = Metrics::default();
     let (store, writer) = match &cluster {
         None => config.store.open(&config.data_dir, &kinds, &clock).await.context("store")?,
-        Some(cluster) => cluster.store(&kinds, &metrics).await.context("kubernetes")?,
+        Some(cluster) => {
+            let opened = alive(&ports.admin, cluster.store(&kinds, &metrics)).await?;
+            opened.context("kubernetes")?
+        }
+    };
+    let home = match &cluster {
+        None => {
+            (config.store.kind == StoreKind::Embedded).then(|| format!("store/{:x}", store.epoch()))
+        }
+        Some(cluster) => Some(cluster.name().await.context("kubernetes")?),
     };
     let (addresses, kinds) = (ports.addresses()?, Arc::new(kinds));
     let config = config.clone();
@@ -90,6 +102,7 @@ pub async fn bind(config: &Config) -> Result<Bound> {
         kinds,
         store,
         writer,
+        home,
         cluster,
         admission,
         metrics,
@@ -102,12 +115,13 @@ impl Bound {
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(zone = %self.zone, addresses = ?self.addresses, "listening");
-        let Self { config, zone, ports, tls, kinds, store, writer, .. } = self;
+        let Self { config, zone, ports, tls, kinds, store, writer, home, .. } = self;
         let Self { cluster, admission, metrics, records, clock, .. } = self;
         let about = About::of_this_process();
         let parts = Parts {
             place: Place::Zone { name: zone.clone(), env: config.environment.env() },
             instance: about.instance_id.clone(),
+            home,
             alone: config.global.address.is_empty(),
             stop: shutdown.clone(),
             config,

@@ -70,6 +70,11 @@ impl Cluster {
         store_kubernetes::open(client, settings, kinds.clone(), clock).await
     }
 
+    /// Names the cluster.
+    pub(crate) async fn name(&self) -> Result<String> {
+        Ok(format!("cluster/{}", kubernetes::name::of(&self.client).await?))
+    }
+
     /// What this control plane shows to everybody: all of a zone show the same.
     pub(crate) async fn certificates(&self) -> Result<Certificates> {
         let (client, clock) = (self.client.clone(), self.clock.clone());

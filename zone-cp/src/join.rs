@@ -49,11 +49,12 @@ pub(crate) fn expiring(config: &Config) -> Result<Vec<Arc<dyn Holder>>> {
     Ok(holders)
 }
 
-/// The client that keeps `store` in step with global; `None` if the zone stands alone.
+/// The client that keeps `store` in step with global; `None` if the zone stands alone. Global is told
+/// which process this is, and where it keeps its resources.
 pub(crate) fn client(
     config: &Config,
     (store, kinds): (&Local, &Arc<Kinds>),
-    instance: &str,
+    (instance, home): (&str, Option<String>),
     answerer: Arc<dyn Answerer>,
     clock: &Clock,
 ) -> Result<Option<Client<Local>>> {
@@ -81,7 +82,7 @@ pub(crate) fn client(
         config: shown_config(config),
         instance: instance.to_owned(),
     };
-    let settings = Settings::new(zone, token, introduction);
+    let settings = Settings { home, ..Settings::new(zone, token, introduction) };
     let dial = tls(move || credentials.current(), host, port);
     let client =
         Client::new((store.clone(), kinds.clone()), settings, dial, answerer, clock.clone())?;

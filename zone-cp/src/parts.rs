@@ -45,6 +45,8 @@ pub struct Parts {
     pub place: Place,
     /// Names this process.
     pub instance: String,
+    /// Names the place where resources are kept, if that outlives this process.
+    pub home: Option<String>,
     /// Whether the zone has no global.
     pub alone: bool,
     /// Its kinds.
@@ -133,7 +135,8 @@ impl Parts {
         guard: Guard,
     ) -> Result<Option<Handle>> {
         let shared = (&self.store, &self.kinds);
-        let client = join::client(&self.config, shared, &self.instance, answerer, &self.clock)?;
+        let names = (&*self.instance, self.home.clone());
+        let client = join::client(&self.config, shared, names, answerer, &self.clock)?;
         let Some(client) = client else {
             drop(guard);
             return Ok(None);

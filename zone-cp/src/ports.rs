@@ -2,10 +2,12 @@
 
 use crate::Config;
 use anyhow::{Context, Result};
-use daemon::listen;
+use api::serve;
+use daemon::{Metrics, Ready, admin, listen};
 use identity::tls::{Alpn, ServerTls, TlsListener};
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, os::fd::AsFd as _, sync::Arc};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// Where a control plane listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,5 +90,60 @@ impl Ports {
             dns: self.dns.address,
             admin: self.admin.local_addr()?,
         })
+    }
+}
+
+/// Answers at the port of readiness that this process lives, and is not ready, until `part` is over:
+/// it may wait for others, and who asks would end it.
+pub(crate) async fn alive<T>(port: &TcpListener, part: impl Future<Output = T>) -> io::Result<T> {
+    let port = std::net::TcpListener::from(port.as_fd().try_clone_to_owned()?);
+    let (port, ready) = (TcpListener::from_std(port)?, Ready::default());
+    let _waits = ready.guard("store");
+    let router = admin::router(ready.clone(), Metrics::default());
+    tokio::select! {
+        biased;
+        done = part => Ok(done),
+        () = serve::plain(port, router, CancellationToken::new()) => {
+            Err(io::Error::other("the port of readiness was closed"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{net::Ipv4Addr, time::Duration};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+        sync::oneshot,
+        time::timeout,
+    };
+
+    #[tokio::test]
+    async fn a_process_that_waits_says_that_it_lives() {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = port.local_addr().unwrap();
+        let ask = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            said.lines().next().unwrap_or_default().to_owned()
+        };
+        let (over, waits) = oneshot::channel();
+        let asks = async {
+            let said = [ask("/live").await, ask("/ready").await];
+            over.send(()).unwrap();
+            said
+        };
+        let both = async { tokio::join!(alive(&port, waits), asks) };
+        let (done, said) = timeout(Duration::from_secs(60), both).await.unwrap();
+        done.unwrap().unwrap();
+        assert_eq!(said, ["HTTP/1.1 200 OK", "HTTP/1.1 503 Service Unavailable"]);
+        // And goes on as itself.
+        let (asked, accepted) = tokio::join!(TcpStream::connect(address), port.accept());
+        assert!(asked.is_ok() && accepted.is_ok());
     }
 }

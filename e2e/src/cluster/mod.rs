@@ -109,6 +109,8 @@ impl Cluster {
             "--allocate-node-cidrs=true".into(),
             format!("--cluster-cidr={PODS}"),
             "--node-cidr-mask-size=24".into(),
+            // Whose API server is away for a minute says nothing, and would be taken for lost then.
+            "--node-monitor-grace-period=5m".into(),
         ];
         self.begin("kube-controller-manager", &[&setup.controllers()[..], &controllers].concat())?;
         let admin = format!("--kubeconfig={}", file("admin"));
@@ -186,6 +188,20 @@ impl Cluster {
         let kill = ["pkill", "-KILL", "--exact", program];
         let inside = self.tree.inside();
         run(&inside.iter().map(String::as_str).chain(kill).collect::<Vec<_>>()).map(drop)
+    }
+
+    /// Ends the processes of a program in one pod at once.
+    pub fn kill_in(&self, program: &str, pod: &str) -> Result<()> {
+        // Each container is told the name of its pod.
+        let kill = format!(
+            "for process in $(pgrep --exact {program}); do \
+               if tr '\\0' '\\n' </proc/$process/environ | grep --quiet --line-regexp HOSTNAME={pod}; \
+               then kill -KILL $process && found=1; fi; \
+             done; test $found"
+        );
+        let inside = self.tree.inside();
+        let words = inside.iter().map(String::as_str).chain(["sh", "-c", &kill]);
+        run(&words.collect::<Vec<_>>()).map(drop)
     }
 
     /// A client in the container whose process was started with `words`; it needs no API server.

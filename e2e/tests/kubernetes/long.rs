@@ -3,7 +3,7 @@
 
 use super::{
     Scenario,
-    world::{Load, SHOP, SYSTEM, World, Zone, called_by, curl, domain},
+    world::{FRONT, Load, SHOP, SYSTEM, WEB, World, Zone, called_by, cart, curl, domain, server},
 };
 use anyhow::{Context, Result, bail};
 use e2e::{PATIENCE, cluster::Images, wait};
@@ -23,19 +23,6 @@ pub(crate) const ALL: &[Scenario] = &[
         a_namespace_goes_with_all_that_was_made_of_it,
     ),
 ];
-
-/// How the process of the container `front` was started.
-const FRONT: &str = "tcp 0.0.0.0:7000 front";
-
-/// Where `cart` of a zone is.
-fn cart(zone: &str) -> String {
-    format!("cart.shop.svc.{zone}.mesh.local:8080")
-}
-
-/// A Deployment of one pod and its Service, both called `name`.
-fn server(name: &str) -> String {
-    include_str!("server.yaml").replace("NAME", name)
-}
 
 /// By name and with identities, a StatefulSet one by one, and a Job that ends.
 fn pods_of_all_sorts_are_called_from_another_cluster(images: &Images) -> Result<()> {
@@ -126,7 +113,7 @@ fn traffic_goes_on_while_an_api_server_is_away(images: &Images) -> Result<()> {
     let mut world = World::of_two(images)?;
     let one = world.zone("k8s-1")?;
     let loads = [
-        Load::start("to machine", one.cluster.client_beside(FRONT)?, "web.svc.vm.mesh.local:8080")?,
+        Load::start("to machine", one.cluster.client_beside(FRONT)?, WEB)?,
         Load::start("from machine", world.machine.caller()?, &cart("k8s-1"))?,
     ];
     world.cluster("k8s-1")?.stop_server()?;

@@ -1,7 +1,12 @@
 //! Scenarios in real clusters, with real pods.
 
+mod certificates;
 mod clusters;
+mod definitions;
+mod leaders;
 mod long;
+mod policies;
+mod twins;
 mod world;
 mod zones;
 
@@ -31,7 +36,8 @@ fn main() -> ExitCode {
     let all = [clusters::ALL, zones::ALL].concat();
     let mut trials: Vec<Trial> =
         all.iter().map(|(name, run)| of(format!("kubernetes_{name}"), *run)).collect();
-    let long = long::ALL.iter().map(|(name, run)| of(format!("kubernetes-long_{name}"), *run));
+    let long = [long::ALL, leaders::ALL, certificates::ALL, definitions::ALL, twins::ALL].concat();
+    let long = long.iter().map(|(name, run)| of(format!("kubernetes-long_{name}"), *run));
     trials.extend(long.map(|it| it.with_kind("make soak").with_ignored_flag(true)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use e2e::{
     PATIENCE,
     cluster::{Cluster, Images, Kubectl, REGISTRY, TAG},
+    control_plane::set,
     lab::{Inbound, Lab, MachinePlan, PORT, Proxy},
     peer::{Ask, Client, Told},
     process::{Process, programs, run},
@@ -44,6 +45,15 @@ impl World {
     /// Starts everything and installs a control plane and an ingress in each cluster; everybody may
     /// call everybody.
     pub(crate) fn start(images: &Images, names: &[&'static str]) -> Result<Self> {
+        Self::with_values(images, names, &json!({}))
+    }
+
+    /// The same with more values of the installations.
+    pub(crate) fn with_values(
+        images: &Images,
+        names: &[&'static str],
+        more: &Value,
+    ) -> Result<Self> {
         const INBOUNDS: &[Inbound] = &[Inbound { protocol: "http", port: PORT }];
         let mut lab = Lab::start(&[MACHINES])?;
         let clusters = lab.clusters(names, images)?;
@@ -55,7 +65,7 @@ impl World {
             zones.push(Zone { name, cluster, values });
         }
         for zone in &zones {
-            zone.install(&lab)?;
+            zone.install(&lab, more)?;
         }
         let ingress = lab.ingress(MACHINES, "ingress-1")?;
         let machine = lab.machine(&MachinePlan::new(MACHINES, "web", INBOUNDS))?;
@@ -66,15 +76,26 @@ impl World {
 
     /// The same, with two clusters that both have the pods of the shop.
     pub(crate) fn of_two(images: &Images) -> Result<Self> {
-        let this = Self::start(images, &["k8s-1", "k8s-2"])?;
-        for zone in &this.zones {
+        Self::with_shops(images, &["k8s-1", "k8s-2"])
+    }
+
+    /// The same, where each cluster has the pods of the shop.
+    pub(crate) fn with_shops(images: &Images, names: &[&'static str]) -> Result<Self> {
+        let this = Self::start(images, names)?;
+        this.open_shops()?;
+        Ok(this)
+    }
+
+    /// Starts the pods of the shop in each cluster.
+    pub(crate) fn open_shops(&self) -> Result<()> {
+        for zone in &self.zones {
             zone.kubectl().apply(include_str!("shop.yaml"))?;
         }
-        for zone in &this.zones {
+        for zone in &self.zones {
             zone.kubectl().rolled_out(SHOP, "deployment/cart")?;
             zone.kubectl().rolled_out(SHOP, "deployment/front")?;
         }
-        Ok(this)
+        Ok(())
     }
 
     /// One of the zones that are clusters.
@@ -96,9 +117,30 @@ impl World {
     }
 }
 
+/// How the process of the container `front` was started.
+pub(crate) const FRONT: &str = "tcp 0.0.0.0:7000 front";
+
+/// Where `cart` of a zone is.
+pub(crate) fn cart(zone: &str) -> String {
+    format!("cart.shop.svc.{zone}.mesh.local:8080")
+}
+
+/// Where the machine is.
+pub(crate) const WEB: &str = "web.svc.vm.mesh.local:8080";
+
+/// A Deployment of one pod and its Service, both called `name`.
+pub(crate) fn server(name: &str) -> String {
+    include_str!("server.yaml").replace("NAME", name)
+}
+
 /// How an unmodified program calls.
 pub(crate) fn curl(url: &str) -> [&str; 6] {
     ["curl", "-sS", "--fail-with-body", "--max-time", "5", url]
+}
+
+/// The command that prints nothing but the status of an answer.
+pub(crate) fn status(url: &str) -> [&str; 9] {
+    ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", url]
 }
 
 fn parsed(text: &str) -> Result<Value> {
@@ -148,12 +190,12 @@ impl Zone {
         run(&[&atoll, "install", "control-plane", "--values", &self.values.display().to_string()])
     }
 
-    fn install(&self, lab: &Lab) -> Result<()> {
+    fn install(&self, lab: &Lab, more: &Value) -> Result<()> {
         let service = json!({
             "type": "NodePort",
             "externalIPs": [self.cluster.host.address.to_string()],
         });
-        let values = json!({
+        let mut values = json!({
             "image": { "registry": REGISTRY, "tag": TAG },
             "zone": {
                 "name": self.name,
@@ -164,6 +206,9 @@ impl Zone {
             },
             "meshes": [{ "name": "default", "ingress": { "service": service } }],
         });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            set(&mut values, key, value.clone());
+        }
         fs::write(&self.values, values.to_string())?;
         let kubectl = self.kubectl();
         kubectl.run(&["create", "namespace", SYSTEM])?;

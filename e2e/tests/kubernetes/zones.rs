@@ -1,8 +1,8 @@
 //! A cluster is a zone beside one of machines.
 
 use super::{
-    Scenario, note,
-    world::{Load, SHOP, SYSTEM, World, allow, called_by, curl, domain, prefix},
+    Scenario, note, policies,
+    world::{Load, SHOP, SYSTEM, World, allow, called_by, curl, domain, prefix, status},
 };
 use anyhow::{Context, Result, bail};
 use e2e::{
@@ -25,6 +25,7 @@ fn pods_and_machines_call_each_other_by_name(images: &Images) -> Result<()> {
     let zone = world.zone("k8s-1")?;
     let kubectl = zone.kubectl();
     kubectl.apply(include_str!("shop.yaml"))?;
+    kubectl.apply(include_str!("visitor.yaml"))?;
     for each in ["deployment/cart", "deployment/front"] {
         kubectl.rolled_out(SHOP, each)?;
     }
@@ -40,6 +41,9 @@ fn pods_and_machines_call_each_other_by_name(images: &Images) -> Result<()> {
     let body = world.machine_reaches(CART)?;
     called_by(&body, &web).context("machine to pod")?;
 
+    let (reached, took) = wait::timed(|| policies::reach_whom_they_are_for(&world));
+    reached.context("policies")?;
+    note(&format!("policies after {took:?}"));
     restart(&world)?;
     refuse(&world)?;
     uninstall(kubectl, &zone.manifests()?)
@@ -62,8 +66,7 @@ fn refuse(world: &World) -> Result<()> {
     allow(&world.lab, &[prefix(&domain("vm"))])?;
     let kubectl = world.zone("k8s-1")?.kubectl();
     wait::until("a pod is refused", PATIENCE, || {
-        let status = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", CART];
-        match &*kubectl.exec(SHOP, "deployment/front", "front", &status)? {
+        match &*kubectl.exec(SHOP, "deployment/front", "front", &status(CART))? {
             "403" => Ok(()),
             other => bail!("{other}"),
         }
@@ -73,6 +76,7 @@ fn refuse(world: &World) -> Result<()> {
 
 /// Nothing of ours is left, and what was in the mesh starts without it.
 fn uninstall(kubectl: &Kubectl, manifests: &str) -> Result<()> {
+    kubectl.run(&["delete", "namespace", policies::STREET, "--wait=false"])?;
     kubectl.run(&["label", "namespace", SHOP, "kuma.io/sidecar-injection-"])?;
     for each in ["deployment/cart", "deployment/front"] {
         kubectl.run(&["rollout", "restart", "--namespace", SHOP, each])?;

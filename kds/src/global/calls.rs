@@ -59,7 +59,7 @@ impl<B: Backend + 'static> GlobalKdsService for Calls<B> {
     ) -> Result<Response<ZoneHealthCheckResponse>, Status> {
         let guest = guest(request.extensions())?;
         let held = held(request.metadata());
-        self.shared.present.heard(&guest.admitted.zone, held.is_some());
+        self.shared.present.heard(&guest.admitted.zone, request.metadata(), held.is_some())?;
         let report = Report::new(self.shared.observer.clone(), guest.admitted.zone.clone());
         report.tell(Event::HealthChecked { held: held.as_deref() });
         let interval = self.shared.settings.health_interval.try_into().ok();
@@ -79,10 +79,11 @@ impl<B: Backend + 'static> Calls<B> {
     ) -> Result<Response<Outgoing<W::Request>>, Status> {
         let (metadata, extensions, mut answers) = request.into_parts();
         let guest = guest(&extensions)?;
+        let counted = self.shared.count(&guest, &metadata, call)?;
         let (connection, questions) =
             self.shared.admin.connect::<W>(&guest.admitted.zone, guest.dialect);
         let stream =
-            self.shared.start((&guest, &metadata, call), questions, |_, _| async move {
+            self.shared.start((&guest, &metadata), (call, counted), questions, |_, _| async move {
                 let mut idle = Idle::default();
                 loop {
                     match answers.next().await {
@@ -95,7 +96,7 @@ impl<B: Backend + 'static> Calls<B> {
                         None => return StreamEnded::ByPeer,
                     }
                 }
-            })?;
+            });
         Ok(Response::new(Box::pin(stream)))
     }
 }

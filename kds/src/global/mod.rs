@@ -11,7 +11,7 @@ pub use self::admission::{Admission, Admitted, Presented, Refused};
 use self::{
     admission::{Guarded, Guest},
     calls::Calls,
-    present::Present,
+    present::{Counted, Present, TurnedAway},
     sync::Sync,
     uploads::Uploads,
 };
@@ -236,26 +236,36 @@ impl<B: Backend + 'static> Shared<B> {
         Who::Zone { name, visibility, names }
     }
 
+    /// Counts a call that begins, unless it is not taken.
+    fn count(
+        &self,
+        guest: &Guest,
+        metadata: &MetadataMap,
+        call: Call,
+    ) -> Result<Counted, TurnedAway> {
+        let zone = &guest.admitted.zone;
+        self.present.count(zone, metadata).inspect_err(|error| {
+            self.observer.turned_away(error.reason());
+            let reason = error.to_string();
+            if let Some(unsaid) = self.repeats.say((zone, &reason)) {
+                tracing::warn!(%zone, ?call, reason, unsaid, "call of a zone refused");
+            }
+        })
+    }
+
     /// Starts the task of a stream. What it sends goes into `responses`, and when it has ended the
     /// stream says why.
     fn start<M, F>(
         self: &Arc<Self>,
-        (guest, metadata, call): (&Guest, &MetadataMap, Call),
+        (guest, metadata): (&Guest, &MetadataMap),
+        (call, counted): (Call, Counted),
         responses: mpsc::Receiver<M>,
         run: impl FnOnce(Arc<Self>, Report) -> F,
-    ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status>
+    ) -> impl Stream<Item = Result<M, Status>> + Send + 'static
     where
         M: Send + 'static,
         F: Future<Output = StreamEnded> + Send + 'static,
     {
-        let counted = self.present.count(&guest.admitted.zone);
-        let counted = counted.inspect_err(|status| {
-            self.observer.turned_away("too-many");
-            let (zone, reason) = (&guest.admitted.zone, status.message());
-            if let Some(unsaid) = self.repeats.say((zone, reason)) {
-                tracing::warn!(%zone, ?call, reason, unsaid, "call of a zone refused");
-            }
-        })?;
         let observer: Arc<dyn Observer> =
             if is_look(metadata) { Arc::new(Unobserved) } else { self.observer.clone() };
         let report = Report::new(observer, guest.admitted.zone.clone());
@@ -293,7 +303,7 @@ impl<B: Backend + 'static> Shared<B> {
         streams.spawn(task);
         let end =
             async move { Err(end.await.unwrap_or_else(|_| Status::internal("stream failed"))) };
-        Ok(ReceiverStream::new(responses).map(Ok).chain(futures::stream::once(end)))
+        ReceiverStream::new(responses).map(Ok).chain(futures::stream::once(end))
     }
 }
 

@@ -109,6 +109,7 @@ impl<B: Backend + 'static> Shared<B> {
     ) -> Result<Response<Outgoing<Frame>>, Status> {
         let headers = self.headers(guest.dialect)?;
         let (metadata, _, requests) = request.into_parts();
+        let counted = self.count(guest, &metadata, Call::GlobalToZone)?;
         let offering = Offering::new(
             (self.store.reader(), self.store.epoch()),
             self.kinds.clone(),
@@ -117,12 +118,12 @@ impl<B: Backend + 'static> Shared<B> {
             self.limit(guest.dialect),
         );
         let (sender, responses) = mpsc::channel(Offering::capacity(&self.kinds));
-        let call = (guest, &metadata, Call::GlobalToZone);
+        let call = (Call::GlobalToZone, counted);
         let zone = guest.admitted.zone.clone();
-        let stream = self.start(call, responses, |shared, report| async move {
+        let stream = self.start((guest, &metadata), call, responses, |shared, report| async move {
             let holds = shared.present.holds(&zone);
             offering.while_held(holds).run(requests, sender, &report).await
-        })?;
+        });
         Ok(answer(headers, Box::pin(stream)))
     }
 
@@ -133,12 +134,13 @@ impl<B: Backend + 'static> Shared<B> {
     ) -> Result<Response<Outgoing<DeltaDiscoveryRequest>>, Status> {
         let headers = self.headers(guest.dialect)?;
         let (metadata, _, responses) = request.into_parts();
+        let counted = self.count(guest, &metadata, Call::ZoneToGlobal)?;
         let zone = guest.admitted.zone.clone();
         let sender = Sender { who: self.zone(guest, &metadata), dialect: guest.dialect };
         let upload = self.uploads.begin(&zone);
         let (requests, outgoing) = mpsc::channel(limit::REQUESTS);
-        let call = (guest, &metadata, Call::ZoneToGlobal);
-        let stream = self.start(call, outgoing, |shared, report| async move {
+        let call = (Call::ZoneToGlobal, counted);
+        let stream = self.start((guest, &metadata), call, outgoing, |shared, report| async move {
             let mut places = upload.turn().await;
             check(&mut places, &zone, &shared.store);
             // What it was is taken: a stream that ends unexpectedly leaves nothing to go on from.
@@ -156,7 +158,7 @@ impl<B: Backend + 'static> Shared<B> {
             let ended = asking.run(&shared.store, responses, requests, &report, visibility).await;
             *places = asking.places();
             ended
-        })?;
+        });
         Ok(answer(headers, Box::pin(stream)))
     }
 }

@@ -44,6 +44,12 @@ impl Log {
         LINES.with_borrow_mut(Vec::clear);
     }
 
+    /// Whether a warning names `who` and `reason`.
+    pub(crate) fn said(&self, who: &str, reason: &str) -> bool {
+        let says = |line: &Line| line.text.contains(who) && line.text.contains(reason);
+        LINES.with_borrow(|lines| lines.iter().any(says))
+    }
+
     /// Exactly these reasons were logged, as warnings that name `who`.
     pub(crate) fn warned(&self, who: &str, reasons: &[&str]) {
         let lines = LINES.with_borrow(Clone::clone);

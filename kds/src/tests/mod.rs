@@ -4,6 +4,7 @@ mod admin;
 mod beacon;
 mod filters;
 mod held;
+mod homes;
 mod interop;
 mod log;
 mod memory;

@@ -431,14 +431,23 @@ impl Zone {
         Self::run_as(tasks, (name, address), plane, (features, answerer))
     }
 
+    /// The same, which says that it keeps `plane` at `home`.
+    pub(super) fn living_at(
+        tasks: &mut JoinSet<()>,
+        (name, address): (&str, &Address),
+        (plane, home): (Plane, &str),
+    ) -> Self {
+        let change = |settings| ZoneSettings { home: Some(home.to_owned()), ..settings };
+        Self::run_so(tasks, (name, address), plane, (Arc::new(NoProxies), &change))
+    }
+
     fn run_with(
         tasks: &mut JoinSet<()>,
         (name, address): (&str, &Address),
         plane: Plane,
         answerer: Arc<dyn Answerer>,
     ) -> Self {
-        let features = crate::metadata::own_features();
-        Self::run_as(tasks, (name, address), plane, (features, answerer))
+        Self::run_so(tasks, (name, address), plane, (answerer, &|settings| settings))
     }
 
     fn run_as(
@@ -447,6 +456,17 @@ impl Zone {
         plane: Plane,
         (features, answerer): (Features, Arc<dyn Answerer>),
     ) -> Self {
+        let change = |settings| ZoneSettings { features, ..settings };
+        Self::run_so(tasks, (name, address), plane, (answerer, &change))
+    }
+
+    /// With other settings than usual.
+    fn run_so(
+        tasks: &mut JoinSet<()>,
+        (name, address): (&str, &Address),
+        plane: Plane,
+        (answerer, change): (Arc<dyn Answerer>, &dyn Fn(ZoneSettings) -> ZoneSettings),
+    ) -> Self {
         let (token, address) = (format!("{name}-token"), address.clone());
         let introduction = Introduction { features: own_features(), ..Introduction::default() };
         let token: Arc<dyn Fn() -> Option<String> + Send + Sync> =
@@ -454,7 +474,7 @@ impl Zone {
         let settings = ZoneSettings::new(zone(name), token, introduction);
         let client = Client::new(
             (plane.store.clone(), plane.kinds.clone()),
-            ZoneSettings { random: || 0.5, features, ..settings },
+            change(ZoneSettings { random: || 0.5, ..settings }),
             move || address.dial(),
             answerer,
             clock(),

@@ -12,7 +12,7 @@ use crate::{
     fetch::Asking,
     limit,
     memory::{Facts, Identity, Memory},
-    metadata::{announce, hold, of_zone, presented, shines},
+    metadata::{announce, hold, live_at, of_zone, presented, shines},
     observe::{Call, Event, Observer, Report, StreamId},
     serve::Offering,
     transit::Hop,
@@ -113,6 +113,9 @@ impl<B: Backend + 'static> Connection<B> {
             (self.settings.token)().as_deref(),
         );
         announce(&mut metadata, self.settings.features);
+        if let Some(home) = &self.settings.home {
+            live_at(&mut metadata, home);
+        }
         let mut calls = JoinSet::new();
         // All at once: a call is open when its headers have come, which may be never.
         calls.spawn(self.clone().global_to_zone(metadata.clone()));

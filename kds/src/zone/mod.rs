@@ -92,6 +92,9 @@ pub struct Settings {
     pub zone: ZoneName,
     /// With what it shows who it is.
     pub token: Token,
+    /// Where it keeps its resources, so that global tells it from another zone that was given its
+    /// name; unset: it is not told.
+    pub home: Option<String>,
     /// What it says about itself.
     pub introduction: Introduction,
     /// Which features of ours it has: all, unless another is played. Without one it is a plain zone.
@@ -114,7 +117,8 @@ impl Settings {
     pub fn new(zone: ZoneName, token: Token, introduction: Introduction) -> Self {
         let backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
         let features = own_features();
-        Self { zone, token, introduction, features, backoff, random: fastrand::f64 }
+        let (home, random) = (None, fastrand::f64);
+        Self { zone, token, home, introduction, features, backoff, random }
     }
 
     /// How it speaks with the global that sent `headers`.

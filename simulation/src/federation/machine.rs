@@ -260,6 +260,7 @@ impl Machine {
             zone: self.zone(),
             place: self.place(),
             instance: self.name.clone(),
+            home: None,
             alone: false,
             kinds: self.kinds.clone(),
             store: store.clone(),

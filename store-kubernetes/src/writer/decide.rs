@@ -5,7 +5,11 @@ use super::{
     memory::only_moves,
     request::{Ask, Write},
 };
-use crate::{cluster::Cluster, object::chain, place::ObjectName};
+use crate::{
+    cluster::Cluster,
+    object::{chain, keep},
+    place::ObjectName,
+};
 use jiff::Timestamp;
 use resource::{Kind, Resource, ResourceKey, Times};
 use std::sync::Arc;
@@ -100,10 +104,15 @@ impl Job {
             }
         };
         let foreign = owner.and_then(|(_, known)| known.foreign.as_deref());
-        let settled = match place.settle(row, &at, foreign) {
+        let mut settled = match place.settle(row, &at, foreign) {
             Ok(settled) => settled,
             Err(error) => return refused(&chain(&error)),
         };
+        if let Some(raw) = owner.and_then(|(_, known)| known.raw.as_deref())
+            && let Some(before) = found.as_ref().and_then(|it| place.kind.to_json(&it.spec).ok())
+        {
+            settled.content = keep(settled.content, &before, raw);
+        }
         let readable = owner.is_some_and(|(_, known)| !known.unreadable);
         let wanted = &settled.row.head;
         if let Some(found) = found.filter(|found| readable && found.head.version == wanted.version)
