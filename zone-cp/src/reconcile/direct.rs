@@ -298,7 +298,7 @@ impl Mesh {
         for asked in names(new).into_iter().flatten() {
             self.asking.entry(asked).or_default().insert(name.clone());
         }
-        self.complain(name);
+        self.doubted.insert(name.clone());
     }
 
     /// Services have other names now.
@@ -307,17 +307,18 @@ impl Mesh {
         let called = |service: Option<&Service>| service.map_or(&none, |it| &it.called).clone();
         let names = &called(old) ^ &called(new);
         let asking = names.iter().filter_map(|name| self.asking.get(name));
-        for dataplane in asking.flatten().cloned().collect::<BTreeSet<Name>>() {
-            self.complain(&dataplane);
-        }
+        self.doubted.extend(asking.flatten().cloned());
     }
 
-    /// Says which of the services that a Dataplane names are not there.
-    fn complain(&mut self, name: &Name) {
-        let names = self.replicas.get(name).and_then(|replica| replica.direct.names());
-        let absent = names.into_iter().flatten().filter(|it| !self.services.is_called(it));
-        let absent: Vec<String> = absent.map(|name| format!("{name:?}")).collect();
-        let text = format!("{DIRECT}: no service of this zone is called {}", absent.join(" or "));
-        self.problem(DIRECT, name, (!absent.is_empty()).then_some(text));
+    /// Says which of the services that Dataplanes name are not there.
+    pub(super) fn complain(&mut self) {
+        for name in std::mem::take(&mut self.doubted) {
+            let names = self.replicas.get(&name).and_then(|replica| replica.direct.names());
+            let absent = names.into_iter().flatten().filter(|it| !self.services.is_called(it));
+            let absent: Vec<String> = absent.map(|name| format!("{name:?}")).collect();
+            let list = absent.join(" or ");
+            let text = format!("{DIRECT}: no service of this zone is called {list}");
+            self.problem(DIRECT, &name, (!absent.is_empty()).then_some(text));
+        }
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct Mesh {
     pub(super) unwritten: BTreeMap<Name, Record>,
     /// Dataplanes by the services whose replicas they call at their own addresses.
     pub(super) asking: BTreeMap<String, BTreeSet<Name>>,
+    /// Those of which it is open whether these services are there.
+    pub(super) doubted: BTreeSet<Name>,
     problems: Problems,
     pub(super) moment: Moment,
 }
@@ -99,6 +101,7 @@ impl Mesh {
             unidentified: BTreeSet::new(),
             unwritten: BTreeMap::new(),
             asking: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             problems: Problems::new(),
             moment,
         }
@@ -115,6 +118,8 @@ impl Mesh {
     /// Tells the streams what changed. Still under the lock of the mesh: a stream that sees
     /// something new finds its mark.
     pub(super) fn tell(&mut self) {
+        // Only now: what is looked at last may be what is named.
+        self.complain();
         for (id, marks) in self.marks.take() {
             if let Some(proxy) = self.proxies.get(&id) {
                 proxy.marker.mark_all(marks);
