@@ -28,7 +28,7 @@ pub(super) struct Way {
     pub(super) entry: Arc<Entry>,
     pub(super) draft: Arc<Draft>,
     /// Where the replicas are.
-    hosts: Arc<BTreeSet<SocketAddr>>,
+    pub(super) hosts: Arc<BTreeSet<SocketAddr>>,
 }
 
 /// What the listener of a replica follows from.

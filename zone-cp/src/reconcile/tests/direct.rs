@@ -245,7 +245,8 @@ fn what_is_not_redirected_is_not_called_so_and_that_is_said() {
 #[test]
 fn all_that_is_wrong_with_a_dataplane_is_said() {
     let mut web = web(&["cart"]);
-    web.spec["networking"]["outbound"] = json!([{ "port": 3001 }]);
+    let to_cart = json!({ "kind": "MeshService", "name": "cart", "port": 80 });
+    web.spec["networking"]["outbound"] = json!([{ "port": 3001, "backendRef": to_cart }]);
     let zone = Zone::of(&[web]);
     let why = "networking.outbound: not used, since connections are redirected";
     let text = format!(r#"{why}; {FIELD}: no service of this zone is called "cart""#);
