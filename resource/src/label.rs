@@ -32,6 +32,8 @@ pub const MANAGED_BY_CLUSTER: &str = "k8s-controller";
 pub const NAMESPACE: &str = "k8s.kuma.io/namespace";
 /// The Kubernetes service account of a dataplane's pod.
 pub const SERVICE_ACCOUNT: &str = "k8s.kuma.io/service-account";
+/// The Kubernetes service that something was made from.
+pub const SERVICE_NAME: &str = "k8s.kuma.io/service-name";
 /// Whether a service was made from a headless Kubernetes service.
 pub const HEADLESS: &str = "k8s.kuma.io/is-headless-service";
 

@@ -1,10 +1,11 @@
 //! Names of Envoy's resources and of servers in TLS.
 //!
-//! What belongs to a service is named by its KRI with the port as section, what belongs to the
-//! proxy itself by [`inbound`], [`ingress`], [`passthrough_outbound`] and [`passthrough_inbound`].
+//! What belongs to a service is named by its KRI with the port as section, and by [`direct`] and
+//! [`direct_listener`] what belongs to its replicas one by one; what belongs to the proxy itself by
+//! [`inbound`], [`ingress`], [`passthrough_outbound`] and [`passthrough_inbound`].
 
 use resource::Kri;
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// The secret that says which certificates of others count.
 pub const TRUST_BUNDLE: &str = "system_trust_bundle";
@@ -13,6 +14,8 @@ pub const RUNTIME: &str = "system_runtime";
 
 /// Where a connection goes that arrives and is for nobody: a cluster that there never is.
 pub const NO_DESTINATION: &str = "self_transparentproxy_no_destination_inbound";
+
+const DIRECT: &str = "direct_access_";
 
 const LABEL: usize = 63;
 const HOST: usize = 253;
@@ -40,6 +43,24 @@ pub fn passthrough_inbound(version: u8) -> String {
 #[must_use]
 pub fn ingress(section: &str) -> String {
     format!("self_zoneingress_dp_{section}")
+}
+
+/// Cluster and route of a port of a service whose replicas are called at their own addresses.
+#[must_use]
+pub fn direct(destination: &str) -> String {
+    format!("{DIRECT}{destination}")
+}
+
+/// The listener of a replica that is called at its own address.
+#[must_use]
+pub fn direct_listener(address: SocketAddr) -> String {
+    direct(&address.to_string())
+}
+
+/// The destination of [`direct`], or the address of [`direct_listener`].
+#[must_use]
+pub fn directed(name: &str) -> Option<&str> {
+    name.strip_prefix(DIRECT)
 }
 
 /// The server name by which a port of a service is asked for, `sni.msvc.shop.east.cart.http`.
@@ -146,6 +167,21 @@ mod tests {
         ];
         for (kri, name) in cases {
             assert_eq!(sni(kri).as_deref(), Ok(name));
+        }
+    }
+
+    #[test]
+    fn what_is_called_directly_is_named_by_what_it_is_and_where() {
+        let kri = "kri_msvc_shop_east__cart_http";
+        assert_eq!(direct(kri), "direct_access_kri_msvc_shop_east__cart_http");
+        assert_eq!(directed(&direct(kri)), Some(kri));
+        assert_eq!(directed(kri), None);
+        for (address, name) in [
+            ("10.0.0.1:5432", "direct_access_10.0.0.1:5432"),
+            ("[fd00::1]:5432", "direct_access_[fd00::1]:5432"),
+        ] {
+            assert_eq!(direct_listener(address.parse().unwrap()), name);
+            assert_eq!(directed(name), Some(address));
         }
     }
 

@@ -44,8 +44,12 @@ pub struct MachinePlan {
     pub zone: &'static str,
     /// Its service; the label `kuma.io/workload`.
     pub workload: &'static str,
+    /// Which of its service's machines it is.
+    pub number: u8,
     /// Where its applications listen.
     pub inbounds: &'static [Inbound],
+    /// Services whose machines it calls at their own addresses.
+    pub direct: &'static [&'static str],
     /// Which servers its sidecar asks about names that are not of the mesh.
     pub upstreams: Vec<String>,
     /// Whether it has IPv6.
@@ -56,7 +60,12 @@ impl MachinePlan {
     /// A machine with the applications at `inbounds`.
     #[must_use]
     pub fn new(zone: &'static str, workload: &'static str, inbounds: &'static [Inbound]) -> Self {
-        Self { zone, workload, inbounds, upstreams: Vec::new(), ipv6: true }
+        let (number, direct, upstreams) = (1, &[], Vec::new());
+        Self { zone, workload, number, inbounds, direct, upstreams, ipv6: true }
+    }
+
+    fn name(&self) -> String {
+        format!("{}-{}", self.workload, self.number)
     }
 
     fn dataplane(&self, host: &Host) -> Value {
@@ -64,11 +73,12 @@ impl MachinePlan {
         json!({
             "type": "Dataplane",
             "mesh": "default",
-            "name": format!("{}-1", self.workload),
+            "name": self.name(),
             "labels": { "kuma.io/workload": self.workload },
             "networking": {
                 "address": host.address.to_string(),
                 "inbound": self.inbounds.iter().map(inbound).collect::<Vec<_>>(),
+                "transparentProxying": { "directAccessServices": self.direct },
             },
         })
     }
@@ -85,7 +95,7 @@ impl Lab {
         let claims = json!({ "mesh": "default", "workload": plan.workload });
         let token = self.global.dataplane_token(&claims)?;
         let dataplane = plan.dataplane(&host);
-        let name = format!("{}-1", plan.workload);
+        let name = plan.name();
         let mut proxy = self.proxy(host, plan.zone, "default", &name, &token)?;
         proxy.program = "sidecar";
         proxy.user = Some(SIDECAR);

@@ -6,6 +6,7 @@ mod calls;
 mod certificates;
 mod changes;
 mod command_line;
+mod direct;
 mod envoy_refuses;
 mod fresh;
 mod hostile;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         inspect::ALL,
         interception::ALL,
         redirected::ALL,
+        direct::ALL,
         hostile::ALL,
         killed_proxies::ALL,
         outages::ALL,

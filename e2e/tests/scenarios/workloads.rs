@@ -72,7 +72,7 @@ impl Scene {
 }
 
 /// Waits until who answers at `url`, as an unmodified curl on the machine asks for it, is `name`.
-fn reached(machine: &Proxy, url: &str, name: &str) -> Result<Value> {
+pub(crate) fn reached(machine: &Proxy, url: &str, name: &str) -> Result<Value> {
     wait::until(&format!("{name} answers at {url}"), PATIENCE, || answer(machine, url, name))
 }
 

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Who keeps what we write, in the label for it.
 pub const MANAGER: &str = label::MANAGED_BY_CLUSTER;
 /// The Service that a resource was made of.
-pub const SERVICE_NAME: &str = "k8s.kuma.io/service-name";
+pub const SERVICE_NAME: &str = label::SERVICE_NAME;
 /// The proxy through which other zones come in.
 pub const INGRESS: &str = "ingress";
 /// The proxy through which a zone goes out.

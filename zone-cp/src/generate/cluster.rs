@@ -103,6 +103,21 @@ pub fn cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) 
     }
 }
 
+/// How proxies with the identity `identity` reach the replica of a destination that the application
+/// chose by its address. One cluster for all replicas: which there are, listeners say.
+#[must_use]
+pub fn direct_cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) -> Cluster {
+    Cluster {
+        name: names::direct(&destination.kri.to_string()),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
+        eds_cluster_config: None,
+        lb_policy: LbPolicy::ClusterProvided.into(),
+        // There is no other one to go to.
+        outlier_detection: None,
+        ..cluster(destination, identity, draft)
+    }
+}
+
 /// The application behind an inbound.
 #[must_use]
 pub fn inbound_cluster(inbound: &Inbound, draft: &ClusterDraft) -> Cluster {

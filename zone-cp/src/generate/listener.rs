@@ -1,7 +1,7 @@
 use super::{
     common::{address, ads, duration, filter, seconds},
     http, matcher, tls,
-    value::{Inbound, IngressListener, Outbound},
+    value::{Destination, Inbound, IngressListener, Outbound},
 };
 use prost::Name;
 use prost_types::Any;
@@ -55,6 +55,26 @@ pub fn outbound_listener(outbound: &Outbound, draft: &ListenerDraft) -> Option<L
         filter_chains: vec![FilterChain { filters: vec![forward], ..FilterChain::default() }],
         ..listener(&name, TrafficDirection::Outbound, bind)
     })
+}
+
+/// Where an application reaches one replica of `destination`, at the replica's own address.
+#[must_use]
+pub fn direct_listener(
+    destination: &Destination,
+    at: SocketAddr,
+    draft: &ListenerDraft,
+) -> Listener {
+    let way = names::direct(&destination.kri.to_string());
+    let forward = if destination.protocol.is_http() {
+        http::outbound(&way, draft)
+    } else {
+        tcp_proxy(to(&way, draft))
+    };
+    Listener {
+        bind_to_port: binds_nothing(true),
+        filter_chains: vec![FilterChain { filters: vec![forward], ..FilterChain::default() }],
+        ..listener(&names::direct_listener(at), TrafficDirection::Outbound, at)
+    }
 }
 
 /// Where callers reach an application, as `identity`.

@@ -21,13 +21,13 @@ mod tls;
 mod value;
 
 pub use self::{
-    cluster::{cluster, inbound_cluster, ingress_cluster, outside_cluster},
+    cluster::{cluster, direct_cluster, inbound_cluster, ingress_cluster, outside_cluster},
     endpoint::load_assignment,
-    listener::{inbound_listener, ingress_listener, outbound_listener},
+    listener::{direct_listener, inbound_listener, ingress_listener, outbound_listener},
     passthrough::{arriving_listener, leaving_listener},
     permission::{inbound_permissions, runtime},
     redirect::{Arriving, Family, Hosts, Leaving, Outside, Part, Redirection},
-    route::{inbound_route, outbound_route, outside_route},
+    route::{direct_route, inbound_route, outbound_route, outside_route},
     secret::{identity_secret, inbound_secret, trust_secret},
     value::{
         Destination, Endpoint, Inbound, IngressListener, IngressService, Outbound, TcpPermissions,

@@ -3,7 +3,7 @@ use super::{
     http, matcher, permission,
     redirect::Hosts,
     tls::San,
-    value::{Inbound, Outbound},
+    value::{Destination, Inbound, Outbound},
 };
 use proto::{
     envoy::{
@@ -46,6 +46,27 @@ pub fn outbound_route(outbound: &Outbound, draft: &OutboundDraft) -> Option<Rout
         ..action(&name, &draft.route)
     };
     outbound
+        .protocol
+        .is_http()
+        .then(|| routes(VirtualHost { routes: vec![everything(action)], ..host(&name) }))
+}
+
+/// Where requests of an application to one replica of a destination go. `None` where requests are not
+/// seen.
+#[must_use]
+pub fn direct_route(
+    destination: &Destination,
+    draft: &OutboundDraft,
+) -> Option<RouteConfiguration> {
+    let name = names::direct(&destination.kri.to_string());
+    // There is no other one to go to, so only what it never saw is sent again, once.
+    let again = RetryPolicy {
+        retry_on: "connect-failure,refused-stream".into(),
+        num_retries: Some(1),
+        ..RetryPolicy::default()
+    };
+    let action = RouteAction { retry_policy: Some(again), ..action(&name, &draft.route) };
+    destination
         .protocol
         .is_http()
         .then(|| routes(VirtualHost { routes: vec![everything(action)], ..host(&name) }))

@@ -1,13 +1,15 @@
 //! What a proxy says about whom it calls, before it is known whom that is.
 
-use super::services::{Entry, Service};
-use kinds::dataplane::Dataplane;
+use super::{
+    replicas::Replica,
+    services::{Entry, Service},
+};
 use proto::kuma::mesh::v1alpha1::dataplane::networking::{
-    Outbound, outbound::BackendRef, transparent_proxying::ReachableBackendRef,
+    Outbound, TransparentProxying, outbound::BackendRef, transparent_proxying::ReachableBackendRef,
 };
 use resource::label;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
@@ -18,6 +20,8 @@ pub(super) struct Calls {
     pub(super) explicit: Vec<(Reference, SocketAddr)>,
     /// Services at their virtual addresses.
     pub(super) reach: Reach,
+    /// Services at the addresses of their replicas.
+    pub(super) direct: Direct,
     /// The kernel hands these connections over, so nothing is bound.
     pub(super) redirected: bool,
 }
@@ -29,6 +33,20 @@ pub(super) enum Reach {
     Nothing,
     Everything,
     Only(Vec<Reference>),
+}
+
+/// Whose replicas a proxy calls at their own addresses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Direct {
+    Everybodys,
+    /// Of services that are called so.
+    Only(BTreeSet<String>),
+}
+
+impl Default for Direct {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
 }
 
 /// Names services, and a port of them.
@@ -55,8 +73,9 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 impl Calls {
     /// What a Dataplane says; whether its proxy binds virtual addresses, it says itself. Where the
     /// kernel redirects connections, it need not, and nothing is named one by one.
-    pub(super) fn of(dataplane: &Dataplane, binds_vips: bool, redirected: bool) -> Self {
-        let networking = dataplane.0.networking.as_ref();
+    pub(super) fn of(replica: &Replica, binds_vips: bool) -> Self {
+        let redirected = replica.redirection.outbound.is_some();
+        let networking = replica.spec.0.networking.as_ref();
         let outbounds = networking.map_or(&[][..], |networking| &networking.outbound);
         let reachable = networking
             .and_then(|networking| networking.transparent_proxying.as_ref())
@@ -70,7 +89,7 @@ impl Calls {
         let mut explicit: Vec<_> = named.filter_map(explicit).collect();
         explicit.sort();
         explicit.dedup();
-        Self { explicit, reach, redirected }
+        Self { explicit, reach, direct: replica.direct.clone(), redirected }
     }
 
     /// Whether `entry` is reached at its virtual addresses.
@@ -81,6 +100,38 @@ impl Calls {
             Reach::Only(references) => references.iter().any(|reference| {
                 reference.selects(&entry.service) && reference.is_port(entry.number)
             }),
+        }
+    }
+}
+
+impl Direct {
+    /// All services.
+    const EVERYBODY: &str = "*";
+
+    /// What a Dataplane says.
+    pub(super) fn of(proxying: &TransparentProxying) -> Self {
+        let names: BTreeSet<String> = proxying.direct_access_services.iter().cloned().collect();
+        if names.contains(Self::EVERYBODY) { Self::Everybodys } else { Self::Only(names) }
+    }
+
+    /// Whether it is nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names().is_some_and(BTreeSet::is_empty)
+    }
+
+    /// The names that it says; `None` if it says none.
+    pub(super) const fn names(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Self::Everybodys => None,
+            Self::Only(names) => Some(names),
+        }
+    }
+
+    /// Whether it names the service. Nobody comes to replicas of another zone but through its ingress.
+    pub(super) fn is_to(&self, service: &Service) -> bool {
+        match self {
+            Self::Everybodys => service.remote.is_none(),
+            Self::Only(names) => service.called.iter().any(|name| names.contains(name)),
         }
     }
 }

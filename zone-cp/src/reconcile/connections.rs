@@ -31,6 +31,8 @@ impl Mesh {
             self.forget(before);
         }
         self.proxies.insert(id, Connected::new(name.clone(), traits, marker, record));
+        let own = self.replicas.get(name).map(|replica| replica.own());
+        self.marks.set_own(id, own.unwrap_or_default());
         self.unidentified.insert(id);
         self.select(id);
         self.open(id);
@@ -139,11 +141,7 @@ impl Mesh {
             let select = policies.filter(|(_, it)| it.is_outbound() && it.selects(&facts));
             Key {
                 identity: issued.identity.to_string().into(),
-                calls: Arc::new(Calls::of(
-                    &replica.spec,
-                    proxy.traits.binds_vips,
-                    replica.redirection.outbound.is_some(),
-                )),
+                calls: Arc::new(Calls::of(replica, proxy.traits.binds_vips)),
                 policies: select.map(|(id, _)| id.clone()).collect(),
             }
         });

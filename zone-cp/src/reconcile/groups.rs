@@ -6,21 +6,20 @@
 
 use super::{
     calls::Calls,
+    direct::{Turn, Way, Ways},
+    drafts::{Draft, facts},
     marks::{Marks, ProxyId},
     services::{Changed, Entry, Services},
 };
 use delta::Name;
-use resource::Version;
-use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
 };
 use xds::{
-    Type,
-    draft::OutboundDraft,
-    policy::{self, Applied, DestinationFacts},
+    Type, names,
+    policy::{self, Applied},
 };
 
 /// Kind and name of a policy.
@@ -50,15 +49,6 @@ pub(super) struct Call {
     pub(super) draft: Arc<Draft>,
 }
 
-/// A draft, and the versions of its parts.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) draft: OutboundDraft,
-    pub(super) cluster: Version,
-    pub(super) listener: Version,
-    pub(super) route: Version,
-}
-
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) key: Key,
@@ -67,6 +57,8 @@ pub(super) struct Group {
     /// Where the members listen for what they name.
     explicit: BTreeMap<Name, BTreeSet<SocketAddr>>,
     pub(super) calls: BTreeMap<Name, Call>,
+    /// What the members call at the addresses of replicas.
+    pub(super) ways: Ways,
 }
 
 /// All groups of a mesh.
@@ -75,23 +67,9 @@ pub(super) struct Groups {
     groups: BTreeMap<GroupId, Group>,
     by_key: BTreeMap<Key, GroupId>,
     callers: BTreeMap<Name, BTreeSet<GroupId>>,
+    /// Those that have a way to a destination.
+    direct: BTreeMap<Name, BTreeSet<GroupId>>,
     last: u32,
-}
-
-impl Draft {
-    fn of(draft: OutboundDraft) -> Self {
-        fn version(part: &impl Serialize) -> Version {
-            Version::of(&serde_json::to_vec(part).expect("a draft is plain JSON"))
-        }
-        let OutboundDraft { cluster, listener, route } = &draft;
-        let (cluster, listener, route) = (version(cluster), version(listener), version(route));
-        Self { draft, cluster, listener, route }
-    }
-}
-
-fn facts(entry: &Entry) -> DestinationFacts<'_> {
-    let (kri, labels) = (&entry.destination.kri, &entry.service.labels);
-    DestinationFacts { kri, labels, port: entry.number }
 }
 
 impl Call {
@@ -135,7 +113,7 @@ impl Call {
 
 impl Group {
     fn draft(&self, entry: &Entry) -> Arc<Draft> {
-        Arc::new(Draft::of(policy::outbound(&self.policies, &facts(entry))))
+        Arc::new(Draft::of(&self.policies, entry))
     }
 
     /// How the members call a destination, if they do.
@@ -150,6 +128,46 @@ impl Group {
         };
         let redirected = self.key.calls.redirected;
         Some(Call { entry: entry.clone(), binds, redirected, draft: self.draft(entry) })
+    }
+
+    /// How the members call the replicas of a destination, if they do.
+    fn way(&self, name: &Name, services: &Services) -> Option<Way> {
+        let entry = services.destination(name).filter(|entry| entry.is_callable())?;
+        let meant = self.key.calls.direct.is_to(&entry.service);
+        meant.then(|| Way::new(name, entry, self.draft(entry), services.hosts(name).clone()))
+    }
+
+    /// Puts a call in place of another one, or of none.
+    fn set_call(&mut self, name: &Name, now: Option<Call>, marks: &mut Marks) {
+        let nowhere = Arc::default();
+        let binds = |call: Option<&Call>| call.map_or(&nowhere, |call| &call.binds).clone();
+        let (before, after) = (binds(self.calls.get(name)), binds(now.as_ref()));
+        match now {
+            Some(call) => drop(self.calls.insert(name.clone(), call)),
+            None => drop(self.calls.remove(name)),
+        }
+        // Only who has ways cares.
+        if before != after && !self.key.calls.direct.is_empty() {
+            let listeners = self.ways.take(name, &before, &after);
+            self.mark_listeners(&listeners, marks);
+        }
+    }
+
+    /// Puts a way in place of another one, or of none. Returns whether somebody gets something else.
+    fn set_way(&mut self, name: &Name, now: Option<Way>, marks: &mut Marks) -> bool {
+        let before = self.ways.get(name).map(|(_, way)| way);
+        let Some(way) = now.as_ref().or(before).map(|way| way.name.clone()) else { return false };
+        let Turn { kinds, listeners } = self.ways.set(name, now);
+        kinds.iter().for_each(|kind| self.mark_all(*kind, &way, marks));
+        self.mark_listeners(&listeners, marks);
+        !kinds.is_empty() || !listeners.is_empty()
+    }
+
+    fn mark_listeners(&self, addresses: &BTreeSet<SocketAddr>, marks: &mut Marks) {
+        for address in addresses {
+            let name = names::direct_listener(*address).into();
+            self.members.iter().for_each(|proxy| marks.mark_at(*proxy, address, &name));
+        }
     }
 
     fn mark_all(&self, kind: Type, name: &Name, marks: &mut Marks) {
@@ -171,7 +189,8 @@ impl Groups {
             None => {
                 let explicit = services.resolve(&key.calls.explicit);
                 let (members, calls) = (BTreeSet::new(), BTreeMap::new());
-                let group = Group { key, policies: policies(), members, explicit, calls };
+                let ways = Ways::default();
+                let group = Group { key, policies: policies(), members, explicit, calls, ways };
                 self.found(group, services)
             }
         };
@@ -186,6 +205,15 @@ impl Groups {
         let calls =
             all.filter_map(|(name, entry)| Some((name.clone(), group.call(name, Some(entry))?)));
         group.calls = calls.collect();
+        if !group.key.calls.direct.is_empty() {
+            for (name, call) in &group.calls {
+                group.ways.take(name, &BTreeSet::new(), &call.binds);
+            }
+            for (name, _) in services.destinations() {
+                let way = group.way(name, services);
+                group.ways.set(name, way);
+            }
+        }
         let key = group.key.clone();
         let id = self.add(group);
         self.by_key.insert(key, id);
@@ -197,6 +225,9 @@ impl Groups {
         let id = GroupId(self.last);
         for name in group.calls.keys() {
             self.callers.entry(name.clone()).or_default().insert(id);
+        }
+        for (name, _) in group.ways.iter() {
+            self.direct.entry(name.clone()).or_default().insert(id);
         }
         self.groups.insert(id, group);
         id
@@ -219,6 +250,9 @@ impl Groups {
         for name in group.calls.keys() {
             forget(&mut self.callers, name, id);
         }
+        for (name, _) in group.ways.iter() {
+            forget(&mut self.direct, name, id);
+        }
     }
 
     pub(super) fn get(&self, id: GroupId) -> Option<&Group> {
@@ -236,14 +270,13 @@ impl Groups {
         if from == to {
             return;
         }
-        let nothing = BTreeMap::new();
-        let calls = |id: Option<GroupId>| {
-            id.and_then(|id| self.groups.get(&id)).map_or(&nothing, |group| &group.calls)
-        };
-        let identity = |id: Option<GroupId>| {
-            id.and_then(|id| self.groups.get(&id)).map(|group| &group.key.identity)
-        };
+        let group = |id: Option<GroupId>| id.and_then(|id| self.groups.get(&id));
+        let (nothing, no_ways) = (BTreeMap::new(), Ways::default());
+        let identity = |id| group(id).map(|group| &group.key.identity);
         let same_identity = identity(from) == identity(to);
+        let ways = |id| group(id).map_or(&no_ways, |group| &group.ways);
+        ways(from).mark_turn(ways(to), proxy, same_identity, marks);
+        let calls = |id| group(id).map_or(&nothing, |group| &group.calls);
         let (from, to) = (calls(from), calls(to));
         let names: BTreeSet<&Name> = from.keys().chain(to.keys()).collect();
         for name in names {
@@ -285,17 +318,23 @@ impl Groups {
                 for kind in Call::difference(group.calls.get(&name), now.as_ref()) {
                     group.mark_all(kind, &name, marks);
                 }
-                match now {
-                    Some(call) => {
-                        self.callers.entry(name.clone()).or_default().insert(*id);
-                        group.calls.insert(name, call);
-                    }
-                    None => {
-                        forget(&mut self.callers, &name, *id);
-                        group.calls.remove(&name);
-                    }
-                }
+                index(&mut self.callers, &name, *id, now.is_some());
+                group.set_call(&name, now, marks);
             }
+            for Changed { name, .. } in changed {
+                let way = group.way(name, services);
+                index(&mut self.direct, name, *id, way.is_some());
+                group.set_way(name, way, marks);
+            }
+        }
+    }
+
+    /// The replicas of a destination are somewhere else.
+    pub(super) fn placed(&mut self, name: &Name, services: &Services, marks: &mut Marks) {
+        for id in self.direct.get(name).into_iter().flatten() {
+            let Some(group) = self.groups.get_mut(id) else { continue };
+            let way = group.ways.get(name).map(|(_, way)| way.at(services.hosts(name)));
+            group.set_way(name, way, marks);
         }
     }
 
@@ -361,10 +400,16 @@ impl Groups {
             None => drop(group.key.policies.remove(id)),
         }
         let old = old.filter(|_| had);
-        let concerned = |call: &Call| {
-            [old, *new].into_iter().flatten().any(|it| it.concerns(&facts(&call.entry)))
-        };
-        let names = group.calls.iter().filter(|(_, call)| concerned(call));
+        let concerned =
+            |entry: &Entry| [old, *new].into_iter().flatten().any(|it| it.concerns(&facts(entry)));
+        let ways = group.ways.iter().filter(|(_, way)| concerned(&way.entry));
+        for (name, way) in ways.map(|(name, way)| (name.clone(), way.clone())).collect::<Vec<_>>() {
+            let now = Way { draft: group.draft(&way.entry), ..way };
+            if group.set_way(&name, Some(now), marks) {
+                effect.reshaped.insert(name);
+            }
+        }
+        let names = group.calls.iter().filter(|(_, call)| concerned(&call.entry));
         for name in names.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             let Some(call) = group.calls.get(&name) else { continue };
             let now = Call { draft: group.draft(&call.entry), ..call.clone() };
@@ -415,6 +460,15 @@ pub(super) struct PolicyEffect {
     pub(super) moved: Vec<(ProxyId, GroupId)>,
     /// Destinations whose drafts changed.
     pub(super) reshaped: BTreeSet<Name>,
+}
+
+/// Whether a group is among those of a destination.
+fn index(groups: &mut BTreeMap<Name, BTreeSet<GroupId>>, name: &Name, id: GroupId, is: bool) {
+    if is {
+        groups.entry(name.clone()).or_default().insert(id);
+    } else {
+        forget(groups, name, id);
+    }
 }
 
 fn forget(callers: &mut BTreeMap<Name, BTreeSet<GroupId>>, name: &str, id: GroupId) {

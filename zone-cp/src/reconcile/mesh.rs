@@ -65,6 +65,10 @@ pub(super) struct Mesh {
     pub(super) unidentified: BTreeSet<ProxyId>,
     /// What is to be written down, by Dataplane.
     pub(super) unwritten: BTreeMap<Name, Record>,
+    /// Dataplanes by the services whose replicas they call at their own addresses.
+    pub(super) asking: BTreeMap<String, BTreeSet<Name>>,
+    /// Those of which it is open whether these services are there.
+    pub(super) doubted: BTreeSet<Name>,
     problems: Problems,
     pub(super) moment: Moment,
 }
@@ -96,6 +100,8 @@ impl Mesh {
             unwritten_now: BTreeSet::new(),
             unidentified: BTreeSet::new(),
             unwritten: BTreeMap::new(),
+            asking: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             problems: Problems::new(),
             moment,
         }
@@ -112,6 +118,8 @@ impl Mesh {
     /// Tells the streams what changed. Still under the lock of the mesh: a stream that sees
     /// something new finds its mark.
     pub(super) fn tell(&mut self) {
+        // Only now: what is looked at last may be what is named.
+        self.complain();
         for (id, marks) in self.marks.take() {
             if let Some(proxy) = self.proxies.get(&id) {
                 proxy.marker.mark_all(marks);
@@ -169,6 +177,7 @@ impl Mesh {
         for changed in changed {
             self.locate(&changed.name);
         }
+        self.renamed(old.as_deref(), service.as_deref());
     }
 
     /// What ingresses offer as `name` changed.
@@ -198,6 +207,10 @@ impl Mesh {
             Some(replica) => self.replicas.insert(name.clone(), replica.clone()),
             None => self.replicas.remove(name),
         };
+        self.asks(name, old.as_deref(), replica.as_deref());
+        let own = replica.as_ref().map(|replica| replica.own()).unwrap_or_default();
+        let id = self.by_name.get(name).copied();
+        let moving = id.map(|id| self.moving(id, own));
         let mut services = BTreeSet::new();
         if let Some(old) = &old {
             services.extend(self.selection.services(name, &old.labels));
@@ -210,7 +223,7 @@ impl Mesh {
         for service in services {
             self.locate_service(&service);
         }
-        if let Some(id) = self.by_name.get(name).copied() {
+        if let Some(id) = id {
             let labels = |replica: &Arc<Replica>| replica.labels.clone();
             if old.as_ref().map(labels) != replica.as_ref().map(labels) {
                 self.unidentified.insert(id);
@@ -218,6 +231,9 @@ impl Mesh {
             }
             self.regroup(id);
             self.open(id);
+        }
+        if let Some(moving) = moving {
+            self.moved(moving);
         }
     }
 
@@ -335,9 +351,10 @@ impl Mesh {
         let Some(entry) = self.services.destination(name).cloned() else {
             self.endpoints.remove(name);
             self.results.moved(name);
-            return;
+            return self.place(name, BTreeSet::new());
         };
-        let endpoints = self.endpoints_of(&entry);
+        let (endpoints, hosts) = self.replicas_of(&entry);
+        self.place(name, hosts);
         if self.endpoints.get(name) == Some(&endpoints) {
             return;
         }
@@ -352,7 +369,8 @@ impl Mesh {
         }
     }
 
-    fn endpoints_of(&self, entry: &Entry) -> BTreeSet<Endpoint> {
+    /// Where it is called, and where its replicas are if they are of this zone.
+    fn replicas_of(&self, entry: &Entry) -> (BTreeSet<Endpoint>, BTreeSet<SocketAddr>) {
         if let Some(zone) = &entry.service.remote {
             let addresses = self.zones.get(zone).into_iter().flat_map(BTreeMap::values);
             let at = |address: &SocketAddr| Endpoint {
@@ -360,7 +378,7 @@ impl Mesh {
                 zone: zone.clone(),
                 address: *address,
             };
-            return addresses.map(at).collect();
+            return (addresses.map(at).collect(), BTreeSet::new());
         }
         let selector = &entry.service.spec.selector;
         let selected = self.selection.proxies(selector);
@@ -369,10 +387,11 @@ impl Mesh {
             None => self.replicas.iter().collect(),
         };
         let some = some.into_iter().filter(|(name, it)| selector.matches(name, &it.labels));
-        let addresses = replicas::addresses(some.map(|(_, replica)| &**replica), &entry.port);
+        let some: Vec<&Replica> = some.map(|(_, replica)| &**replica).collect();
+        let addresses = replicas::addresses(some.iter().copied(), &entry.port);
         let zone = self.zone.to_string();
         let at = |address| Endpoint { priority: LOCAL, zone: zone.clone(), address };
-        addresses.map(at).collect()
+        (addresses.map(at).collect(), replicas::hosts(some.iter().copied(), &entry.port))
     }
 
     // Problems.
@@ -381,7 +400,7 @@ impl Mesh {
         self.problem(kind, name, Some(error.to_string()));
     }
 
-    fn problem(&mut self, kind: &'static str, name: &Name, text: Option<String>) {
+    pub(super) fn problem(&mut self, kind: &'static str, name: &Name, text: Option<String>) {
         let problems = text.map(|text| (name.clone(), text)).into_iter().collect();
         self.found_problems(kind, name, problems);
     }
@@ -404,7 +423,12 @@ impl Mesh {
 
     /// What is wrong, by the name or KRI of what it is wrong with.
     pub(super) fn problems(&self) -> BTreeMap<Name, String> {
-        self.problems.values().flatten().map(|(name, text)| (name.clone(), text.clone())).collect()
+        let mut all: BTreeMap<Name, String> = BTreeMap::new();
+        for (name, text) in self.problems.values().flatten() {
+            let said = all.entry(name.clone()).or_default();
+            *said = if said.is_empty() { text.clone() } else { format!("{said}; {text}") };
+        }
+        all
     }
 }
 

@@ -11,6 +11,8 @@
 mod calls;
 mod change;
 mod connections;
+mod direct;
+mod drafts;
 mod effects;
 mod groups;
 mod lacking;

@@ -1,5 +1,6 @@
 //! The proxies of a zone as their Dataplanes describe them.
 
+use super::calls::Direct;
 use crate::generate::{Family, Inbound, IngressListener, Redirection};
 use delta::Name;
 use kinds::dataplane::{self, Dataplane};
@@ -12,6 +13,7 @@ use proto::kuma::mesh::v1alpha1::dataplane::{
 };
 use resource::{Labels, RejectedSpec, Resource};
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -29,6 +31,8 @@ pub(super) struct Replica {
     pub(super) ingresses: Vec<IngressListener>,
     /// What the kernel hands to it.
     pub(super) redirection: Redirection,
+    /// Whose replicas it calls at their own addresses.
+    pub(super) direct: Direct,
     /// What of it cannot be served.
     pub(super) problem: Option<String>,
 }
@@ -67,14 +71,25 @@ impl Replica {
             let served = inbounds.iter().flat_map(ports).map(|address| address.port());
             redirection.served = served.collect();
         }
-        if redirection.outbound.is_some() {
-            problem = problem.or_else(|| unused(networking?));
-        }
+        let is_redirected = redirection.outbound.is_some();
+        problem = problem.or_else(|| unused(networking?, is_redirected));
+        // What is not redirected comes by no listener.
+        let direct = proxying.filter(|_| is_redirected).map(Direct::of).unwrap_or_default();
         let labels = resource.head.labels.clone();
         let address = address.parse().ok();
-        Ok(Self { labels, spec, address, inbounds, ingresses, redirection, problem })
+        Ok(Self { labels, spec, address, inbounds, ingresses, redirection, direct, problem })
+    }
+
+    /// The addresses at which it is called itself.
+    pub(super) fn own(&self) -> BTreeSet<IpAddr> {
+        let inbounds = self.inbounds.iter().map(|served| served.inbound.bind.ip());
+        let ingresses = self.ingresses.iter().map(|listener| listener.bind.ip());
+        self.address.into_iter().chain(inbounds).chain(ingresses).collect()
     }
 }
+
+/// Where a Dataplane says whose replicas it calls.
+pub(super) const DIRECT: &str = "networking.transparentProxying.directAccessServices";
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -94,15 +109,15 @@ fn redirection(proxying: &TransparentProxying) -> Redirection {
     }
 }
 
-/// What a Dataplane says that its proxy does not do, since connections are redirected.
-fn unused(networking: &Networking) -> Option<String> {
+/// What a Dataplane says that its proxy does not do, since connections are redirected or are not.
+fn unused(networking: &Networking, is_redirected: bool) -> Option<String> {
     let proxying = networking.transparent_proxying.as_ref()?;
-    if !networking.outbound.is_empty() {
-        return Some("networking.outbound: not used, since connections are redirected".into());
+    if is_redirected {
+        let text = "networking.outbound: not used, since connections are redirected";
+        return (!networking.outbound.is_empty()).then(|| text.to_owned());
     }
-    let followed = proxying.direct_access_services.is_empty();
-    let text = "networking.transparentProxying.directAccessServices: not followed";
-    (!followed).then(|| text.to_owned())
+    let text = "not used, since connections are not redirected";
+    (!proxying.direct_access_services.is_empty()).then(|| format!("{DIRECT}: {text}"))
 }
 
 fn inbound(message: &Message, address: &str, redirection: &Redirection) -> Result<Inbound, String> {
@@ -149,6 +164,17 @@ pub(super) fn addresses<'a>(
         .filter(|served| port.is_served_by(&served.message))
         .filter(|served| dataplane::is_healthy(&served.message))
         .map(|served| served.inbound.bind)
+}
+
+/// Where the replicas `replicas` of a service are for one of its ports, also those that take no calls
+/// now: nobody talks to them without the mesh meanwhile.
+pub(super) fn hosts<'a>(
+    replicas: impl Iterator<Item = &'a Replica>,
+    port: &kinds::mesh_service::Port,
+) -> BTreeSet<SocketAddr> {
+    let inbounds = replicas.flat_map(|replica| &replica.inbounds);
+    let served = inbounds.filter(|served| port.is_served_by(&served.message));
+    served.map(|served| served.inbound.bind).collect()
 }
 
 /// By name, as everything of a mesh.

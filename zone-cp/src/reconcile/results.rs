@@ -49,6 +49,15 @@ impl<I: Ord> Shared<I> {
         }
     }
 
+    /// Forgets the results of a destination that depend on what is gone.
+    fn retain(&mut self, destination: &str, stays: impl Fn(&I) -> bool) {
+        let Some(results) = self.by_destination.get_mut(destination) else { return };
+        results.retain(|inputs, _| stays(inputs));
+        if results.is_empty() {
+            self.by_destination.remove(destination);
+        }
+    }
+
     /// Forgets the results of a destination: it changed, or what shapes it did. That bounds what is
     /// kept: results of settings that are gone do not stay.
     fn changed(&mut self, destination: &str) {
@@ -66,6 +75,10 @@ pub(super) struct Results {
     /// By what shapes the requests.
     pub(super) routes: Shared<Version>,
     pub(super) assignments: Shared<()>,
+    /// The same as clusters, listeners and routes, for those who call replicas one by one.
+    pub(super) direct_clusters: Shared<(Version, Name)>,
+    pub(super) direct_listeners: Shared<(SocketAddr, Version)>,
+    pub(super) direct_routes: Shared<Version>,
     /// The same destinations, as an ingress forwards to them.
     pub(super) exposed: Shared<()>,
     /// What goes with redirected connections, by its own name.
@@ -80,6 +93,14 @@ impl Results {
         self.clusters.changed(destination);
         self.listeners.changed(destination);
         self.routes.changed(destination);
+        self.direct_clusters.changed(destination);
+        self.direct_listeners.changed(destination);
+        self.direct_routes.changed(destination);
+    }
+
+    /// Replicas of a destination left these addresses.
+    pub(super) fn left(&mut self, destination: &str, addresses: &BTreeSet<SocketAddr>) {
+        self.direct_listeners.retain(destination, |(address, _)| !addresses.contains(address));
     }
 
     /// How ingresses offer a destination changed.
@@ -98,6 +119,9 @@ impl Results {
             + self.listeners.made
             + self.routes.made
             + self.assignments.made
+            + self.direct_clusters.made
+            + self.direct_listeners.made
+            + self.direct_routes.made
             + self.exposed.made
             + self.redirected.made
             + self.made_for_one

@@ -22,6 +22,9 @@ pub(super) struct Service {
     pub(super) labels: Labels,
     /// The zone it is in, unless that is this one.
     pub(super) remote: Option<String>,
+    /// What those call it who call its replicas at their own addresses. Nothing, if it is of another
+    /// zone.
+    pub(super) called: BTreeSet<String>,
     pub(super) spec: Arc<MeshService>,
     created: Timestamp,
     vips: BTreeSet<IpAddr>,
@@ -61,6 +64,11 @@ pub(super) struct Services {
     /// Destinations by server name.
     exposed: BTreeMap<Name, Name>,
     by_zone: BTreeMap<String, BTreeSet<Name>>,
+    /// What services of this zone are called, and how many of them.
+    called: BTreeMap<String, usize>,
+    /// Where replicas of this zone are, by destination.
+    hosts: BTreeMap<Name, Arc<BTreeSet<SocketAddr>>>,
+    nowhere: Arc<BTreeSet<SocketAddr>>,
 }
 
 #[derive(Debug)]
@@ -85,8 +93,22 @@ impl Service {
             .then(|| labels.get(label::ZONE).unwrap_or_default().to_owned());
         let vips = status.vips.iter().filter_map(|vip| vip.ip.parse().ok()).collect();
         let name = resource.head.key.name.clone();
-        Ok(Self { name, labels, remote, spec, created: resource.head.times.created, vips })
+        let called = if remote.is_none() { called(&name, &labels) } else { BTreeSet::new() };
+        let created = resource.head.times.created;
+        Ok(Self { name, labels, remote, called, spec, created, vips })
     }
+}
+
+/// The names of a service: that of the store, the one it was given, and that of the Service of a
+/// cluster that it was made of; these also with their namespace. Those of the pods behind one
+/// headless Service have that one in common.
+fn called(name: &str, labels: &Labels) -> BTreeSet<String> {
+    let given = [label::DISPLAY_NAME, label::SERVICE_NAME].map(|key| labels.get(key));
+    let given = given.into_iter().flatten();
+    let namespace = labels.get(label::NAMESPACE);
+    let within = given.clone().zip(std::iter::repeat(namespace));
+    let within = within.filter_map(|(name, namespace)| Some(format!("{name}.{}", namespace?)));
+    [name].into_iter().chain(given).map(str::to_owned).chain(within).collect()
 }
 
 /// The ports of a service, and why some cannot be called.
@@ -159,6 +181,9 @@ impl Services {
             if let Some(zone) = &service.remote {
                 self.by_zone.entry(zone.clone()).or_default().insert(name.clone());
             }
+            for called in &service.called {
+                *self.called.entry(called.clone()).or_default() += 1;
+            }
             let destinations = new.keys().cloned().collect();
             self.services.insert(name.clone(), Known { service, destinations });
         }
@@ -174,6 +199,14 @@ impl Services {
         let Some(Known { service, destinations }) = self.services.remove(name) else {
             return BTreeSet::new();
         };
+        for called in &service.called {
+            if let Some(count) = self.called.get_mut(called) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.called.remove(called);
+                }
+            }
+        }
         if let Some(zone) = &service.remote
             && let Some(services) = self.by_zone.get_mut(zone)
         {
@@ -210,6 +243,11 @@ impl Services {
         self.services.get(name).map(|known| &known.service)
     }
 
+    /// Whether a service of this zone is called so.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.called.contains_key(name)
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
         self.services.keys()
     }
@@ -233,6 +271,24 @@ impl Services {
         self.destinations
             .iter()
             .filter_map(|(name, owners)| owners.values().next().map(|entry| (name, entry)))
+    }
+
+    /// Where the replicas of a destination are, if that is of this zone.
+    pub(super) fn hosts(&self, destination: &str) -> &Arc<BTreeSet<SocketAddr>> {
+        self.hosts.get(destination).unwrap_or(&self.nowhere)
+    }
+
+    /// They are here now. Returns whether they were somewhere else.
+    pub(super) fn place(&mut self, destination: &Name, hosts: BTreeSet<SocketAddr>) -> bool {
+        if **self.hosts(destination) == hosts {
+            return false;
+        }
+        if hosts.is_empty() {
+            self.hosts.remove(destination);
+        } else {
+            self.hosts.insert(destination.clone(), Arc::new(hosts));
+        }
+        true
     }
 
     /// The destination that is asked for by a server name.

@@ -2,6 +2,7 @@
 //! does.
 
 use super::{
+    direct::Way,
     groups::{Call, Group},
     marks::ProxyId,
     mesh::Mesh,
@@ -24,6 +25,7 @@ impl Mesh {
     pub(super) fn get(&mut self, id: ProxyId, kind: Type, name: &str) -> Option<Item> {
         let name = Name::from(name);
         self.called(id, kind, &name)
+            .or_else(|| self.directed(id, kind, &name))
             .or_else(|| self.served(id, kind, &name))
             .or_else(|| self.exposed(id, kind, &name))
             .or_else(|| self.redirected(id, kind, &name))
@@ -67,6 +69,44 @@ impl Mesh {
                 })
             }
             Type::Secret | Type::Extension | Type::Runtime => None,
+        }
+    }
+
+    /// What it calls replicas with that its application chose.
+    fn directed(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
+        let directed = names::directed(name)?;
+        let proxy = self.proxies.get(&id)?;
+        let group = self.groups.get(proxy.group?)?;
+        let results = &mut self.results;
+        match kind {
+            Type::Cluster => {
+                let (destination, Way { entry, draft, .. }) = group.ways.get(directed)?;
+                let identity = &proxy.issued.as_ref()?.identity;
+                let inputs = (draft.cluster, group.key.identity.clone());
+                let called = &entry.destination;
+                let cluster = || generate::direct_cluster(called, identity, &draft.draft.cluster);
+                let make = || item(kind, name, &cluster());
+                Some(results.direct_clusters.get(destination, inputs, make))
+            }
+            Type::Listener => {
+                let at = directed.parse().ok()?;
+                let (destination, Way { entry, draft, .. }) = group.ways.at(&at)?;
+                let (called, shape) = (&entry.destination, &draft.draft.listener);
+                let make = || item(kind, name, &generate::direct_listener(called, at, shape));
+                let others = !self.marks.own(id).contains(&at.ip());
+                let inputs = (at, draft.listener);
+                others.then(|| results.direct_listeners.get(destination, inputs, make))
+            }
+            Type::Route => {
+                let (destination, way) = group.ways.get(directed)?;
+                let (called, draft) = (&way.entry.destination, &way.draft);
+                let route = || generate::direct_route(called, &draft.draft);
+                way.is_http().then(|| {
+                    let make = || item(kind, name, &route().expect("its requests are seen"));
+                    results.direct_routes.get(destination, draft.route, make)
+                })
+            }
+            Type::Endpoint | Type::Secret | Type::Extension | Type::Runtime => None,
         }
     }
 
@@ -164,6 +204,7 @@ impl Mesh {
         let Some(proxy) = self.proxies.get(&id) else { return Vec::new() };
         let ready = proxy.served();
         let calls = self.group(proxy).into_iter().flat_map(|group| &group.calls);
+        let ways = self.group(proxy).into_iter().flat_map(|group| group.ways.iter());
         let (mut names, is_ingress) = (BTreeSet::new(), proxy.is_ingress());
         let redirected = proxy.redirected.keys().filter(|(it, _)| *it == kind);
         names.extend(redirected.map(|(_, name)| name));
@@ -171,6 +212,7 @@ impl Mesh {
         match kind {
             Type::Cluster => {
                 names.extend(calls.map(|(name, _)| name));
+                names.extend(ways.map(|(_, way)| &way.name));
                 names.extend(ready.map(|(name, _)| name));
                 names.extend(exposed());
             }
@@ -181,11 +223,16 @@ impl Mesh {
             }
             Type::Listener => {
                 names.extend(calls.filter(|(_, it)| proxy.listens(it)).map(|(name, _)| name));
+                let own = self.marks.own(id);
+                let replicas = self.group(proxy).into_iter().flat_map(|it| it.ways.listeners());
+                let others = replicas.filter(|(at, _)| !own.contains(&at.ip()));
+                names.extend(others.map(|(_, name)| name));
                 names.extend(ready.map(|(name, _)| name));
                 names.extend(proxy.ingresses.keys());
             }
             Type::Route => {
                 names.extend(calls.filter(|(_, it)| it.has_route()).map(|(name, _)| name));
+                names.extend(ways.filter(|(_, it)| it.is_http()).map(|(_, way)| &way.name));
                 names.extend(ready.filter(|(_, it)| it.is_http()).map(|(name, _)| name));
             }
             Type::Secret => {

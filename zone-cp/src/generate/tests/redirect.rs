@@ -59,6 +59,31 @@ fn a_workload_that_knows_nothing_of_its_sidecar() {
     check("sidecar-redirected", &resources);
 }
 
+/// Replicas of a service of HTTP and of one of TCP, which its application calls one by one.
+#[test]
+fn replicas_that_are_called_at_their_own_addresses() {
+    let (identity, mut draft) = (identity(), OutboundDraft::default());
+    draft.cluster.connect_timeout = Duration::from_secs(3);
+    draft.route.timeout = Duration::from_secs(4);
+    let cart = "spiffe://shop.east.mesh.local/workload/cart";
+    let cart = destination("kri_msvc_shop_east__cart_http", Protocol::Http, &[cart]);
+    let redis = "spiffe://shop.east.mesh.local/workload/redis";
+    let redis = destination("kri_msvc_shop_east__redis_redis", Protocol::Tcp, &[redis]);
+    let mut resources = golden::Resources::default();
+    for (destination, address) in
+        [(&cart, "127.2.0.7:28080"), (&cart, "[fd00::7]:28080"), (&redis, "127.2.0.9:26379")]
+    {
+        resources.listeners.push(direct_listener(destination, at(address), &draft.listener));
+    }
+    for destination in [&cart, &redis] {
+        resources.clusters.push(direct_cluster(destination, &identity, &draft.cluster));
+        resources.routes.extend(direct_route(destination, &draft));
+    }
+    resources.secrets.push(identity_secret(&identity, "CHAIN", "KEY"));
+    resources.secrets.extend(trust_secret(&trust()));
+    check("sidecar-direct", &resources);
+}
+
 #[test]
 fn places_outside_of_the_mesh() {
     let http = Speaks::Requests(Protocol::Http);

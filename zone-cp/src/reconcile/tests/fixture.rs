@@ -112,6 +112,12 @@ impl Row {
         self
     }
 
+    /// A Dataplane at another address.
+    pub(super) fn at(mut self, address: &str) -> Self {
+        self.spec["networking"]["address"] = address.into();
+        self
+    }
+
     /// Seconds after the start.
     pub(super) fn created(mut self, seconds: i64) -> Self {
         self.created = seconds;
@@ -246,6 +252,13 @@ pub(super) fn redirected(mut sidecar: Row) -> Row {
     sidecar.spec["networking"]["transparentProxying"] =
         json!({ "redirectPortOutbound": 15001, "redirectPortInbound": 15006 });
     sidecar
+}
+
+/// The same, and it calls the replicas of these services at their own addresses.
+pub(super) fn directly(sidecar: Row, services: &[&str]) -> Row {
+    let mut row = redirected(sidecar);
+    row.spec["networking"]["transparentProxying"]["directAccessServices"] = json!(services);
+    row
 }
 
 /// The control plane of `west`, without its tasks.

@@ -47,7 +47,11 @@ impl Thing {
                 };
                 let cart = sidecar("cart", 1, inbounds);
                 let cart = cart.label("tier", if odd { "gold" } else { "iron" });
-                if version > 3 { redirected(cart) } else { cart }
+                match version {
+                    4 => directly(cart, &["*"]),
+                    5 => directly(cart, &["web"]).at("10.0.0.9"),
+                    _ => cart,
+                }
             }
             Self::Web => web(version),
             Self::Ingress => {
@@ -141,9 +145,11 @@ fn web(version: u8) -> Row {
     if version % 2 == 1 {
         web.spec["networking"]["transparentProxying"] = json!({ "reachableBackends": only });
     }
-    if version > 3 {
-        web = redirected(web);
-    }
+    web = match version {
+        4 => directly(web, &["cart", "pay"]),
+        5 => directly(web, &["*"]),
+        _ => web,
+    };
     web.label("tier", if version > 1 { "gold" } else { "iron" })
 }
 

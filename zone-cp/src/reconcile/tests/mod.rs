@@ -1,5 +1,6 @@
 mod calls;
 mod cost;
+mod direct;
 mod effects;
 #[allow(dead_code, reason = "each group of tests uses a part")]
 mod fixture;

@@ -152,11 +152,6 @@ fn outbounds_that_are_named_are_not_used_and_that_is_said() {
     assert_eq!(names(&stream, Listener), all(&[&OUT, &IN]));
     let why = "networking.outbound: not used, since connections are redirected";
     assert_eq!(zone.problems(), [("web-1".to_owned(), why.to_owned())]);
-    let mut web = redirected(sidecar("web", 1, json!([])));
-    web.spec["networking"]["transparentProxying"]["directAccessServices"] = json!(["*"]);
-    zone.put(&web);
-    let why = "networking.transparentProxying.directAccessServices: not followed";
-    assert_eq!(zone.problems(), [("web-1".to_owned(), why.to_owned())]);
 }
 
 #[test]
