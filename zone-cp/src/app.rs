@@ -70,7 +70,7 @@ pub async fn bind(config: &Config) -> Result<Bound> {
         Some(cluster) => {
             data::prepare("dataDir", &config.data_dir)?;
             let listener = cluster.listen().await?;
-            let certificates = alive(&sockets.admin, cluster.certificates()).await?;
+            let certificates = alive(&sockets.admin, Box::pin(cluster.certificates())).await?;
             let certificates = certificates.context("kubernetes")?;
             (certificates.tls().clone(), Some((listener, certificates)))
         }
@@ -81,7 +81,7 @@ pub async fn bind(config: &Config) -> Result<Bound> {
     let (store, writer) = match &cluster {
         None => config.store.open(&config.data_dir, &kinds, &clock).await.context("store")?,
         Some(cluster) => {
-            let opened = alive(&ports.admin, cluster.store(&kinds, &metrics)).await?;
+            let opened = alive(&ports.admin, Box::pin(cluster.store(&kinds, &metrics))).await?;
             opened.context("kubernetes")?
         }
     };
