@@ -5,6 +5,7 @@ mod bad;
 mod crowd;
 mod leaders;
 mod life;
+mod mistakes;
 mod world;
 
 use apiserver::trial;
@@ -36,6 +37,10 @@ fn main() -> ExitCode {
         trial(
             "manifests_are_taken_or_refused_by_field",
             admission::manifests_are_taken_or_refused_by_field,
+        ),
+        trial(
+            "examples_are_taken_and_mistakes_are_told",
+            mistakes::examples_are_taken_and_mistakes_are_told,
         ),
         trial(
             "a_certificate_is_renewed_while_pods_are_made",
