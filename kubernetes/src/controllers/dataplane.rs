@@ -74,11 +74,23 @@ pub(super) fn mesh(
 }
 
 fn not_injected(pod: &Pod, around: &Around<'_>) -> Option<Complaint> {
-    let wanted = match pod.meta.said(names::INJECTION) {
-        Some(said) => names::is_yes(said),
-        None => around.namespace.is_some_and(Namespace::injects),
+    if pod.meta.leaving {
+        return None;
+    }
+    let of_namespace = || around.namespace.and_then(|it| it.meta.labels.get(names::INJECTION));
+    let said = match pod.meta.said(names::INJECTION) {
+        Some(said) => Some(("", said)),
+        None => of_namespace().map(|said| ("of its namespace ", said.as_str())),
     };
-    if !wanted || pod.meta.leaving {
+    let (whose, said) = said?;
+    if !names::is_said(said) {
+        let label = names::INJECTION;
+        let note = format!(
+            "the pod is not in the mesh: the label {whose}{label}: {said:?} is neither enabled nor disabled"
+        );
+        return Some(Complaint::warning("InvalidLabel", note));
+    }
+    if !names::is_yes(said) {
         return None;
     }
     if pod.host_network {

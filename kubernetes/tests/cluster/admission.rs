@@ -42,7 +42,7 @@ fn documents(text: &str) -> Result<Vec<Value>> {
 }
 
 /// A control plane that answers the API server.
-struct Answering {
+pub(crate) struct Answering {
     _zone: Zone,
     _tasks: Tasks,
     stop: CancellationToken,
@@ -55,7 +55,7 @@ impl Drop for Answering {
 }
 
 /// Starts one, with the webhooks of the chart, and waits until the API server trusts it.
-async fn answering(client: &Client, clock: &Clock) -> Result<Answering> {
+pub(crate) async fn answering(client: &Client, clock: &Clock) -> Result<Answering> {
     world::install(client).await?;
     world::namespace(client, "shop", true).await?;
     world::namespace(client, "plain", false).await?;
@@ -156,7 +156,7 @@ fn has_sidecar(pod: &Pod) -> bool {
 }
 
 /// Waits until the API server asks: it hears of webhooks as everybody else.
-async fn asked(client: &Client) -> Result<()> {
+pub(crate) async fn asked(client: &Client) -> Result<()> {
     let mut said = String::new();
     let trying = async {
         for i in 0.. {

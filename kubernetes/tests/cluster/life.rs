@@ -47,7 +47,7 @@ pub(crate) fn a_pod_lives_and_goes_with_its_namespace() -> Result<()> {
         let client = shop(&server).await?;
         let zone = Zone::start(client.clone()).await?;
         world::service(&client, "shop", "cart").await?;
-        account(&client, "shop").await?;
+        world::account(&client, "shop").await?;
         world::pod(&client, "shop", "cart-1", "cart").await?;
         world::status(&client, ("shop", "cart-1"), "10.1.0.1", false).await?;
         until_ready(&zone, "cart-1.shop", false).await?;
@@ -65,16 +65,6 @@ pub(crate) fn a_pod_lives_and_goes_with_its_namespace() -> Result<()> {
         timeout(world::PATIENCE, waiting).await.context("the namespace stays")??;
         Ok(())
     })
-}
-
-/// Waits until pods can be made in a namespace.
-async fn account(client: &Client, namespace: &str) -> Result<()> {
-    let api =
-        Api::<k8s_openapi::api::core::v1::ServiceAccount>::namespaced(client.clone(), namespace);
-    let is_there = |it: Option<&k8s_openapi::api::core::v1::ServiceAccount>| it.is_some();
-    let waiting = await_condition(api, "default", is_there);
-    timeout(world::PATIENCE, waiting).await.context("no service account")??;
-    Ok(())
 }
 
 pub(crate) fn what_changed_while_the_api_server_was_away_is_found() -> Result<()> {
@@ -118,7 +108,7 @@ pub(crate) fn a_quota_refuses_one_and_the_rest_goes_on() -> Result<()> {
         timeout(world::PATIENCE, waiting).await.context("the quota is not counted")??;
         let zone = Zone::start(client.clone()).await?;
         for (namespace, ip) in [("small", "10.1.0.1"), ("shop", "10.1.0.2")] {
-            account(&client, namespace).await?;
+            world::account(&client, namespace).await?;
             world::pod(&client, namespace, "cart-1", "cart").await?;
             world::status(&client, (namespace, "cart-1"), ip, true).await?;
         }

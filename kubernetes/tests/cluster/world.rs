@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use apiserver::{ApiServer, Options};
 use daemon::{Clock, Metrics};
 use k8s_openapi::{
-    api::core::v1::{Namespace, Pod, Service},
+    api::core::v1::{Namespace, Pod, Service, ServiceAccount},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -83,9 +83,10 @@ impl Zone {
     pub(crate) async fn start(client: Client) -> Result<Self> {
         let kinds = Kinds { list: kinds::all().collect(), peer: Peer::Global };
         let clock = Clock::system();
+        let problems = store_kubernetes::Problems::default();
         let settings = store_kubernetes::Settings {
             system_namespace: "kuma-system".into(),
-            problems: store_kubernetes::Problems::default(),
+            problems: problems.clone(),
             metrics: Metrics::default(),
         };
         let opening =
@@ -97,9 +98,14 @@ impl Zone {
         let (events, writer) = Events::new(client.clone(), "zone-cp-0".into(), clock, &metrics);
         let kinds = Arc::new(kinds);
         let settings = Settings::of(ZoneName::new("east")?, &kubernetes::Config::default());
+        let telling = controllers::tell_problems(problems, events.clone(), stop.clone());
         let (store_of, kinds_of) = (store.clone(), kinds.clone());
         let parts = Parts { client, store: store_of, kinds: kinds_of, settings, events, metrics };
         tasks.spawn(controllers::run(parts, stop.clone()));
+        tasks.spawn(async move {
+            telling.await;
+            Ok(())
+        });
         let stopped = stop.clone();
         tasks.spawn(async move {
             writer.run(stopped).await;
@@ -224,5 +230,14 @@ pub(crate) async fn status(
     } });
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(())
+}
+
+/// Waits until pods can be made in a namespace.
+pub(crate) async fn account(client: &Client, namespace: &str) -> Result<()> {
+    let api = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+    let is_there = |it: Option<&ServiceAccount>| it.is_some();
+    let waiting = kube::runtime::wait::await_condition(api, "default", is_there);
+    timeout(PATIENCE, waiting).await.context("no service account")??;
     Ok(())
 }
