@@ -31,7 +31,7 @@ pub(crate) struct Sockets {
     https: Option<TcpListener>,
     proxies: TcpListener,
     dns: dns::Bound,
-    admin: TcpListener,
+    pub(crate) admin: TcpListener,
 }
 
 /// Open ports.
