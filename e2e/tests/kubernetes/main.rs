@@ -2,6 +2,8 @@
 
 mod clusters;
 mod long;
+mod rights;
+mod rival;
 mod world;
 mod zones;
 
@@ -31,6 +33,11 @@ fn main() -> ExitCode {
     let all = [clusters::ALL, zones::ALL].concat();
     let mut trials: Vec<Trial> =
         all.iter().map(|(name, run)| of(format!("kubernetes_{name}"), *run)).collect();
+    // It needs no node, and so nothing that others need.
+    trials.push(apiserver::trial(
+        "kubernetes_a_control_plane_may_do_what_it_does_and_nothing_else",
+        rights::a_control_plane_may_do_what_it_does_and_nothing_else,
+    ));
     let long = long::ALL.iter().map(|(name, run)| of(format!("kubernetes-long_{name}"), *run));
     trials.extend(long.map(|it| it.with_kind("make soak").with_ignored_flag(true)));
     libtest_mimic::run(&arguments, trials).exit_code()
