@@ -19,5 +19,7 @@ while read -r package bench; do
         envoy=$(tools/envoy.sh)
         export PATH=${envoy%/*}:$PATH
     fi
+    # Minutes, once.
+    [[ $bench != cluster ]] || tools/kubernetes.sh >/dev/null
     cargo bench --quiet --locked --package "$package" --bench "$bench" </dev/null
 done <<<"$benches"

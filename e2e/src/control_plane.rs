@@ -16,6 +16,12 @@ use std::{
     time::Duration,
 };
 
+/// Where the API server of a cluster asks the control plane of its zone.
+pub const ADMISSION: u16 = 5443;
+
+/// The pod that the control plane of a cluster takes for its own.
+pub const POD: &str = "atoll-zone-cp-0";
+
 /// A global or a zone control plane on an address of its own, with the ports of the documents.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -68,6 +74,34 @@ impl ControlPlane {
         let dns = if namespace.is_some() { 53 } else { 5653 };
         set(&mut settings, "dns", json!({ "listen": format!("{address}:{dns}") }));
         Self::new(zone.name, folder, address).with("zone-cp", namespace, &settings)
+    }
+
+    /// The control plane of a zone that is a cluster, as a process beside it; not started yet.
+    /// `kubeconfig` says who it is there.
+    pub fn of_cluster(
+        folder: &Path,
+        zone: Zone<'_>,
+        kubeconfig: &Path,
+        global: Option<&Self>,
+    ) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let Zone { name, address, namespace } = zone;
+        let this = match global {
+            Some(global) => Self::zone(folder, zone, global)?,
+            None => {
+                let mut settings = Self::settings(folder, address);
+                set(&mut settings, "zone", json!({ "name": name }));
+                set(&mut settings, "proxies", json!({ "listen": format!("{address}:5678") }));
+                set(&mut settings, "dns", json!({ "listen": format!("{address}:5653") }));
+                Self::new(name, folder, address).with("zone-cp", namespace, &settings)?
+            }
+        };
+        this.configure("environment", json!("kubernetes"))?;
+        this.configure("store", json!({ "type": "kubernetes" }))?;
+        let admission = json!({ "listen": format!("{address}:{ADMISSION}") });
+        let cluster = json!({ "kubeconfig": kubeconfig, "podName": POD, "admission": admission });
+        this.configure("kubernetes", cluster)?;
+        Ok(this)
     }
 
     fn new(name: &str, folder: &Path, address: Ipv4Addr) -> Self {

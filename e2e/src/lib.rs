@@ -3,6 +3,7 @@
 //! Here, and only here, a test waits for the outside world by looking again ([`wait`]).
 
 pub mod cluster;
+pub mod clustered;
 pub mod control_plane;
 pub mod figures;
 pub mod lab;

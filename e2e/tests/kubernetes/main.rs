@@ -6,6 +6,8 @@ mod definitions;
 mod leaders;
 mod long;
 mod policies;
+mod rights;
+mod rival;
 mod twins;
 mod world;
 mod zones;
@@ -36,6 +38,11 @@ fn main() -> ExitCode {
     let all = [clusters::ALL, zones::ALL].concat();
     let mut trials: Vec<Trial> =
         all.iter().map(|(name, run)| of(format!("kubernetes_{name}"), *run)).collect();
+    // It needs no node, and so nothing that others need.
+    trials.push(apiserver::trial(
+        "kubernetes_a_control_plane_may_do_what_it_does_and_nothing_else",
+        rights::a_control_plane_may_do_what_it_does_and_nothing_else,
+    ));
     let long = [long::ALL, leaders::ALL, certificates::ALL, definitions::ALL, twins::ALL].concat();
     let long = long.iter().map(|(name, run)| of(format!("kubernetes-long_{name}"), *run));
     trials.extend(long.map(|it| it.with_kind("make soak").with_ignored_flag(true)));
