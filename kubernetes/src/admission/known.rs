@@ -137,3 +137,44 @@ async fn until(stop: CancellationToken, part: impl Future<Output = ()>) -> anyho
     stop.run_until_cancelled(part).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace { name: name.into(), ..Namespace::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_waits_for_news_of_its_namespace_and_not_for_ever() {
+        let known = Known::default();
+        let tells = async {
+            tokio::time::sleep_until(tokio::time::Instant::now() + PATIENCE / 2).await;
+            known.tell(namespace("late"));
+        };
+        let asked = known.namespace("late", |_| true);
+        let (found, ()) = tokio::join!(asked, tells);
+        assert_eq!(found, Some(namespace("late")));
+        assert_eq!(known.namespace("never", |_| true).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_listed_any_more_is_gone() {
+        let watched = Watched::<String>::default();
+        let read = |(name, value): (&str, &str)| (name.to_owned(), Some(value.to_owned()));
+        let events = [
+            Event::Init,
+            Event::InitApply(("a", "1")),
+            Event::InitApply(("b", "1")),
+            Event::InitDone,
+            Event::Init,
+            Event::InitApply(("b", "2")),
+            Event::InitDone,
+        ];
+        watched.clone().hear(stream::iter(events.map(Ok)), read).await;
+        let expected = All::from([("b".to_owned(), "2".to_owned())]);
+        assert_eq!(*watched.0.borrow(), expected);
+    }
+}

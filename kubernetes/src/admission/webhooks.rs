@@ -164,6 +164,12 @@ mod tests {
                 webhook("other", None),
                 webhook("atoll-admission", None),
                 webhook("atoll-admission", Some("b3RoZXI=")),
+                {
+                    "name": "of another one",
+                    "clientConfig": {
+                        "service": { "name": "atoll-admission", "namespace": "elsewhere" },
+                    },
+                },
             ],
         });
         let ours = ours();

@@ -276,6 +276,26 @@ fn a_pod_that_cannot_be_in_the_mesh_is_told_why() {
             "spec.containers[0].ports[1].containerPort: 15006 is a port of the sidecar",
         ),
         (
+            json!({}),
+            json!({ "securityContext": { "runAsUser": 5678 }, "containers": [{ "name": "app" }] }),
+            "spec.containers[0].securityContext.runAsUser: is the user of the sidecar, whose traffic \
+             is not redirected",
+        ),
+        (
+            json!({}),
+            json!({
+                "containers": [{ "name": "app" }],
+                "initContainers": [
+                    { "name": "once", "ports": [{ "containerPort": 15006 }] },
+                    {
+                        "name": "proxy", "restartPolicy": "Always",
+                        "ports": [{ "containerPort": 15001 }],
+                    },
+                ],
+            }),
+            "spec.initContainers[1].ports[0].containerPort: 15001 is a port of the sidecar",
+        ),
+        (
             json!({ "name": "a".repeat(249) }),
             json!({}),
             "metadata.name: must have at most 248 bytes in a mesh, with its namespace",
@@ -286,6 +306,75 @@ fn a_pod_that_cannot_be_in_the_mesh_is_told_why() {
     }
     assert!(Case::of(json!({ "spec": 1 })).injected().is_err());
     assert!(Case::of(json!({ "metadata": {} })).injected().is_err());
+}
+
+#[test]
+fn a_container_may_have_another_user_than_its_pod_says() {
+    let spec = json!({
+        "securityContext": { "runAsUser": 5678 },
+        "containers": [{ "name": "app", "securityContext": { "runAsUser": 1000 } }],
+    });
+    assert!(matches!(Case::of(pod(json!({}), spec)).injected(), Ok(Decision::Inject { .. })));
+}
+
+#[test]
+fn what_has_no_effect_is_doubted() {
+    let warnings = |transparent: &str| {
+        let said = json!({
+            "kuma.io/gateway": "enabled", "kuma.io/transparent-proxying": transparent,
+        });
+        Case::of(pod(json!({ "annotations": said }), json!({}))).outcome().1
+    };
+    let none = "kuma.io/gateway has no effect where nothing is redirected";
+    assert!(warnings("disabled").contains(&none.to_owned()));
+    assert!(!warnings("enabled").contains(&none.to_owned()));
+}
+
+/// The variables of the sidecar, and the arguments of what redirects.
+fn settings_of(metadata: Value, spec: Value, config_maps: &[(&str, &str)]) -> (Value, String) {
+    let mut case = Case::of(pod(metadata, spec));
+    case.config_maps = config_maps.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let (pod, _) = case.outcome();
+    let init = pod.pointer("/spec/initContainers").and_then(Value::as_array).unwrap();
+    let all = init.iter().chain(pod.pointer("/spec/containers").and_then(Value::as_array).unwrap());
+    let named = |name: &str| all.clone().find(|it| it["name"] == name).unwrap().clone();
+    (named(SIDECAR)["env"].clone(), named(INIT)["args"].to_string())
+}
+
+#[test]
+fn what_a_pod_says_of_a_variable_stands_there_once() {
+    let said = json!({ "annotations": { "kuma.io/sidecar-env-vars": "ATOLL_WORKDIR=/elsewhere" } });
+    let (env, _) = settings_of(said, json!({}), &[]);
+    let env = env.as_array().unwrap().iter().filter(|it| it["name"] == "ATOLL_WORKDIR");
+    let values: Vec<_> = env.map(|it| it["value"].clone()).collect();
+    assert_eq!(values, [json!("/elsewhere")]);
+}
+
+#[test]
+fn what_a_pod_says_itself_goes_before_a_config_map() {
+    let said = json!({ "annotations": {
+        "traffic.kuma.io/transparent-proxy-config": "redirect: {outbound: {port: 15101}}",
+        "traffic.kuma.io/transparent-proxy-configmap-name": "tp",
+    } });
+    let map = "redirect: {outbound: {port: 15201}, inbound: {port: 15206}}";
+    let (_, args) = settings_of(said, json!({}), &[("tp", map)]);
+    assert!(args.contains("15101") && args.contains("15206") && !args.contains("15201"), "{args}");
+}
+
+#[test]
+fn a_probe_asks_the_port_that_it_names() {
+    let spec = json!({ "containers": [{
+        "name": "app",
+        "ports": [
+            { "name": "admin", "containerPort": 9000 }, { "name": "http", "containerPort": 8080 },
+        ],
+        "readinessProbe": { "httpGet": { "port": "http" } },
+    }] });
+    let (env, _) = settings_of(json!({}), spec, &[]);
+    let probes = "ATOLL_APPLICATION_PROBES_PROBES";
+    let asked = env.as_array().unwrap().iter().find(|it| it["name"] == probes).unwrap();
+    let asked: Value = serde_json::from_str(asked["value"].as_str().unwrap()).unwrap();
+    assert_eq!(asked["/app/readinessProbe"]["port"], 8080);
 }
 
 #[test]

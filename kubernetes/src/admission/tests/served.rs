@@ -106,6 +106,13 @@ async fn a_pod_is_injected_and_what_is_no_question_is_refused() {
     assert_eq!(answer.pointer("/response/allowed").unwrap(), true);
     assert!(answer.pointer("/response/patch").is_some());
 
+    // One that is there stays as it is.
+    let question = super::question("UPDATE", &pod(), &pod(), "alice").to_string();
+    let (_, answer) = served.ask(&trusts, "/inject-sidecar", question.as_bytes()).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer.pointer("/response/allowed").unwrap(), true);
+    assert_eq!(answer.pointer("/response/patch"), None);
+
     for body in ["", "{", "[]", "{}", r#"{"apiVersion":"admission.k8s.io/v1"}"#] {
         for path in ["/inject-sidecar", "/default", "/validate"] {
             let (status, _) = served.ask(&trusts, path, body.as_bytes()).await;

@@ -260,3 +260,36 @@ fn control_planes_and_kubernetes_do_what_they_must() {
     assert!(!as_user("CREATE", "system:serviceaccount:shop:atoll-zone-cp"));
     assert!(!as_user("DELETE", "kubernetes-admin"));
 }
+
+#[test]
+fn a_status_is_no_business_of_users_rules() {
+    let world = World::new(true);
+    let mesh = object("Mesh", json!({ "name": "shop" }), json!({}));
+    let asked = |part: &str| {
+        let mut question = question("UPDATE", &mesh, &mesh, "alice");
+        question["request"]["subResource"] = part.into();
+        let request = Review::read(question.to_string().as_bytes()).unwrap();
+        said(&world.judge.rules.check(&request))
+    };
+    assert_eq!(asked("status"), "");
+    assert_ne!(asked(""), "");
+}
+
+#[test]
+fn a_role_that_does_not_follow_from_what_is_selected_is_refused() {
+    let world = World::new(true);
+    let policy = |role: &str| {
+        let labels = json!({ "kuma.io/mesh": "default", "kuma.io/policy-role": role });
+        let metadata = json!({ "name": "quick", "namespace": "shop", "labels": labels });
+        let to = json!({
+            "targetRef": { "kind": "MeshService", "labels": { "kuma.io/display-name": "cart" } },
+            "default": { "connectionTimeout": "1s" },
+        });
+        object("MeshTimeout", metadata, json!({ "to": [to] }))
+    };
+    let checked =
+        |role| said(&world.judge.rules.check(&request("CREATE", &policy(role), &Value::Null)));
+    assert_eq!(checked("producer"), "");
+    let refused = checked("system");
+    assert!(refused.contains(r#"must be "producer", by what it selects"#), "{refused}");
+}
