@@ -1,9 +1,9 @@
 //! What is known about a kind without knowing its spec type.
 
 use super::{
-    Access, Audience, CustomResource, Encoding, Export, Feature, Features, Flow, Head, Kri, Labels,
-    NameRule, Peer, RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets, TransitName,
-    Violations, ZoneName, label,
+    Access, Audience, CustomResource, Encoding, Export, Feature, Features, Flow, Head, KnownFields,
+    Kri, Labels, NameRule, Peer, RejectedSpec, Resource, ResourceKey, Scope, Spec, Status, Targets,
+    TransitName, Violations, ZoneName, label,
     limit::{Zones, is_limited},
     schema,
 };
@@ -57,6 +57,7 @@ pub struct Kind {
     is_producer: fn(&AnySpec, &Labels) -> bool,
     keeps_audience: fn(&[u8], &[u8]) -> bool,
     schema: fn() -> schemars::Schema,
+    document_schema: fn() -> schemars::Schema,
     status_schema: fn() -> schemars::Schema,
 }
 
@@ -98,6 +99,7 @@ impl Kind {
             is_producer: is_producer::<S>,
             keeps_audience: keeps_audience::<S>,
             schema: S::schema,
+            document_schema: document_schema::<S>,
             status_schema: status_schema::<S>,
         }
     }
@@ -273,6 +275,12 @@ impl Kind {
         (self.schema)()
     }
 
+    /// The fields of specs as the API has them. Finding them costs more than using them.
+    #[must_use]
+    pub fn known_fields(&self) -> KnownFields {
+        KnownFields::new((self.document_schema)())
+    }
+
     /// The JSON schema of the status, likewise.
     #[must_use]
     pub fn status_schema(&self) -> schemars::Schema {
@@ -323,7 +331,7 @@ fn explained<S: Spec>(document: Option<&Value>, error: super::BoxError) -> Rejec
     let mut violations = Violations::default();
     if let Some(document) = document {
         let path = if S::Encoding::INLINE { "" } else { "spec" };
-        let schema = S::Encoding::schema().unwrap_or_else(S::schema);
+        let schema = document_schema::<S>();
         schema::check(schema.as_value(), document, path, &mut violations);
     }
     if violations.is_empty() {
@@ -350,6 +358,10 @@ fn encode_status<S: Spec>(status: Value) -> Result<Bytes, RejectedSpec> {
 
 fn blank_status<S: Spec>() -> Bytes {
     serde_json::to_vec(&S::Status::default()).expect("a status is plain JSON").into()
+}
+
+fn document_schema<S: Spec>() -> schemars::Schema {
+    S::Encoding::schema().unwrap_or_else(S::schema)
 }
 
 fn status_schema<S: Spec>() -> schemars::Schema {

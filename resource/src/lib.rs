@@ -3,6 +3,7 @@
 mod content;
 mod custom;
 mod feature;
+mod fields;
 mod flow;
 mod go_duration;
 pub mod inspect;
@@ -20,6 +21,7 @@ pub use self::{
     content::{Audience, Exported, Head, Labels, Resource, Times, Version},
     custom::{CustomResource, cel},
     feature::{Feature, Features},
+    fields::KnownFields,
     flow::{Export, Flow, Peer, Scope, TransitName},
     go_duration::{GoDuration, InvalidDuration},
     kind::{AnySpec, Kind},

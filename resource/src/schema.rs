@@ -130,7 +130,7 @@ impl Checker<'_> {
 }
 
 /// The path of a field of what stands at `path`, which is empty for the document itself.
-fn below(path: &str, field: &str) -> String {
+pub(crate) fn below(path: &str, field: &str) -> String {
     if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
 }
 

@@ -15,7 +15,7 @@ mod tests;
 mod watch;
 mod writer;
 
-pub use self::problems::{ObjectRef, Problems};
+pub use self::problems::{ObjectRef, Problem, Problems};
 
 use self::{cluster::Cluster, metrics::Metrics, writer::Writer};
 use daemon::Clock;

@@ -49,7 +49,7 @@ struct Refused(Problems);
 
 impl Collector for Refused {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let count = ConstGauge::new(i64::try_from(self.0.len()).unwrap_or(i64::MAX));
+        let count = ConstGauge::new(i64::try_from(self.0.not_taken()).unwrap_or(i64::MAX));
         let help = "Objects that are not taken as they are";
         let metric = count.metric_type();
         count.encode(encoder.encode_descriptor("store_kubernetes_problems", help, None, metric)?)

@@ -3,7 +3,10 @@
 //! What a view holds is what is read of an object, also of one that was just written: the API server
 //! drops what its definition does not know, and adds defaults. So a restart changes nothing.
 
-use super::place::{KIND_LABEL, NAME_ANNOTATION, ObjectName, Place, Unreadable};
+use super::{
+    place::{KIND_LABEL, NAME_ANNOTATION, ObjectName, Place, Unreadable},
+    problems::Problem,
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -97,6 +100,12 @@ impl Place {
         let raw = self.has_status().then(|| self.content(&object.data))?;
         let known = self.kind.to_json(&read.spec).ok()?;
         (raw != known).then(|| Box::new(raw))
+    }
+
+    /// What of an object that can be read nobody here reads.
+    pub(crate) fn unknown_fields(&self, object: &DynamicObject) -> Option<Problem> {
+        let fields = self.fields.others(&self.content(&object.data), self.content_field());
+        (!fields.is_empty()).then(|| Problem::UnknownFields(fields.join(", ").into()))
     }
 
     /// What stands for an object that cannot be read.

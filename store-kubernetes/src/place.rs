@@ -2,7 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, DynamicObject};
-use resource::{CustomResource, Kind, Labels, MeshName, Peer, ResourceKey, Scope, label};
+use resource::{
+    CustomResource, Kind, KnownFields, Labels, MeshName, Peer, ResourceKey, Scope, label,
+};
 use serde_json::{Map, Value, json};
 use std::{fmt, sync::Arc};
 use xxhash_rust::xxh3::xxh3_64;
@@ -67,6 +69,7 @@ pub(crate) struct Place {
     pub(crate) kind: Kind,
     pub(crate) peer: Peer,
     pub(crate) api: ApiResource,
+    pub(crate) fields: KnownFields,
     form: Form,
     system: Arc<str>,
 }
@@ -82,7 +85,8 @@ impl Place {
             (None, "Config") => (Form::ConfigMap, core("ConfigMap", "configmaps")),
             (None, _) => return None,
         };
-        Some(Self { kind: *kind, peer, api, form, system: system.clone() })
+        let (kind, fields, system) = (*kind, kind.known_fields(), system.clone());
+        Some(Self { kind, peer, api, fields, form, system })
     }
 
     /// The name of the definition without which there are no such objects.

@@ -1,5 +1,6 @@
 //! What is wrong with objects of the cluster, for those who say it to their owners.
 
+use super::place::Unreadable;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::sync::watch;
@@ -28,17 +29,32 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// The objects of which no resource could be made as they are now, and why. Cloning shares it.
+/// What is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// No resource could be made of it as it is now, and why.
+    NotTaken(Arc<str>),
+    /// It has fields that nobody here reads, and which.
+    UnknownFields(Arc<str>),
+}
+
+/// The objects with which something is wrong. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Problems {
-    all: Arc<Mutex<BTreeMap<ObjectRef, Arc<str>>>>,
+    all: Arc<Mutex<BTreeMap<ObjectRef, Problem>>>,
     changed: watch::Sender<()>,
+}
+
+impl From<Unreadable> for Problem {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::NotTaken(unreadable.0.into())
+    }
 }
 
 impl Problems {
     /// All of them.
     #[must_use]
-    pub fn all(&self) -> BTreeMap<ObjectRef, Arc<str>> {
+    pub fn all(&self) -> BTreeMap<ObjectRef, Problem> {
         self.all.lock().clone()
     }
 
@@ -48,25 +64,26 @@ impl Problems {
         self.changed.subscribe()
     }
 
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.all.lock().len()
+    /// How many objects are not taken.
+    pub(crate) fn not_taken(&self) -> usize {
+        let all = self.all.lock();
+        all.values().filter(|it| matches!(it, Problem::NotTaken(_))).count()
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(crate) fn set(&self, object: ObjectRef, reason: String) {
+    pub(crate) fn set(&self, object: ObjectRef, problem: Problem) {
         let mut all = self.all.lock();
-        if all.get(&object).is_some_and(|known| **known == *reason) {
+        if all.get(&object) == Some(&problem) {
             return;
         }
-        tracing::warn!(%object, reason, "object is not taken as it is");
-        all.insert(object, reason.into());
+        match &problem {
+            Problem::NotTaken(reason) => {
+                tracing::warn!(%object, %reason, "object is not taken as it is");
+            }
+            Problem::UnknownFields(fields) => {
+                tracing::warn!(%object, %fields, "object has fields that nobody here reads");
+            }
+        }
+        all.insert(object, problem);
         drop(all);
         self.changed.send_replace(());
     }

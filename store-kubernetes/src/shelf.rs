@@ -7,7 +7,7 @@
 use super::{
     object::Foreign,
     place::{ObjectName, Place},
-    problems::{ObjectRef, Problems},
+    problems::{ObjectRef, Problem, Problems},
 };
 use jiff::Timestamp;
 use kube::core::DynamicObject;
@@ -211,7 +211,7 @@ impl Shelf {
         let key = match self.place.key(object) {
             Ok(key) => Some(key),
             Err(unreadable) => {
-                self.problems.set(self.reference(&name, uid), unreadable.to_string());
+                self.problems.set(self.reference(&name, uid), unreadable.into());
                 None
             }
         };
@@ -261,22 +261,26 @@ impl Shelf {
         if let Some(owner) = rival {
             if self.created(name) >= self.created(&owner) {
                 let reason = format!("{owner} is older and has the same name in the mesh");
-                self.problems.set(reference, reason);
+                self.problems.set(reference, Problem::NotTaken(reason.into()));
                 self.rivals.insert(name.clone(), row);
                 return Vec::new();
             }
             let uid = self.objects.get(&owner).map_or("", |known| &*known.uid);
             let reason = format!("{name} is older and has the same name in the mesh");
-            self.problems.set(self.reference(&owner, uid), reason);
+            self.problems.set(self.reference(&owner, uid), Problem::NotTaken(reason.into()));
             let shown = self.reader.get(self.id, key);
             self.rivals.extend(shown.map(|shown| (owner, shown)));
             self.owners.remove(key);
         }
         self.rivals.remove(name);
         let had = self.owners.insert(key.clone(), name.clone()).is_some();
-        match &read {
-            Ok(_) => self.problems.clear(&reference),
-            Err(unreadable) => self.problems.set(reference, unreadable.to_string()),
+        let problem = match &read {
+            Ok(_) => self.place.unknown_fields(object),
+            Err(unreadable) => Some(unreadable.clone().into()),
+        };
+        match problem {
+            None => self.problems.clear(&reference),
+            Some(problem) => self.problems.set(reference, problem),
         }
         if let Some(known) = self.objects.get_mut(name) {
             known.unreadable = read.is_err();

@@ -20,7 +20,7 @@ pub use self::config::Config;
 use self::{
     keeper::{Keeper, Place as Kept},
     known::Known,
-    rules::Rules,
+    rules::{Fields, Rules},
     server::{Judge, Numbers},
     webhooks::Ours,
 };
@@ -159,6 +159,7 @@ impl Admission {
             system_namespace,
             place: self.place,
             federated: self.federated,
+            fields: Arc::new(Fields::of(&self.kinds)),
             kinds: self.kinds.clone(),
             reader: self.reader.clone(),
             trusted: [own].into_iter().chain(others).collect(),

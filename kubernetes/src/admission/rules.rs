@@ -12,7 +12,8 @@ use kinds::{
     zone,
 };
 use resource::{
-    Access, Kind, Labels, MeshName, NameRule, RejectedSpec, ResourceKey, Violations, label,
+    Access, Kind, KnownFields, Labels, MeshName, NameRule, RejectedSpec, ResourceKey, Violations,
+    label,
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
@@ -33,9 +34,21 @@ pub(super) struct Rules {
     /// Whether there is a global.
     pub(super) federated: bool,
     pub(super) kinds: Arc<Kinds>,
+    pub(super) fields: Arc<Fields>,
     pub(super) reader: Reader,
     /// Who may write whatever they like.
     pub(super) trusted: Vec<String>,
+}
+
+/// The fields of the kinds that are custom resources, by their names.
+#[derive(Debug)]
+pub(super) struct Fields(BTreeMap<&'static str, KnownFields>);
+
+impl Fields {
+    pub(super) fn of(kinds: &Kinds) -> Self {
+        let kinds = kinds.list.iter().filter(|kind| kind.custom.is_some());
+        Self(kinds.map(|kind| (kind.name, kind.known_fields())).collect())
+    }
 }
 
 impl Rules {
@@ -102,7 +115,21 @@ impl Rules {
             Operation::Delete => self.check_delete(kind, request),
             Operation::Connect => Ok(()),
         };
-        refused.map_or_else(Verdict::from, |()| Verdict::default())
+        match refused {
+            Ok(()) => {
+                Verdict { warnings: self.unknown_fields(kind, request), ..Verdict::default() }
+            }
+            Err(refused) => refused.into(),
+        }
+    }
+
+    /// What is written and read by nobody: the definition may be newer than this control plane, or
+    /// take anything.
+    fn unknown_fields(&self, kind: Kind, request: &Request) -> Vec<String> {
+        let content = kind.custom.map_or("spec", |it| it.content);
+        let (fields, document) = (self.fields.0.get(kind.name), request.object.get(content));
+        let others = fields.zip(document).map(|(fields, it)| fields.others(it, content));
+        others.into_iter().flatten().map(|field| format!("unknown field {field:?}")).collect()
     }
 
     fn forbidden(&self, kind: Kind) -> Option<Refused> {

@@ -27,8 +27,8 @@ pub use self::{
     complaint::{Complaint, Weight},
     events::{Events, Subject, Writer},
     names::{
-        EGRESS, GATEWAY, IGNORE, INGRESS, INJECTED, INJECTION, MANAGER, SERVICE_NAME, SIDECAR,
-        ZONE_PROXY, in_view,
+        DIRECT_ACCESS, EGRESS, GATEWAY, IGNORE, INGRESS, INJECTED, INJECTION, MANAGER,
+        SERVICE_NAME, SIDECAR, ZONE_PROXY, in_view,
     },
     problems::tell as tell_problems,
     run::run,

@@ -25,7 +25,8 @@ pub const GATEWAY: &str = "kuma.io/gateway";
 pub const IGNORE: &str = "kuma.io/ignore";
 
 pub(super) const REACHABLE: &str = "kuma.io/reachable-backends";
-pub(super) const DIRECT_ACCESS: &str = "kuma.io/direct-access-services";
+/// Services whose pods the pod calls at their own addresses.
+pub const DIRECT_ACCESS: &str = "kuma.io/direct-access-services";
 pub(super) const ADMIN_PORT: &str = "kuma.io/envoy-admin-port";
 /// Behind the number of a port of a Service.
 pub(super) const PROTOCOL: &str = ".service.kuma.io/protocol";

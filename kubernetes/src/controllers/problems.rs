@@ -1,22 +1,27 @@
-//! Tells about objects of which the store can make no resource.
+//! Tells about objects with which something is wrong for the store.
 
 use super::{Complaint, Events, Subject};
-use std::{collections::BTreeMap, sync::Arc};
-use store_kubernetes::{ObjectRef, Problems};
+use std::collections::BTreeMap;
+use store_kubernetes::{ObjectRef, Problem, Problems};
 use tokio_util::sync::CancellationToken;
 
 /// Tells about each of `problems` as long as it is one, until `stop`.
 pub async fn tell(problems: Problems, events: Events, stop: CancellationToken) {
     let mut changed = problems.watch();
-    let mut told = BTreeMap::<ObjectRef, Arc<str>>::new();
+    let mut told = BTreeMap::<ObjectRef, Problem>::new();
     loop {
         // Before they are read: what comes later is another change.
         changed.borrow_and_update();
         let all = problems.all();
-        for (object, reason) in
-            all.iter().filter(|(object, reason)| told.get(object) != Some(reason))
-        {
-            events.tell(subject(object), Complaint::warning("NotTaken", reason));
+        for (object, problem) in all.iter().filter(|(object, it)| told.get(object) != Some(it)) {
+            let complaint = match problem {
+                Problem::NotTaken(reason) => Complaint::warning("NotTaken", reason),
+                Problem::UnknownFields(fields) => {
+                    let note = format!("nobody here knows these fields: {fields}");
+                    Complaint::warning("UnknownFields", &note)
+                }
+            };
+            events.tell(subject(object), complaint);
         }
         told = all;
         tokio::select! {

@@ -5,9 +5,11 @@ use super::{
     interception::{ForUsers, Network, PortRange, TransparentProxy},
 };
 use daemon::{config::Problems, duration};
+use resource::label;
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::controllers::DIRECT_ACCESS;
 pub(super) use crate::controllers::GATEWAY;
 const TRANSPARENT_PROXYING: &str = "kuma.io/transparent-proxying";
 const INIT_FIRST: &str = "kuma.io/init-first";
@@ -30,6 +32,32 @@ const OUT_IPS: &str = "traffic.kuma.io/exclude-outbound-ips";
 const OUT_FOR_USERS: &str = "traffic.kuma.io/exclude-outbound-ports-for-uids";
 const KNOWN_TRAFFIC: [&str; 7] =
     [CONFIG, CONFIG_MAP, IN_PORTS, IN_IPS, OUT_PORTS, OUT_IPS, OUT_FOR_USERS];
+
+/// Others that are read of pods, or written there.
+const KNOWN: [&str; 22] = [
+    super::INJECTION,
+    super::INJECTED,
+    super::INBOUND_PORT,
+    super::OUTBOUND_PORT,
+    super::FAMILIES,
+    crate::controllers::IGNORE,
+    DIRECT_ACCESS,
+    GATEWAY,
+    TRANSPARENT_PROXYING,
+    INIT_FIRST,
+    CONTAINER_PATCHES,
+    ENV_VARS,
+    CONCURRENCY,
+    DRAIN_TIME,
+    TOKEN_VOLUME,
+    ADMIN_PORT,
+    PROBE_PORT,
+    REACHABLE,
+    SPIRE,
+    label::MESH,
+    label::WORKLOAD,
+    label::DISPLAY_NAME,
+];
 
 /// What one pod gets, by the settings and by what it says.
 #[derive(Clone, Debug)]
@@ -55,6 +83,12 @@ struct Annotations<'a>(&'a BTreeMap<String, String>);
 impl Annotations<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
+    }
+
+    /// Those that look as if they said something to us. Others of [`TRAFFIC`] are refused.
+    fn unknown(&self) -> impl Iterator<Item = &str> {
+        let ours = |key: &&str| key.starts_with("kuma.io/") || key.starts_with("k8s.kuma.io/");
+        self.0.keys().map(String::as_str).filter(ours).filter(|key| !KNOWN.contains(key))
     }
 
     fn read<T, E: std::fmt::Display>(
@@ -105,6 +139,7 @@ impl Wishes {
             let what = "has no effect: the admin interface of Envoy is a socket in its container";
             warnings.push(format!("{ADMIN_PORT} {what}"));
         }
+        warnings.extend(given.unknown().map(|key| format!("nobody reads the annotation {key}")));
         if given.switch(SPIRE)? == Some(true) {
             return Err(refusal(SPIRE, "certificates of SPIRE are not supported"));
         }

@@ -330,6 +330,21 @@ fn what_has_no_effect_is_doubted() {
     assert!(!warnings("enabled").contains(&none.to_owned()));
 }
 
+#[test]
+fn annotations_that_nobody_reads_are_warned_of() {
+    let warnings =
+        |said: Value| Case::of(pod(json!({ "annotations": said }), json!({}))).outcome().1;
+    let said = json!({
+        "kuma.io/sidecar-concurency": "2", "kuma.io/sidecar-concurrency": "2",
+        "k8s.kuma.io/later": "1", "example.org/note": "x", "kuma.io/gateway": "disabled",
+    });
+    let expected = [
+        "nobody reads the annotation k8s.kuma.io/later",
+        "nobody reads the annotation kuma.io/sidecar-concurency",
+    ];
+    assert_eq!(warnings(said), expected);
+}
+
 /// The variables of the sidecar, and the arguments of what redirects.
 fn settings_of(metadata: Value, spec: Value, config_maps: &[(&str, &str)]) -> (Value, String) {
     let mut case = Case::of(pod(metadata, spec));

@@ -163,6 +163,9 @@ pub(crate) fn what_another_definition_lets_through_is_told_on_the_object() -> Re
         let newer = json!({ "idleTimeout": "1s", "patience": "1s" });
         world.create("meshtimeouts", &timeout_of("newer", json!({}), newer)).await?;
         world.is_there(kinds::mesh_timeout::KIND.kind, "newer.shop").await?;
+        let note = world.told("UnknownFields", "newer").await?;
+        let expected = "nobody here knows these fields: spec.to[0].default.patience";
+        ensure!(note == expected, "{note}");
         world.goes_on().await
     })
 }

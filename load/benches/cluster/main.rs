@@ -50,10 +50,18 @@ impl World {
         let zone = Zone { name: "k8s-1", address, namespace: None };
         let mut zone = Clustered::new(zone, None)?;
         zone.control_plane.start()?;
-        zone.create(&json!({
-            "apiVersion": "v1", "kind": "Namespace",
-            "metadata": { "name": "shop", "labels": { "kuma.io/sidecar-injection": "enabled" } },
-        }))?;
+        zone.create(&json!({ "apiVersion": "v1", "kind": "List", "items": [
+            {
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": {
+                    "name": "shop", "labels": { "kuma.io/sidecar-injection": "enabled" },
+                },
+            },
+            {
+                "apiVersion": "v1", "kind": "ServiceAccount",
+                "metadata": { "name": "default", "namespace": "shop" },
+            },
+        ] }))?;
         // One thread: the programs have the other processor.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

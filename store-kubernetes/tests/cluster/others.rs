@@ -8,6 +8,7 @@ use store::{
     conformance::{SAMPLES, delete, key, kinds, put},
     view::Edit,
 };
+use store_kubernetes::Problem;
 
 fn value(object: &DynamicObject) -> &str {
     object.data["spec"]["value"].as_str().unwrap_or_default()
@@ -130,10 +131,10 @@ pub(crate) fn what_cannot_be_read_keeps_its_last_content(cluster: &mut Cluster<'
         make(&samples, sample("never", "")).await?;
         store.commit(vec![put("once", "good")]).await?;
         change(&samples, "once", json!({ "spec": { "value": "" } })).await?;
-        problems.wait_for(|()| opened.problems.len() == 2).await?;
-        let reasons: Vec<String> =
-            opened.problems.all().values().map(|it| it.to_string()).collect();
-        ensure!(reasons.iter().all(|it| it == "spec.value: must not be empty"), "{reasons:?}");
+        problems.wait_for(|()| opened.problems.all().len() == 2).await?;
+        let problems_now: Vec<Problem> = opened.problems.all().into_values().collect();
+        let wanted = Problem::NotTaken("spec.value: must not be empty".into());
+        ensure!(problems_now.iter().all(|it| *it == wanted), "{problems_now:?}");
         let row = |name| store.reader().get(SAMPLES, &key(name)).context("a row");
         ensure!(row("never")?.head.unreadable && !row("once")?.head.unreadable);
         ensure!(spec(store, "once").as_deref() == Some(r#"{"value":"good"}"#));
@@ -141,13 +142,13 @@ pub(crate) fn what_cannot_be_read_keeps_its_last_content(cluster: &mut Cluster<'
         ensure!(store.commit(vec![put("once", "good")]).await?.outcomes == [Outcome::Done]);
         ensure!(value(&samples.get("once").await?) == "good");
         change(&samples, "never", json!({ "spec": { "value": "mended" } })).await?;
-        problems.wait_for(|()| opened.problems.is_empty()).await?;
+        problems.wait_for(|()| opened.problems.all().is_empty()).await?;
         ensure!(spec(store, "never").as_deref() == Some(r#"{"value":"mended"}"#));
         change(&samples, "never", json!({ "spec": "nonsense" })).await?;
-        problems.wait_for(|()| opened.problems.len() == 1).await?;
+        problems.wait_for(|()| opened.problems.all().len() == 1).await?;
         samples.delete("never", &Default::default()).await?;
         opened.until(|store| spec(store, "never").is_none().then_some(())).await;
-        ensure!(opened.problems.is_empty());
+        ensure!(opened.problems.all().is_empty());
         Ok(())
     })
 }
@@ -160,12 +161,12 @@ pub(crate) fn the_older_of_two_with_one_key_counts(cluster: &mut Cluster<'_>) ->
         let older = r#"{"value":"older"}"#;
         opened.until(|store| (spec(store, "web.shop")? == older).then_some(())).await;
         make(&system, sample("web.shop", "younger")).await?;
-        problems.wait_for(|()| opened.problems.len() == 1).await?;
+        problems.wait_for(|()| opened.problems.all().len() == 1).await?;
         ensure!(spec(&opened.store, "web.shop").as_deref() == Some(older));
         shop.delete("web", &Default::default()).await?;
         let younger = r#"{"value":"younger"}"#;
         opened.until(|store| (spec(store, "web.shop")? == younger).then_some(())).await;
-        ensure!(opened.problems.is_empty());
+        ensure!(opened.problems.all().is_empty());
         Ok(())
     })
 }

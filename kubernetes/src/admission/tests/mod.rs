@@ -5,7 +5,7 @@ mod written;
 use super::{
     known::Known,
     review::{Request, Review, Verdict},
-    rules::Rules,
+    rules::{Fields, Rules},
     server::{Judge, Numbers},
 };
 use crate::injection::{INJECTION, Namespace};
@@ -41,6 +41,7 @@ impl World {
             system_namespace: "kuma-system".into(),
             place: place.clone(),
             federated,
+            fields: Arc::new(Fields::of(&kinds)),
             kinds: kinds.clone(),
             reader: reader.clone(),
             trusted: vec!["system:serviceaccount:kuma-system:atoll-zone-cp".into()],

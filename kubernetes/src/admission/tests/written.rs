@@ -55,10 +55,35 @@ fn manifests_as_users_write_them_are_taken() {
         } else {
             // Of another mesh, or of the whole system, in a namespace of its users.
             assert_eq!(refused, "", "{document}");
+            let warned = world.judge.rules.check(&request("CREATE", &document, &Value::Null));
+            assert_eq!(warned.warnings, Vec::<String>::new(), "{document}");
             taken += 1;
         }
     }
     assert!(taken > 30, "{taken}");
+}
+
+#[test]
+fn fields_that_nobody_reads_are_warned_of() {
+    let world = World::new(false);
+    let metadata = json!({ "name": "a", "namespace": "shop" });
+    let spec = json!({ "to": [{
+        "targetRef": { "kind": "Mesh" },
+        "default": { "idleTimeout": "1s", "idelTimeout": "2s" },
+    }] });
+    let policy = object("MeshTimeout", metadata.clone(), spec);
+    let spec = json!({ "networking": {
+        "address": "10.0.0.1", "inbound": [{ "port": 80, "servicePrt": 8080 }],
+    } });
+    let dataplane = object("Dataplane", metadata, spec);
+    for (object, fields) in [
+        (policy, "spec.to[0].default.idelTimeout"),
+        (dataplane, "spec.networking.inbound[0].servicePrt"),
+    ] {
+        let verdict = world.judge.rules.check(&request("CREATE", &object, &Value::Null));
+        assert_eq!(said(&verdict), "");
+        assert_eq!(verdict.warnings, [format!("unknown field {fields:?}")]);
+    }
 }
 
 #[test]
