@@ -31,7 +31,8 @@ unit() {
     limited 900 cargo test --workspace --locked --no-fail-fast --doc && return $units
 }
 
-simulation() { timeout -k 10 900 target/debug/simulation --seeds 300; }
+# Not optimised, so few: `make sim` runs the many.
+simulation() { timeout -k 10 900 target/debug/simulation --seeds 120; }
 
 # Few: so that targets stay alive. `make fuzz` is the search.
 fuzz() { timeout -k 10 120 target/debug/fuzz --runs 1000; }

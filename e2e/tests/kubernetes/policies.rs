@@ -55,6 +55,35 @@ pub(crate) fn reach_whom_they_are_for(world: &World) -> Result<()> {
     become_(&[(Machine, CART, ANSWERED), (Visitor, WEB, ANSWERED)])
 }
 
+/// Global takes one of a kind from each zone. Whose second one it is learns of it beside the object.
+pub(crate) fn are_told_of_where_global_refuses_them(world: &mut World) -> Result<()> {
+    const KIND: &str = "MeshHealthCheck";
+    let global = &mut world.lab.global;
+    global.stop()?;
+    let quota = json!({ "kinds": { KIND: { "resources": 1 } } });
+    let listen = format!("{}:5685", global.address);
+    global.configure("kds", json!({ "listen": listen, "zoneQuota": quota }))?;
+    global.start()?;
+    let kubectl = world.zone("k8s-1")?.kubectl();
+    kubectl.apply(include_str!("checks.yaml"))?;
+    let path = "--output=jsonpath={range .items[*]}{.involvedObject.kind} {.message}{'\\n'}{end}";
+    let refused = "--field-selector=reason=RefusedByGlobal";
+    wait::until("the refusal is told", PATIENCE, || {
+        let told = kubectl.run(&["get", "events", "--namespace", SHOP, refused, path])?;
+        let mut told = told.lines();
+        match (told.next(), told.next()) {
+            (Some(one), None)
+                if one.starts_with(KIND)
+                    && one.contains("quota: zone k8s-1 has 1 MeshHealthCheck") =>
+            {
+                Ok(())
+            }
+            other => bail!("{other:?}"),
+        }
+    })?;
+    kubectl.run(&["delete", "--namespace", SHOP, "meshhealthchecks", "--all"]).map(drop)
+}
+
 /// Nobody waits for what takes its time.
 fn impatient() -> serde_json::Value {
     let conf = json!({ "http": { "requestTimeout": "300ms" } });

@@ -20,7 +20,7 @@ const WEB: &str = "http://web.svc.vm.mesh.local:8080/";
 /// From an installation to its end.
 fn pods_and_machines_call_each_other_by_name(images: &Images) -> Result<()> {
     let (world, took) = wait::timed(|| World::start(images, &["k8s-1"]));
-    let world = world?;
+    let mut world = world?;
     note(&format!("installed after {took:?}"));
     let zone = world.zone("k8s-1")?;
     let kubectl = zone.kubectl();
@@ -44,9 +44,11 @@ fn pods_and_machines_call_each_other_by_name(images: &Images) -> Result<()> {
     let (reached, took) = wait::timed(|| policies::reach_whom_they_are_for(&world));
     reached.context("policies")?;
     note(&format!("policies after {took:?}"));
+    policies::are_told_of_where_global_refuses_them(&mut world).context("a quota")?;
     restart(&world)?;
     refuse(&world)?;
-    uninstall(kubectl, &zone.manifests()?)
+    let zone = world.zone("k8s-1")?;
+    uninstall(zone.kubectl(), &zone.manifests()?)
 }
 
 /// Every pod of a Deployment becomes another one while somebody calls it.

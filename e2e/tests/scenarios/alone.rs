@@ -2,13 +2,13 @@
 
 use super::Scenario;
 use anyhow::{Result, bail};
-use e2e::{PATIENCE, control_plane::ControlPlane, wait};
+use e2e::{PATIENCE, control_plane::{ControlPlane, Zone}, wait};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("what_cannot_start_says_why", what_cannot_start_says_why),
     ("a_damaged_store_is_named_and_kept", a_damaged_store_is_named_and_kept),
     ("nobody_is_anonymous", nobody_is_anonymous),
+    ("who_waits_for_an_api_server_ends_when_told", who_waits_for_an_api_server_ends_when_told),
     (
         "who_speaks_something_else_is_named_in_the_log",
         who_speaks_something_else_is_named_in_the_log,
@@ -54,6 +55,37 @@ fn files(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     Ok(files)
 }
 
+/// That of a cluster, whose API server does not answer.
+fn who_waits_for_an_api_server_ends_when_told() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    // It takes connections, and never says anything.
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let kubeconfig = folder.path().join("kubeconfig");
+    let document = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": {
+            "server": format!("https://{}", server.local_addr()?),
+            "insecure-skip-tls-verify": true,
+        } }],
+        "users": [{ "name": "c", "user": {} }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
+    });
+    fs::write(&kubeconfig, document.to_string())?;
+    let address = Ipv4Addr::new(127, 77, 0, 20);
+    let zone = Zone { name: "k8s-1", address, namespace: None };
+    let cp = ControlPlane::of_cluster(&folder.path().join("zone"), zone, &kubeconfig, None)?;
+    let process = cp.launch()?;
+    wait::until("it lives", PATIENCE, || {
+        let mut stream = TcpStream::connect((address, 5680))?;
+        stream.write_all(b"GET /live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        if said.starts_with("HTTP/1.1 200") { Ok(()) } else { bail!("{said}") }
+    })?;
+    let ended = process.stop(PATIENCE)?;
+    if ended.success() { Ok(()) } else { bail!("{ended}") }
+}
+
 /// What is wrong is named, the exit code is 1, and nothing is changed.
 fn what_cannot_start_says_why() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -64,7 +96,7 @@ fn what_cannot_start_says_why() -> Result<()> {
             cp.stop()?;
         }
         let before = files(folder.path())?;
-        let taken = std::net::TcpListener::bind("127.77.0.2:5681")?;
+        let taken = TcpListener::bind("127.77.0.2:5681")?;
         let mut process = cp.launch()?;
         let status = process.ended(PATIENCE)?;
         let said = process.lines_with(&["api.http.address"]);

@@ -2,6 +2,7 @@
 //! object of which nothing else changed has not changed.
 
 use super::names::{self, PROTOCOL, SIDECAR, is_yes};
+use crate::injection::injects;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{self as api, Container, ContainerStatus},
@@ -322,7 +323,7 @@ impl From<api::Node> for Node {
 impl Namespace {
     /// Whether its pods get sidecars.
     pub(super) fn injects(&self) -> bool {
-        self.meta.labels.get(names::INJECTION).is_some_and(|value| is_yes(value))
+        self.meta.labels.get(names::INJECTION).is_some_and(|it| injects(it) == Some(true))
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     settings::Settings,
     transparent,
 };
+use crate::injection::injects;
 use kinds::{dataplane::Dataplane, labels};
 use proto::kuma::mesh::v1alpha1::{
     Dataplane as Message,
@@ -83,14 +84,14 @@ fn not_injected(pod: &Pod, around: &Around<'_>) -> Option<Complaint> {
         None => of_namespace().map(|said| ("of its namespace ", said.as_str())),
     };
     let (whose, said) = said?;
-    if !names::is_said(said) {
+    let Some(injects) = injects(said) else {
         let label = names::INJECTION;
         let note = format!(
             "the pod is not in the mesh: the label {whose}{label}: {said:?} is neither enabled nor disabled"
         );
         return Some(Complaint::warning("InvalidLabel", note));
-    }
-    if !names::is_yes(said) {
+    };
+    if !injects {
         return None;
     }
     if pod.host_network {

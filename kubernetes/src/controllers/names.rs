@@ -43,11 +43,6 @@ pub(super) fn is_yes(value: &str) -> bool {
     matches!(value, "enabled" | "true" | "yes")
 }
 
-/// Whether somebody said yes or no.
-pub(super) fn is_said(value: &str) -> bool {
-    is_yes(value) || matches!(value, "disabled" | "false" | "no")
-}
-
 /// The name in the view of the object `name` of `namespace`.
 #[must_use]
 pub fn in_view(system_namespace: &str, namespace: &str, name: &str) -> String {

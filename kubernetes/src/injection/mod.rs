@@ -270,13 +270,19 @@ fn left_alone(pod: &Pod, spec: &PodSpec, namespace: &Namespace) -> Result<Option
     Ok(Some(reason))
 }
 
-fn switch(value: Option<&String>) -> Result<Option<bool>, String> {
-    match value.map(String::as_str) {
-        None => Ok(None),
-        Some("enabled" | "true") => Ok(Some(true)),
-        Some("disabled" | "false") => Ok(Some(false)),
-        Some(other) => Err(format!("{other:?} is neither enabled nor disabled")),
+/// What a value of [`INJECTION`] says, in words that the webhooks are selected by.
+pub(crate) fn injects(value: &str) -> Option<bool> {
+    match value {
+        "enabled" | "true" => Some(true),
+        "disabled" | "false" => Some(false),
+        _ => None,
     }
+}
+
+fn switch(value: Option<&String>) -> Result<Option<bool>, String> {
+    let said = value
+        .map(|it| injects(it).ok_or_else(|| format!("{it:?} is neither enabled nor disabled")));
+    said.transpose()
 }
 
 /// The mesh of a pod: what is said nearest to it counts.
