@@ -2,7 +2,11 @@
 
 use super::Scenario;
 use anyhow::{Result, bail};
-use e2e::{PATIENCE, control_plane::{ControlPlane, Zone}, wait};
+use e2e::{
+    PATIENCE,
+    control_plane::{ControlPlane, Zone},
+    wait,
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,

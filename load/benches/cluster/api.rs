@@ -43,9 +43,15 @@ impl Api {
         Ok(answer)
     }
 
+    /// Asks, and reads the answer to its end: many that are dropped end the connection.
+    async fn tell(&self, method: Method, path: &str, body: (&str, Value)) -> Result<()> {
+        self.ask(method, path, Some(body)).await?.bytes().await?;
+        Ok(())
+    }
+
     async fn create(&self, plural: &str, object: Value) -> Result<()> {
         let path = format!("/api/v1/namespaces/shop/{plural}");
-        self.ask(Method::POST, &path, Some(("application/json", object))).await.map(drop)
+        self.tell(Method::POST, &path, ("application/json", object)).await
     }
 
     /// Makes so many Services, and pods behind them that run.
@@ -71,7 +77,7 @@ impl Api {
         });
         let pod = json!({
             "metadata": { "name": name, "labels": { "app": app } },
-            "spec": { "containers": [container] },
+            "spec": { "serviceAccountName": "default", "containers": [container] },
         });
         self.create("pods", pod).await?;
         let ip = format!("10.1.{}.{}", i / 250, i % 250 + 1);
@@ -80,13 +86,14 @@ impl Api {
             "conditions": [{ "type": "Ready", "status": "True" }],
         } });
         let path = format!("/api/v1/namespaces/shop/pods/{name}/status");
-        let body = Some(("application/merge-patch+json", status));
-        self.ask(Method::PATCH, &path, body).await.map(drop)
+        self.tell(Method::PATCH, &path, ("application/merge-patch+json", status)).await
     }
 
     /// Waits until there are so many objects of a kind of ours.
     pub(crate) async fn until(&self, plural: &str, count: usize) -> Result<()> {
-        let path = format!("/apis/kuma.io/v1alpha1/namespaces/shop/{plural}?watch=true");
+        // From what the server has at hand: it may not know yet how new that is.
+        let path =
+            format!("/apis/kuma.io/v1alpha1/namespaces/shop/{plural}?watch=true&resourceVersion=0");
         let mut watch = self.ask(Method::GET, &path, None).await?;
         let (mut names, mut line) = (HashSet::new(), Vec::new());
         while let Some(chunk) = watch.chunk().await? {

@@ -185,7 +185,8 @@ fn begin(world: &mut World) -> Result<()> {
     world.zone.control_plane.start()?;
     let ready = Instant::now();
     let api = world.api.clone();
-    let stand = world.runtime.block_on(timeout(PATIENCE, stand(&api)))??;
+    let stand = async { timeout(PATIENCE, stand(&api)).await? };
+    let stand = world.runtime.block_on(stand)?;
     world.settle()?;
     let mut figures = world.since(&before)?;
     figures.insert("s".into(), json!(seconds(stand - began)));
