@@ -10,6 +10,9 @@ pub struct KnownFields {
 }
 
 impl KnownFields {
+    /// How many others are named where somebody is told of them: a document may have thousands.
+    pub const TOLD: usize = 10;
+
     pub(crate) fn new(schema: schemars::Schema) -> Self {
         Self { schema: Arc::new(schema.to_value()) }
     }

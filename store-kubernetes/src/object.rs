@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::{DynamicObject, TypeMeta};
-use resource::{Labels, NameRule, RejectedSpec, Resource, ResourceKey, Times, label};
+use resource::{KnownFields, Labels, NameRule, RejectedSpec, Resource, ResourceKey, Times, label};
 use serde_json::Value;
 use std::{collections::BTreeMap, error::Error};
 
@@ -104,7 +104,10 @@ impl Place {
 
     /// What of an object that can be read nobody here reads.
     pub(crate) fn unknown_fields(&self, object: &DynamicObject) -> Option<Problem> {
-        let fields = self.fields.others(&self.content(&object.data), self.content_field());
+        let mut fields = self.fields.others(&self.content(&object.data), self.content_field());
+        let more = fields.len().saturating_sub(KnownFields::TOLD);
+        fields.truncate(KnownFields::TOLD);
+        fields.extend((more > 0).then(|| format!("and {more} more")));
         (!fields.is_empty()).then(|| Problem::UnknownFields(fields.join(", ").into()))
     }
 

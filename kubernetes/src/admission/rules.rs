@@ -129,7 +129,8 @@ impl Rules {
         let content = kind.custom.map_or("spec", |it| it.content);
         let (fields, document) = (self.fields.0.get(kind.name), request.object.get(content));
         let others = fields.zip(document).map(|(fields, it)| fields.others(it, content));
-        others.into_iter().flatten().map(|field| format!("unknown field {field:?}")).collect()
+        let others = others.into_iter().flatten().take(KnownFields::TOLD);
+        others.map(|field| format!("unknown field {field:?}")).collect()
     }
 
     fn forbidden(&self, kind: Kind) -> Option<Refused> {
