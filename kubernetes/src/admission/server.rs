@@ -163,7 +163,7 @@ impl Judge {
     }
 
     /// A ContainerPatch of the system namespace; that of the pod's mesh before those of others.
-    fn patch(&self, mesh: &MeshName, name: &str) -> Option<Arc<ContainerPatch>> {
+    pub(super) fn patch(&self, mesh: &MeshName, name: &str) -> Option<Arc<ContainerPatch>> {
         let kind = self.patches?;
         let own = self.reader.get(kind, &ResourceKey::in_mesh(mesh, name));
         let found = own.or_else(|| {

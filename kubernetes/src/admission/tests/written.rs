@@ -1,7 +1,7 @@
 //! What users write.
 
 use super::*;
-use resource::Access;
+use resource::{Access, MeshName};
 
 const GOOD: &str = include_str!("../../../../kinds/testdata/manifests/good.yaml");
 const BAD: &str = include_str!("../../../../kinds/testdata/manifests/bad.yaml");
@@ -140,6 +140,43 @@ fn labels_follow_from_what_an_object_is() {
 }
 
 #[test]
+fn a_label_of_listeners_goes_with_them() {
+    let world = World::new(true);
+    let labelled = json!({ "kuma.io/listener-zoneingress": "enabled", "app": "edge" });
+    let metadata = json!({ "name": "edge", "namespace": "shop", "labels": labelled });
+    let spec = json!({ "networking": {
+        "address": "10.0.0.1", "inbound": [{ "port": 80, "name": "http" }],
+    } });
+    let dataplane = object("Dataplane", metadata, spec);
+    let now = world.defaulted("UPDATE", &dataplane, &dataplane);
+    let labels = &now["metadata"]["labels"];
+    assert_eq!(labels["kuma.io/listener-zoneingress"], Value::Null);
+    assert_eq!(labels["app"], "edge");
+}
+
+#[test]
+fn a_pod_gets_the_patch_of_its_own_mesh() {
+    let world = World::new(true);
+    let patch = |of: &str| {
+        let value = json!({ "name": "OF", "value": of }).to_string();
+        json!({ "sidecarPatch": [{ "op": "add", "path": "/env/-", "value": value }] })
+    };
+    // Before and after it in the order of names.
+    for mesh in ["another", "default", "third"] {
+        let key = ResourceKey::in_mesh(&MeshName::new(mesh).unwrap(), "debug");
+        world.has(kinds::container_patch::KIND, key, patch(mesh));
+    }
+    let of = |mesh: &str| {
+        let found = world.judge.patch(&MeshName::new(mesh).unwrap(), "debug").unwrap();
+        serde_json::to_value(&*found).unwrap()
+    };
+    assert_eq!(of("default"), patch("default"));
+    // One of another mesh serves if there is none of its own.
+    assert_eq!(of("fourth"), patch("another"));
+    assert!(world.judge.patch(&MeshName::new("default").unwrap(), "other").is_none());
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn what_is_wrong_beside_the_spec_is_named_by_its_field() {
     let world = World::new(true);
@@ -261,7 +298,7 @@ fn a_mesh_with_proxies_stays() {
     let world = World::new(false);
     let mesh = |name: &str| object("Mesh", json!({ "name": name }), json!({}));
     assert_eq!(world.deleted(&mesh("default")), "");
-    let key = ResourceKey::in_mesh(&resource::MeshName::new("default").unwrap(), "cart-1.shop");
+    let key = ResourceKey::in_mesh(&MeshName::new("default").unwrap(), "cart-1.shop");
     let spec = json!({ "networking": { "address": "10.0.0.1" } });
     world.has(kinds::dataplane::KIND, key, spec);
     let expected = "unable to delete mesh, there are still some dataplanes attached";
