@@ -41,7 +41,8 @@ bless: ## rewrite the goldens and show what changed
 e2e: ## the end-to-end scenarios, or those whose name contains NAME=; kubernetes: those in clusters
 	@tools/packages.sh
 	$(if $(filter kubernetes%,$(NAME)),@tools/kubernetes.sh >&2)
-	cargo build --workspace --locked --bins
+	@# In one go: built apart, programs and tests have other features, and everything is compiled twice.
+	cargo build --workspace --locked --bins --test scenarios --test kubernetes
 	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test scenarios --test kubernetes -- \
 	    $(if $(filter kubernetes-long%,$(NAME)),--include-ignored) $(NAME)
 
