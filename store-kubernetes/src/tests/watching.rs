@@ -70,6 +70,26 @@ async fn a_store_opens_when_the_server_can_be_asked_at_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_older_of_two_with_one_key_counts_whichever_is_listed_first() {
+    let older = {
+        let mut object = object("web", "3", "older");
+        object["metadata"]["namespace"] = "shop".into();
+        object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        object
+    };
+    let younger = {
+        let mut object = object("web.shop", "4", "younger");
+        object["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z".into();
+        object
+    };
+    for objects in [[older.clone(), younger.clone()], [younger, older]] {
+        let (client, mut server) = server();
+        let (store, _writing, _watch) = opened(&mut server, client, &objects).await;
+        assert_eq!(names(&store), said(&[("web.shop", "older")]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_break_the_watch_goes_on_where_it_was() {
     let (client, mut server) = server();
     let (store, mut writing, watch) = opened(&mut server, client, &[object("a", "3", "1")]).await;
