@@ -123,7 +123,7 @@ impl Rules {
         }
     }
 
-    /// What is written and read by nobody: the definition may be newer than this control plane, or
+    /// Warns of fields that nobody reads: the definition may be newer than this control plane, or
     /// take anything.
     fn unknown_fields(&self, kind: Kind, request: &Request) -> Vec<String> {
         let content = kind.custom.map_or("spec", |it| it.content);

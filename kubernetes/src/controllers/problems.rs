@@ -16,10 +16,10 @@ pub async fn tell(problems: Problems, events: Events, stop: CancellationToken) {
         for (object, problem) in all.iter().filter(|(object, it)| told.get(object) != Some(it)) {
             let complaint = match problem {
                 Problem::NotTaken(reason) => Complaint::warning("NotTaken", reason),
-                Problem::UnknownFields(fields) => {
-                    let note = format!("nobody here knows these fields: {fields}");
-                    Complaint::warning("UnknownFields", &note)
-                }
+                Problem::UnknownFields(fields) => Complaint::warning(
+                    "UnknownFields",
+                    format_args!("nobody here knows these fields: {fields}"),
+                ),
             };
             events.tell(subject(object), complaint);
         }
