@@ -38,13 +38,20 @@ bless: ## rewrite the goldens and show what changed
 	BLESS=1 deploy/helm/check.py
 	git --no-pager diff --stat
 
+# What scenarios run.
+PROGRAMS := atoll global-cp zone-cp sidecar zone-ingress peer
+
 e2e: ## the end-to-end scenarios, or those whose name contains NAME=; kubernetes: those in clusters
 	@tools/packages.sh
-	$(if $(filter kubernetes%,$(NAME)),@tools/kubernetes.sh >&2)
-	@# In one go: built apart, programs and tests have other features, and everything is compiled twice.
-	cargo build --workspace --locked --bins --test scenarios --test kubernetes
+	@# Programs and tests in one go: built apart they have other features, and everything is compiled
+	@# twice. What is built of others is fetched meanwhile, which leaves processors alone for minutes.
+	@trap 'kill $$(jobs -p) 2>/dev/null || true' EXIT; \
+	$(if $(filter kubernetes% spire,$(NAME)),tools/kubernetes.sh >&2 & clusters=$$!;) \
+	$(if $(filter kubernetes-long% spire,$(NAME)),tools/go.sh spire >&2 & spire=$$!;) \
+	cargo build --workspace --locked $(PROGRAMS:%=--bin %) --test scenarios --test kubernetes; \
+	for each in $${clusters-} $${spire-}; do wait $$each; done
 	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test scenarios --test kubernetes -- \
-	    $(if $(filter kubernetes-long%,$(NAME)),--include-ignored) $(NAME)
+	    $(if $(filter kubernetes-long% spire,$(NAME)),--include-ignored) $(NAME)
 
 bench: ## figures of a release build, one JSON line each; NAME= for one benchmark
 	@tools/bench.sh $(NAME)
@@ -61,6 +68,7 @@ fuzz: ## inputs changed at random for all that reads what others send: TARGET= w
 soak: ## the tests that take too long for every run
 	cargo test --workspace --release --locked --no-fail-fast -- --ignored --skip kubernetes-long
 	$(MAKE) e2e NAME=kubernetes-long
+	$(MAKE) e2e NAME=spire
 	$(MAKE) sim SEEDS=10000
 	$(MAKE) sim-bugs
 	$(MAKE) fuzz

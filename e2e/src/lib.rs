@@ -12,6 +12,7 @@ pub mod load;
 pub mod namespace;
 pub mod peer;
 pub mod process;
+pub mod spire;
 pub mod tls;
 pub mod wait;
 

@@ -31,6 +31,7 @@ impl Bound {
                 server_name: target.server_name.clone(),
                 ca: self.dial.ca.clone(),
             }),
+            spire_socket: self.settings.spire.socket_path.clone(),
         }
     }
 

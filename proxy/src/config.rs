@@ -1,7 +1,7 @@
 //! The settings that all proxies have.
 
 use crate::{ApplicationProbes, Dataplane, TransparentProxy};
-use daemon::config::Problems;
+use daemon::config::{Problems, check_socket};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -193,6 +193,22 @@ pub struct Advertised {
     pub port: u16,
 }
 
+/// The SPIRE agent beside a proxy, which issues its certificates if its MeshIdentity says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Spire {
+    /// Where it listens, such as `/tmp/spire-agent/public/api.sock`; empty: there is none.
+    pub socket_path: String,
+}
+
+impl Spire {
+    fn check(&self, problems: &mut Problems) {
+        if let Err(error) = check_socket(&self.socket_path) {
+            problems.add("socketPath", error);
+        }
+    }
+}
+
 /// Everything about one proxy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -222,6 +238,8 @@ pub struct Settings {
     pub dns: Dns,
     /// What a kubelet asks the application through it.
     pub application_probes: ApplicationProbes,
+    /// Its SPIRE agent.
+    pub spire: Spire,
 }
 
 /// Names a Dataplane that somebody else keeps: a Kubernetes zone makes those of pods itself.
@@ -266,6 +284,7 @@ impl Settings {
         problems.at("envoy", |problems| self.envoy.check(problems));
         problems.at("dns", |problems| self.dns.check(problems));
         problems.at("applicationProbes", |problems| self.application_probes.check(problems));
+        problems.at("spire", |problems| self.spire.check(problems));
     }
 
     fn check_dataplane(&self, problems: &mut Problems) {

@@ -3,7 +3,7 @@
 use daemon::{Log, config::Problems};
 use proxy::{
     ApplicationProbes, Settings, TransparentProxy,
-    config::{Dns, EnvoySettings, Existing, Readiness, Zone},
+    config::{Dns, EnvoySettings, Existing, Readiness, Spire, Zone},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +41,8 @@ pub struct Config {
     pub dns: Dns,
     /// What a kubelet asks the application through it.
     pub application_probes: ApplicationProbes,
+    /// The SPIRE agent beside it.
+    pub spire: Spire,
 }
 
 impl Config {
@@ -59,6 +61,7 @@ impl Config {
             readiness: self.readiness.clone(),
             dns: self.dns.clone(),
             application_probes: self.application_probes.clone(),
+            spire: self.spire.clone(),
         }
     }
 }

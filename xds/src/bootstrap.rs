@@ -3,7 +3,7 @@
 //! Written as JSON, which Envoy reads as YAML. Paths are relative to the working directory, which is
 //! the proxy's own.
 
-use crate::names::RUNTIME;
+use crate::names::{RUNTIME, SPIRE_AGENT};
 use daemon::config::Secret;
 use resource::{MeshName, ZoneName};
 use serde_json::{Map, Value, json};
@@ -18,6 +18,9 @@ pub const ADMIN_SOCKET: &str = "envoy-admin.sock";
 /// The file with the token by which Envoy identifies itself. Replaced by renaming when it is
 /// renewed; each new stream takes what it then says.
 pub const TOKEN_FILE: &str = "token.yaml";
+/// The field of the node's metadata with the socket of the SPIRE agent beside the proxy, if there is
+/// one.
+pub const SPIRE_SOCKET: &str = "spireAgent.socketPath";
 
 const ADS: &str = "system_ads";
 const ADMIN: &str = "system_envoy_admin";
@@ -50,6 +53,8 @@ pub struct Bootstrap {
     pub metadata: Map<String, Value>,
     /// Where the admin interface is, if not at [`ADMIN_SOCKET`].
     pub admin_socket: Option<String>,
+    /// The socket of the SPIRE agent beside the proxy, if there is one.
+    pub spire_socket: Option<String>,
     /// The version of the proxy's program.
     pub version: String,
     /// How much memory Envoy may take, in MiB, before it refuses connections.
@@ -113,13 +118,15 @@ impl Bootstrap {
 
     fn json(&self) -> Value {
         let admin = self.admin_socket.as_deref().unwrap_or(ADMIN_SOCKET);
+        let mut clusters = vec![self.control_plane.cluster(&self.token), admin_cluster(admin)];
+        clusters.extend(self.spire_socket.as_deref().map(spire_cluster));
         json!({
             "node": self.node(),
             "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
             "dynamic_resources": dynamic_resources(&self.token),
             "static_resources": {
                 "secrets": [self.control_plane.trust()],
-                "clusters": [self.control_plane.cluster(&self.token), admin_cluster(admin)],
+                "clusters": clusters,
                 "listeners": self.readiness.map(readiness).as_slice(),
             },
             "layered_runtime": {"layers": [
@@ -158,6 +165,9 @@ impl Bootstrap {
         if let Some(readiness) = self.readiness {
             let port = json!(readiness.port().to_string());
             metadata = with(metadata, "dataplane.readinessReporter.port", port);
+        }
+        if let Some(socket) = &self.spire_socket {
+            metadata = with(metadata, SPIRE_SOCKET, json!(socket));
         }
         for (field, value) in &self.metadata {
             metadata = with(metadata, field, value.clone());
@@ -309,6 +319,21 @@ fn admin_cluster(socket: &str) -> Value {
     })
 }
 
+fn spire_cluster(socket: &str) -> Value {
+    json!({
+        "name": SPIRE_AGENT,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": assignment(SPIRE_AGENT, json!({"pipe": {"path": socket}})),
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                json!({"explicit_http_config": {"http2_protocol_options": {}}}),
+            ),
+        },
+    })
+}
+
 /// Opens when Envoy has its first configuration, closes with a drain.
 fn readiness(at: SocketAddr) -> Value {
     let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
@@ -413,6 +438,7 @@ mod tests {
             features: Vec::new(),
             metadata: Map::new(),
             admin_socket: None,
+            spire_socket: Some("/run/spire/sockets/socket".into()),
             version: "0.1.0".into(),
             max_heap_mib: 512,
             token: Token::File("a.b.c".to_owned().into()),
@@ -485,5 +511,12 @@ mod tests {
         );
         let shown = format!("{} {bootstrap:?} {rendered:?}", rendered.bootstrap);
         assert!(!shown.contains("a.b.c"), "{shown}");
+    }
+
+    #[test]
+    fn a_proxy_without_a_spire_agent_knows_none() {
+        let json = Bootstrap { spire_socket: None, ..bootstrap("cp.west.example") }.json();
+        let text = json.to_string();
+        assert!(!text.contains(SPIRE_AGENT) && !text.contains(SPIRE_SOCKET), "{text}");
     }
 }

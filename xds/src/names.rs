@@ -9,6 +9,9 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// The secret that says which certificates of others count.
 pub const TRUST_BUNDLE: &str = "system_trust_bundle";
+/// The cluster that is the SPIRE agent beside a proxy. It stands in the bootstrap: Envoy takes secrets
+/// from no cluster that came later.
+pub const SPIRE_AGENT: &str = "system_identity_sds-spire-agent";
 /// The runtime layer by which open connections are cut.
 pub const RUNTIME: &str = "system_runtime";
 

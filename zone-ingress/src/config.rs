@@ -3,7 +3,7 @@
 use daemon::{Log, config::Problems};
 use proxy::{
     ApplicationProbes, Settings, TransparentProxy,
-    config::{Advertised, Dns, EnvoySettings, Existing, Readiness, Zone},
+    config::{Advertised, Dns, EnvoySettings, Existing, Readiness, Spire, Zone},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,6 +56,8 @@ impl Config {
             readiness: self.readiness.clone(),
             dns: Dns::default(),
             application_probes: ApplicationProbes::default(),
+            // It ends no TLS.
+            spire: Spire::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod problem;
 mod secret;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -9,6 +10,7 @@ mod tree;
 pub use self::{
     problem::{Problem, Problems},
     secret::Secret,
+    socket::{InvalidSocket, check_socket},
 };
 
 use self::tree::Tree;

@@ -183,6 +183,12 @@ impl Cluster {
         self.kubectl.after(&self.tree.inside())
     }
 
+    /// What stands before a command that runs on the node.
+    #[must_use]
+    pub fn inside(&self) -> Vec<String> {
+        self.tree.inside()
+    }
+
     /// Ends all processes of a program at once, in pods too.
     pub fn kill(&self, program: &str) -> Result<()> {
         let kill = ["pkill", "-KILL", "--exact", program];

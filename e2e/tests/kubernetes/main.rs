@@ -8,6 +8,7 @@ mod long;
 mod policies;
 mod rights;
 mod rival;
+mod spire;
 mod twins;
 mod world;
 mod zones;
@@ -43,7 +44,9 @@ fn main() -> ExitCode {
         "kubernetes_a_control_plane_may_do_what_it_does_and_nothing_else",
         rights::a_control_plane_may_do_what_it_does_and_nothing_else,
     ));
-    let long = [long::ALL, leaders::ALL, certificates::ALL, definitions::ALL, twins::ALL].concat();
+    let long =
+        [long::ALL, leaders::ALL, certificates::ALL, definitions::ALL, twins::ALL, spire::ALL]
+            .concat();
     let long = long.iter().map(|(name, run)| of(format!("kubernetes-long_{name}"), *run));
     trials.extend(long.map(|it| it.with_kind("make soak").with_ignored_flag(true)));
     libtest_mimic::run(&arguments, trials).exit_code()

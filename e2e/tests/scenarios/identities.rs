@@ -41,7 +41,7 @@ fn valid_for(lab: &Lab, time: &str) -> Result<()> {
 
 /// The serial numbers of the certificates that an Envoy shows: one, or two while one user of the
 /// secret has the next one and another has not.
-fn serials(proxy: &Proxy) -> Result<BTreeSet<String>> {
+pub(crate) fn serials(proxy: &Proxy) -> Result<BTreeSet<String>> {
     let certs: Value = serde_json::from_str(&proxy.admin("/certs")?)?;
     let all = certs.get("certificates").and_then(Value::as_array).context("certificates")?;
     let chains = all.iter().filter_map(|it| it.pointer("/cert_chain/0/serial_number"));

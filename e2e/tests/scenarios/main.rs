@@ -25,6 +25,7 @@ mod refused;
 mod replicas;
 mod restore;
 mod secrets;
+mod spire;
 mod status;
 mod workloads;
 mod zones;
@@ -82,6 +83,8 @@ fn main() -> ExitCode {
     trials.extend(
         in_namespaces.iter().map(|&(name, run)| apart(trial(name, run), missing.as_deref())),
     );
+    let spire = spire::ALL.iter().map(|&(name, run)| trial(name, run));
+    trials.extend(spire.map(|it| it.with_kind("make e2e NAME=spire").with_ignored_flag(true)));
     let missing = missing.or_else(workloads::missing);
     trials.extend(
         workloads::POSTGRESQL

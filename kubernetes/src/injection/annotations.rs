@@ -21,7 +21,7 @@ pub(super) const TOKEN_VOLUME: &str = "kuma.io/service-account-token-volume";
 const ADMIN_PORT: &str = "kuma.io/envoy-admin-port";
 const PROBE_PORT: &str = "kuma.io/application-probe-proxy-port";
 const REACHABLE: &str = "kuma.io/reachable-backends";
-const SPIRE: &str = "k8s.kuma.io/spire-support";
+pub(super) const SPIRE: &str = "k8s.kuma.io/spire-support";
 const TRAFFIC: &str = "traffic.kuma.io/";
 const CONFIG: &str = "traffic.kuma.io/transparent-proxy-config";
 const CONFIG_MAP: &str = "traffic.kuma.io/transparent-proxy-configmap-name";
@@ -72,6 +72,8 @@ pub(super) struct Wishes {
     pub(super) token_volume: Option<String>,
     /// 0: kubelets ask the application themselves.
     pub(super) probe_port: u16,
+    /// A SPIRE agent has its certificate.
+    pub(super) spire: bool,
     pub(super) warnings: Vec<String>,
 }
 
@@ -140,9 +142,6 @@ impl Wishes {
             warnings.push(format!("{ADMIN_PORT} {what}"));
         }
         warnings.extend(given.unknown().map(|key| format!("nobody reads the annotation {key}")));
-        if given.switch(SPIRE)? == Some(true) {
-            return Err(refusal(SPIRE, "certificates of SPIRE are not supported"));
-        }
         given
             .read(REACHABLE, |text| serde_json::from_str::<serde_json::Map<String, Value>>(text))?;
         let mut env = settings.env.clone();
@@ -161,6 +160,7 @@ impl Wishes {
             concurrency,
             drain_time,
             token_volume: given.get(TOKEN_VOLUME).map(ToOwned::to_owned),
+            spire: given.switch(SPIRE)?.unwrap_or(settings.spire.enabled),
             probe_port: given
                 .read(PROBE_PORT, |text| port(text, 0))?
                 .unwrap_or(settings.application_probe_port),

@@ -47,6 +47,58 @@ pub struct Config {
     pub transparent_proxy: TransparentProxy,
     /// The names of the ContainerPatches for pods that name none.
     pub container_patches: Vec<String>,
+    /// How sidecars reach the SPIRE agent of their node.
+    pub spire: Spire,
+}
+
+/// How sidecars reach the SPIRE agent of their node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Spire {
+    /// Whether those do whose pods say nothing about it.
+    pub enabled: bool,
+    /// The CSI driver that brings the agent's socket into a pod.
+    pub driver: String,
+    /// The folder of a node with the socket, where there is no such driver.
+    pub host_path: String,
+    /// Where the folder with the socket is in a container.
+    pub mount_path: String,
+    /// The socket in that folder.
+    pub socket_file_name: String,
+}
+
+impl Default for Spire {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            driver: "csi.spiffe.io".into(),
+            host_path: String::new(),
+            mount_path: "/run/spire/sockets".into(),
+            socket_file_name: "socket".into(),
+        }
+    }
+}
+
+impl Spire {
+    /// The socket, as a sidecar sees it.
+    pub(super) fn socket(&self) -> String {
+        format!("{}/{}", self.mount_path.trim_end_matches('/'), self.socket_file_name)
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        if self.driver.is_empty() && self.host_path.is_empty() {
+            problems.add("driver", "must be set, or hostPath");
+        }
+        if !(self.host_path.is_empty() || self.host_path.starts_with('/')) {
+            problems.add("hostPath", "must be an absolute path");
+        }
+        if !self.mount_path.starts_with('/') {
+            problems.add("mountPath", "must be an absolute path");
+        }
+        if self.socket_file_name.is_empty() || self.socket_file_name.contains('/') {
+            problems.add("socketFileName", "must be the name of a file");
+        }
+    }
 }
 
 /// What a container asks for, and what it gets at most.
@@ -91,6 +143,7 @@ impl Default for Config {
             init_resources: Resources::of(["20m", "100m"], ["20Mi", "50Mi"]),
             transparent_proxy: TransparentProxy::default(),
             container_patches: Vec::new(),
+            spire: Spire::default(),
         }
     }
 }
@@ -130,6 +183,7 @@ impl Config {
             problems.add("drainTime", "must be at most 1h");
         }
         problems.at("transparentProxy", |problems| self.transparent_proxy.check(problems));
+        problems.at("spire", |problems| self.spire.check(problems));
     }
 }
 
@@ -147,6 +201,12 @@ mod tests {
             uid: 0,
             readiness_port: 0,
             drain_time: Duration::from_secs(7200),
+            spire: Spire {
+                driver: String::new(),
+                mount_path: "sockets".into(),
+                socket_file_name: "a/b".into(),
+                ..Spire::default()
+            },
             ..Config::default()
         };
         let mut problems = Problems::default();
@@ -162,6 +222,9 @@ mod tests {
             "uid",
             "readinessPort",
             "drainTime",
+            "spire.driver",
+            "spire.mountPath",
+            "spire.socketFileName",
         ];
         assert_eq!(found, expected);
     }

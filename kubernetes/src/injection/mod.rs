@@ -166,7 +166,12 @@ pub fn inject(
     let mesh = mesh(labels, annotations, namespace)?;
     check_name(&pod, namespace)?;
     let zone_proxy = labels.contains_key(ZONE_PROXY);
-    let wishes = Wishes::read(annotations, context.settings, context.config_map, !zone_proxy)?;
+    let mut said = annotations.clone();
+    // Kuma reads it of labels.
+    said.extend(
+        labels.get_key_value(annotations::SPIRE).map(|(key, on)| (key.clone(), on.clone())),
+    );
+    let wishes = Wishes::read(&said, context.settings, context.config_map, !zone_proxy)?;
     check(spec, &wishes, context.settings)?;
     let mut warnings = wishes.warnings.clone();
     if !(context.has_mesh)(&mesh) {

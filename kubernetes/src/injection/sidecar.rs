@@ -1,12 +1,18 @@
 //! The container that runs the proxy of a pod, and the volumes that it needs.
 
-use super::{Config, Context, annotations::Wishes, config::Resources, probes::Asked};
+use super::{
+    Config, Context,
+    annotations::Wishes,
+    config::{Resources, Spire},
+    probes::Asked,
+};
 use daemon::duration;
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
-        ObjectFieldSelector, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
-        SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+        CSIVolumeSource, Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+        HTTPGetAction, HostPathVolumeSource, ObjectFieldSelector, Probe, ProjectedVolumeSource,
+        ResourceRequirements, SeccompProfile, SecurityContext, ServiceAccountTokenProjection,
+        Volume, VolumeMount, VolumeProjection,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
@@ -15,6 +21,7 @@ use std::collections::BTreeMap;
 const TMP: &str = "kuma-sidecar-tmp";
 const TOKEN: &str = "kuma-sidecar-token";
 const TOKEN_FOLDER: &str = "/var/run/secrets/atoll";
+const SPIRE: &str = "kuma-sidecar-spire";
 
 /// Any address of the pod, of whichever family.
 const ANYWHERE: &str = "[::]";
@@ -62,6 +69,8 @@ impl Sidecar<'_> {
             read_only: Some(read_only),
             ..VolumeMount::default()
         };
+        let mut mounts = vec![mount(TMP, "/tmp", false), mount(volume, TOKEN_FOLDER, true)];
+        mounts.extend(self.wishes.spire.then(|| mount(SPIRE, &settings.spire.mount_path, true)));
         Container {
             name: super::SIDECAR.into(),
             image: Some(settings.sidecar_image.clone()),
@@ -78,7 +87,7 @@ impl Sidecar<'_> {
             }),
             security_context: Some(confined(settings.uid, &[])),
             termination_message_policy: Some("FallbackToLogsOnError".into()),
-            volume_mounts: Some(vec![mount(TMP, "/tmp", false), mount(volume, TOKEN_FOLDER, true)]),
+            volume_mounts: Some(mounts),
             ..Container::default()
         }
     }
@@ -150,6 +159,9 @@ impl Sidecar<'_> {
             ("ATOLL_READINESS_ADDRESS", at(settings.readiness_port)),
             ("ATOLL_ENVOY_DRAIN_TIME", duration::print(self.wishes.drain_time)),
         ]);
+        if self.wishes.spire {
+            env.insert("ATOLL_SPIRE_SOCKET_PATH", settings.spire.socket());
+        }
         if self.wishes.concurrency != 0 {
             env.insert("ATOLL_ENVOY_CONCURRENCY", self.wishes.concurrency.to_string());
         }
@@ -202,7 +214,26 @@ impl Sidecar<'_> {
             }),
             ..Volume::default()
         });
-        [Some(tmp), token].into_iter().flatten().collect()
+        let spire = self.wishes.spire.then(|| spire(&settings.spire));
+        [Some(tmp), token, spire].into_iter().flatten().collect()
+    }
+}
+
+/// Where the socket of the node's SPIRE agent is.
+fn spire(settings: &Spire) -> Volume {
+    let by_driver = settings.host_path.is_empty();
+    Volume {
+        name: SPIRE.into(),
+        csi: by_driver.then(|| CSIVolumeSource {
+            driver: settings.driver.clone(),
+            read_only: Some(true),
+            ..CSIVolumeSource::default()
+        }),
+        host_path: (!by_driver).then(|| HostPathVolumeSource {
+            path: settings.host_path.clone(),
+            type_: Some("Directory".into()),
+        }),
+        ..Volume::default()
     }
 }
 

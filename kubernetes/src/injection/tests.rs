@@ -221,9 +221,9 @@ fn a_pod_that_cannot_be_in_the_mesh_is_told_why() {
              at line 1 column 0",
         ),
         (
-            annotated("k8s.kuma.io/spire-support", "enabled"),
+            annotated("k8s.kuma.io/spire-support", "yes"),
             json!({}),
-            "metadata.annotations[k8s.kuma.io/spire-support]: certificates of SPIRE are not supported",
+            "metadata.annotations[k8s.kuma.io/spire-support]: \"yes\" is neither enabled nor disabled",
         ),
         (
             annotated("traffic.kuma.io/exclude-inbound-ports", "22,x"),

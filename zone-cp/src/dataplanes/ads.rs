@@ -21,7 +21,7 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
-use xds::ads::Event;
+use xds::{ads::Event, bootstrap::SPIRE_SOCKET};
 
 /// Serves one stream until it ends.
 pub(super) async fn serve(
@@ -54,7 +54,7 @@ pub(super) async fn serve(
     }
     // What the store says is in the tables a moment later.
     desk.meshes.wait_for(desk.registry.shelf.reader.revision()).await;
-    let traits = Traits { binds_vips: asks.binds_vips };
+    let traits = Traits { binds_vips: asks.binds_vips, has_agent: asks.has_agent };
     let connected = desk.meshes.connect(&admitted.proxy(), traits);
     let (source, changes) = connected.map_err(|error| not_served(&error)).inspect_err(refused)?;
     info!(dataplane = %key, "Envoy connected");
@@ -122,6 +122,7 @@ struct Asks<'a> {
     name: &'a str,
     dataplane: &'a str,
     binds_vips: bool,
+    has_agent: bool,
     /// It has, or will have, a session.
     is_ours: bool,
     metadata: Option<&'a Struct>,
@@ -145,7 +146,9 @@ impl<'a> Asks<'a> {
         let version = object(field(metadata, "version"));
         let dataplane = text(field(metadata, "dataplane.resource"));
         let is_ours = field(version, "atoll").is_some();
-        Ok(Self { mesh, name, dataplane, binds_vips, is_ours, metadata })
+        // The cluster of its agent came with the same answer.
+        let has_agent = !text(field(metadata, SPIRE_SOCKET)).is_empty();
+        Ok(Self { mesh, name, dataplane, binds_vips, has_agent, is_ours, metadata })
     }
 
     fn versions(&self) -> Versions {

@@ -44,9 +44,16 @@ struct Asked {
     features: Option<Vec<String>>,
     workdir: String,
     system_ca_path: String,
+    spire_resources: SpireResources,
     version: Value,
     #[serde(rename = "ipv6Enabled")]
     ipv6_enabled: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SpireResources {
+    socket_path: String,
 }
 
 /// An answer that is not a bootstrap.
@@ -139,6 +146,11 @@ fn bootstrap(
         let text = "caCert: must be set: without it Envoy would believe anybody";
         return Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, text.into()));
     }
+    let socket = &asked.spire_resources.socket_path;
+    daemon::config::check_socket(socket).map_err(|error| {
+        let text = format!("spireResources.socketPath: {error}");
+        Refusal(StatusCode::UNPROCESSABLE_ENTITY, text)
+    })?;
     let ca_pem = authorities(&asked.ca_cert);
     let ca_pem = ca_pem.ok_or_else(|| Refusal(StatusCode::INTERNAL_SERVER_ERROR, String::new()))?;
     Ok(Bootstrap {
@@ -152,6 +164,7 @@ fn bootstrap(
         features: asked.features.clone().unwrap_or_default(),
         metadata: metadata(asked),
         admin_socket: Some(admin_socket(asked)),
+        spire_socket: Some(socket.clone()).filter(|socket| !socket.is_empty()),
         version: String::new(),
         max_heap_mib: HEAP,
         token: Token::Header(asked.dataplane_token.trim().to_owned().into()),

@@ -61,8 +61,8 @@ pub(super) struct Versions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Certificate {
     pub(super) identity: String,
-    pub(super) issued: Timestamp,
-    pub(super) expires: Timestamp,
+    /// When it was issued, and when it ends; `None` if a SPIRE agent has it.
+    pub(super) life: Option<(Timestamp, Timestamp)>,
 }
 
 /// One stay of a proxy.
@@ -154,15 +154,14 @@ fn subscription(stay: &Stay<'_>) -> DiscoverySubscription {
 }
 
 fn mtls(before: Option<&Mtls>, certificate: &Certificate, trusts: &[String]) -> Mtls {
-    let issued = Some(time(certificate.issued));
-    let known = before.filter(|before| before.last_certificate_regeneration == issued);
+    let issued = certificate.life.map(|(issued, _)| time(issued));
+    let last = before.and_then(|before| before.last_certificate_regeneration.as_ref());
+    let is_new = issued.is_some() && issued.as_ref() != last;
+    let count = before.map_or(0, |before| before.certificate_regenerations);
     Mtls {
-        certificate_expiration_time: Some(time(certificate.expires)),
+        certificate_expiration_time: certificate.life.map(|(_, expires)| time(expires)),
         last_certificate_regeneration: issued,
-        certificate_regenerations: match (known, before) {
-            (Some(known), _) => known.certificate_regenerations,
-            (None, before) => before.map_or(0, |b| b.certificate_regenerations).saturating_add(1),
-        },
+        certificate_regenerations: count.saturating_add(is_new.into()),
         issued_backend: certificate.identity.clone(),
         supported_backends: trusts.to_vec(),
     }
@@ -229,7 +228,7 @@ mod tests {
     fn a_certificate_counts_once() {
         let versions = Versions::default();
         let certificate = |second| {
-            Some(Certificate { identity: "kri".into(), issued: at(second), expires: at(900) })
+            Some(Certificate { identity: "kri".into(), life: Some((at(second), at(900))) })
         };
         let mut now = DataplaneInsight::default();
         for issued in [100, 100, 200] {

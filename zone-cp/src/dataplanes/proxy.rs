@@ -136,8 +136,7 @@ impl Proxy {
             Ok(issued) => {
                 self.certificate = Some(Certificate {
                     identity: issued.identity.to_string(),
-                    issued: issued.svid.not_before,
-                    expires: issued.svid.not_after,
+                    life: issued.svid().map(|svid| (svid.not_before, svid.not_after)),
                 });
             }
             Err(why) => self.uncertified = Some(chain(&why)),
@@ -157,17 +156,33 @@ impl Proxy {
         each.collect()
     }
 
+    /// Looks at what it is to be: as its program wants it, or as somebody else wrote it, as of a pod.
+    fn look<T: Default>(
+        &self,
+        key: &ResourceKey,
+        shelf: &Shelf,
+        look: impl FnOnce(&Dataplane) -> T,
+    ) -> T {
+        if let Some(sent) = &self.sent {
+            return look(&sent.spec);
+        }
+        let stored = shelf.get(shelf.ids.dataplane, key);
+        let stored = stored.and_then(|row| kinds::read::<Dataplane>(&row).ok());
+        stored.map(|spec| look(&spec)).unwrap_or_default()
+    }
+
     /// The inbounds that its Envoy has no listener for, as far as that is known.
-    pub(super) fn unserved(&self) -> BTreeSet<String> {
+    pub(super) fn unserved(&self, key: &ResourceKey, shelf: &Shelf) -> BTreeSet<String> {
         let streams: Vec<_> = self.streams.values().map(|taken| taken.lock()).collect();
         let answered: Vec<_> = streams.iter().filter(|taken| taken.answered).collect();
         if answered.is_empty() {
             return BTreeSet::new();
         }
-        let inbounds = self.sent.iter().flat_map(|sent| sent.spec.inbounds());
-        let sections = inbounds.map(|inbound| section(inbound).into_owned());
         let has = |taken: &Taken, section: &str| taken.inbounds.contains(&*names::inbound(section));
-        sections.filter(|section| !answered.iter().any(|taken| has(taken, section))).collect()
+        self.look(key, shelf, |spec| {
+            let sections = spec.inbounds().iter().map(|inbound| section(inbound).into_owned());
+            sections.filter(|section| !answered.iter().any(|taken| has(taken, section))).collect()
+        })
     }
 
     fn is_ready(&self) -> bool {
@@ -176,7 +191,7 @@ impl Proxy {
 
     /// What is wrong with it, for its operator: first that by which it does not serve.
     pub(super) fn problems(&self, key: &ResourceKey, shelf: &Shelf) -> Problems {
-        let mut unserved = self.unserved();
+        let mut unserved = self.unserved(key, shelf);
         let inbounds: BTreeSet<_> = unserved.iter().map(|name| names::inbound(name)).collect();
         let refused = self.refused();
         // Of those that Envoy refused it is known why they are not served.
@@ -186,7 +201,7 @@ impl Proxy {
         };
         unserved.retain(|section| !is_refused(section));
         // An ingress is nothing but its listeners.
-        let is_ingress = self.sent.iter().any(|sent| !sent.spec.listeners().is_empty());
+        let is_ingress = self.look(key, shelf, |spec| !spec.listeners().is_empty());
         let (mut unready, mut others) = (Vec::new(), Vec::new());
         for ((kind, name), text) in refused {
             let serves = kind == Type::Listener && (is_ingress || inbounds.contains(&*name));
@@ -248,7 +263,8 @@ impl Proxy {
         } else {
             let dataplane = (ids.dataplane, dataplane::KIND);
             let managed = |sent: &Sent| sent.labels.with(label::MANAGED_BY, MANAGER);
-            let put = |sent| shelf.put(dataplane, key, managed(sent), self.shown(sent));
+            let shown = |sent| self.shown(sent, key, shelf);
+            let put = |sent| shelf.put(dataplane, key, managed(sent), shown(sent));
             items.extend(self.sent.as_ref().and_then(put));
             items.extend(self.insight(key, shelf, instance, now));
         }
@@ -257,9 +273,9 @@ impl Proxy {
     }
 
     /// The Dataplane with the state of what it serves.
-    fn shown(&self, sent: &Sent) -> Dataplane {
+    fn shown(&self, sent: &Sent, key: &ResourceKey, shelf: &Shelf) -> Dataplane {
         let mut spec = sent.spec.clone();
-        let unserved = self.unserved();
+        let unserved = self.unserved(key, shelf);
         let Some(networking) = &mut spec.0.networking else { return spec };
         for inbound in &mut networking.inbound {
             let alive = self.state.as_ref().is_none_or(|state| {

@@ -469,10 +469,11 @@ impl Stream {
     fn who_serves(&self, note: impl FnOnce() -> bool) -> bool {
         let mut inner = self.registry.state.lock();
         let Some(proxy) = inner.proxies.get_mut(&self.key) else { return note() };
-        let before = proxy.unserved();
+        let shelf = &self.registry.shelf;
+        let before = proxy.unserved(&self.key, shelf);
         let noted = note();
         let certified = proxy.certify(self.registry.issuer.last(&self.key));
-        noted || certified || before != proxy.unserved()
+        noted || certified || before != proxy.unserved(&self.key, shelf)
     }
 }
 

@@ -109,6 +109,7 @@ async fn hello(messages: &mut Streaming<FromProxy>) -> Result<Hello, Status> {
     if hello.instance.is_empty() {
         return Err(Status::invalid_argument("hello.instance: must be set"));
     }
+    check_socket(&hello.spire_socket)?;
     hello.state.as_ref().map_or(Ok(()), check_state)?;
     Ok(hello)
 }
@@ -118,6 +119,11 @@ fn check_text(field: &str, text: &str, limit: usize) -> Result<(), Status> {
         return Ok(());
     }
     Err(Status::invalid_argument(format!("hello.{field}: longer than {limit} bytes")))
+}
+
+fn check_socket(path: &str) -> Result<(), Status> {
+    daemon::config::check_socket(path)
+        .map_err(|error| Status::invalid_argument(format!("hello.spire_socket: {error}")))
 }
 
 fn check_state(state: &State) -> Result<(), Status> {
@@ -171,6 +177,7 @@ fn welcome(
         features,
         metadata: serde_json::Map::new(),
         admin_socket: None,
+        spire_socket: Some(hello.spire_socket.clone()).filter(|path| !path.is_empty()),
         version: hello.version.clone(),
         max_heap_mib: HEAP,
         token: Token::File(bearer.token.to_string().into()),

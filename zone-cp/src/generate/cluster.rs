@@ -3,7 +3,7 @@ use super::{
     endpoint,
     redirect::{Family, Outside},
     tls,
-    value::{Destination, Inbound, IngressService},
+    value::{Credentials, Destination, Inbound, IngressService},
 };
 use prost_types::Any;
 use proto::{
@@ -33,7 +33,6 @@ use proto::{
     },
     pack,
 };
-use resource::Kri;
 use std::{collections::BTreeMap, net::IpAddr};
 use xds::{
     Protocol,
@@ -47,9 +46,13 @@ const INGRESS_CONNECTIONS: u32 = 100_000;
 const PASSED_ON: u32 = 100_000;
 const CONNECTIONS: u32 = 1024;
 
-/// How proxies with the identity `identity` reach a destination.
+/// How proxies with these credentials reach a destination.
 #[must_use]
-pub fn cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) -> Cluster {
+pub fn cluster(
+    destination: &Destination,
+    credentials: &Credentials,
+    draft: &ClusterDraft,
+) -> Cluster {
     let keepalive = TcpKeepalive {
         keepalive_probes: Some(3),
         keepalive_time: Some(10),
@@ -93,7 +96,7 @@ pub fn cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) 
             tcp_keepalive: Some(keepalive),
             ..UpstreamConnectionOptions::default()
         }),
-        transport_socket: Some(tls::upstream(destination, identity)),
+        transport_socket: Some(tls::upstream(destination, credentials)),
         typed_extension_protocol_options: if destination.protocol.is_http() {
             http(draft, ProtocolConfig::Http2ProtocolOptions(http2))
         } else {
@@ -103,10 +106,14 @@ pub fn cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) 
     }
 }
 
-/// How proxies with the identity `identity` reach the replica of a destination that the application
+/// How proxies with these credentials reach the replica of a destination that the application
 /// chose by its address. One cluster for all replicas: which there are, listeners say.
 #[must_use]
-pub fn direct_cluster(destination: &Destination, identity: &Kri, draft: &ClusterDraft) -> Cluster {
+pub fn direct_cluster(
+    destination: &Destination,
+    credentials: &Credentials,
+    draft: &ClusterDraft,
+) -> Cluster {
     Cluster {
         name: names::direct(&destination.kri.to_string()),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
@@ -114,7 +121,7 @@ pub fn direct_cluster(destination: &Destination, identity: &Kri, draft: &Cluster
         lb_policy: LbPolicy::ClusterProvided.into(),
         // There is no other one to go to.
         outlier_detection: None,
-        ..cluster(destination, identity, draft)
+        ..cluster(destination, credentials, draft)
     }
 }
 

@@ -1,7 +1,8 @@
 use super::{
     common::{address, ads, duration, filter, seconds},
-    http, matcher, tls,
-    value::{Destination, Inbound, IngressListener, Outbound},
+    http, matcher, permission,
+    tls::{self, Callers},
+    value::{Credentials, Destination, Inbound, IngressListener, Outbound, TcpPermissions},
 };
 use prost::Name;
 use prost_types::Any;
@@ -25,7 +26,6 @@ use proto::{
     },
     pack,
 };
-use resource::Kri;
 use std::net::SocketAddr;
 use xds::{
     draft::ListenerDraft,
@@ -77,20 +77,28 @@ pub fn direct_listener(
     }
 }
 
-/// Where callers reach an application, as `identity`.
+/// Where callers reach an application with these credentials. `tcp` says whom it admits if it is one
+/// of TCP: a listener whose proxy has a SPIRE agent says it itself.
 #[must_use]
-pub fn inbound_listener(inbound: &Inbound, identity: &Kri, draft: &ListenerDraft) -> Listener {
+pub fn inbound_listener(
+    inbound: &Inbound,
+    credentials: &Credentials,
+    draft: &ListenerDraft,
+    tcp: Option<&TcpPermissions>,
+) -> Listener {
     let name = names::inbound(&inbound.section);
-    let (validation, filters) = if inbound.protocol.is_http() {
-        (names::TRUST_BUNDLE, vec![http::inbound(&name, draft)])
+    let (callers, filters) = if inbound.protocol.is_http() {
+        (Callers::Believed, vec![http::inbound(&name, draft)])
     } else {
+        let sans = tcp.map(|tcp| permission::callers(&tcp.permissions)).unwrap_or_default();
         let proxy = TcpProxy {
             // Else anyone who can dial makes us dial the application.
             upstream_connect_mode: UpstreamConnectMode::OnDownstreamTlsHandshake.into(),
             max_early_data_bytes: Some(0),
             ..to(&name, draft)
         };
-        (&*name, vec![permissions(&name), tcp_proxy(proxy)])
+        let callers = Callers::Listed { secret: &name, sans };
+        (callers, vec![permissions(&name), tcp_proxy(proxy)])
     };
     let chain = FilterChain {
         name: MTLS.into(),
@@ -100,7 +108,7 @@ pub fn inbound_listener(inbound: &Inbound, identity: &Kri, draft: &ListenerDraft
             ..FilterChainMatch::default()
         }),
         transport_socket_connect_timeout: seconds(HANDSHAKE),
-        transport_socket: Some(tls::downstream(identity, validation)),
+        transport_socket: Some(tls::downstream(credentials, callers)),
         filters,
         ..FilterChain::default()
     };

@@ -30,7 +30,7 @@ pub use self::{
     route::{direct_route, inbound_route, outbound_route, outside_route},
     secret::{identity_secret, inbound_secret, trust_secret},
     value::{
-        Destination, Endpoint, Inbound, IngressListener, IngressService, Outbound, TcpPermissions,
-        Trust, Withdrawn,
+        Credentials, Destination, Endpoint, Inbound, IngressListener, IngressService, Outbound,
+        SpireAgent, TcpPermissions, Trust, Withdrawn,
     },
 };

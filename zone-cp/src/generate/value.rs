@@ -1,12 +1,41 @@
 //! What the builders need to know, and nothing else.
 
+use super::permission;
 use identity::{SpiffeId, TrustDomain};
 use resource::Kri;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    sync::Arc,
+    time::Duration,
 };
 use xds::{Protocol, draft::Permissions, names::Sni};
+
+/// Where Envoy has the certificate of its proxy from, and those that it believes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Credentials {
+    /// From us, in a secret that is named after the MeshIdentity.
+    Zone(Arc<Kri>),
+    /// From the SPIRE agent beside it.
+    Agent(SpireAgent),
+}
+
+impl Credentials {
+    /// Whether a SPIRE agent has them.
+    #[must_use]
+    pub const fn are_of_agent(&self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
+}
+
+/// What a SPIRE agent is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpireAgent {
+    /// Who the proxy is: the agent names its certificates so.
+    pub id: SpiffeId,
+    /// How long Envoy waits for an answer before it goes on without.
+    pub timeout: Duration,
+}
 
 /// A port of a service, as its callers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +97,14 @@ pub struct TcpPermissions {
     pub generation: u64,
     /// The permissions.
     pub permissions: Permissions,
+}
+
+impl TcpPermissions {
+    /// Whether the handshake lets the same callers through by both.
+    #[must_use]
+    pub fn greet_like(&self, other: &Self) -> bool {
+        permission::callers(&self.permissions) == permission::callers(&other.permissions)
+    }
 }
 
 /// Permissions of a TCP inbound that no longer hold, also not on open connections.

@@ -1,7 +1,7 @@
 //! Gives each proxy its certificate, and a new one in time.
 
 use super::plan::Member;
-use crate::generate::Trust;
+use crate::generate::{Credentials, SpireAgent, Trust};
 use api::expiry::{Entry, Holder, Renewal, Sort, by_mesh};
 use daemon::Clock;
 use identity::{Authority, SpiffeId, Svid};
@@ -24,13 +24,42 @@ use xxhash_rust::xxh3::xxh3_64;
 /// of an authority that ends soon has a short one.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A proxy's certificate.
+/// What a proxy proves who it is by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The MeshIdentity, whose name the certificate has in Envoy.
+    /// The MeshIdentity.
     pub identity: Arc<Kri>,
-    /// The certificate and its key.
-    pub svid: Svid,
+    /// Who has the certificate.
+    pub proof: Proof,
+}
+
+/// Who has a proxy's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// We do: certificate and key.
+    Svid(Svid),
+    /// The SPIRE agent beside the proxy.
+    Agent(SpireAgent),
+}
+
+impl Issued {
+    /// The certificate, if we have it.
+    #[must_use]
+    pub const fn svid(&self) -> Option<&Svid> {
+        match &self.proof {
+            Proof::Svid(svid) => Some(svid),
+            Proof::Agent(_) => None,
+        }
+    }
+
+    /// Where Envoy has it from.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        match &self.proof {
+            Proof::Svid(_) => Credentials::Zone(self.identity.clone()),
+            Proof::Agent(agent) => Credentials::Agent(agent.clone()),
+        }
+    }
 }
 
 /// Why a proxy has no certificate.
@@ -68,6 +97,12 @@ pub enum NoSvid {
     /// Its MeshIdentity has no authority yet, or none at all. Its status says why.
     #[error("MeshIdentity {0} has no authority")]
     NoAuthority(Arc<Kri>),
+    /// Its MeshIdentity leaves it to a SPIRE agent, and the proxy says of none.
+    #[error(
+        "MeshIdentity {0} is of type Spire, and the proxy names no SPIRE agent: spire.socketPath of its \
+         settings, or of its pod the annotation k8s.kuma.io/spire-support: enabled"
+    )]
+    NoAgent(Arc<Kri>),
     /// Signing failed.
     #[error("MeshIdentity {identity}: {reason}")]
     Sign {
@@ -144,6 +179,12 @@ struct Mesh {
 #[derive(Clone, Debug)]
 struct Held {
     issued: Arc<Issued>,
+    /// `None`: a SPIRE agent renews it.
+    term: Option<Term>,
+}
+
+#[derive(Clone, Debug)]
+struct Term {
     authority: Arc<Authority>,
     validity: Duration,
     renew_at: Timestamp,
@@ -163,13 +204,19 @@ impl Issuer {
         (Self(shared.clone()), Changes(shared))
     }
 
-    /// The certificate of the Dataplane `proxy` with these labels: the same one until it is time for
-    /// another. [`Changes`] names the proxy when it is.
-    pub fn svid(&self, proxy: &ResourceKey, labels: &Labels) -> Result<Arc<Issued>, NoSvid> {
+    /// What the Dataplane `proxy` with these labels proves who it is by: the same until it is time for
+    /// another. [`Changes`] names the proxy when it is. `has_agent`: a SPIRE agent is beside it.
+    pub fn issue(
+        &self,
+        proxy: &ResourceKey,
+        labels: &Labels,
+        has_agent: bool,
+    ) -> Result<Arc<Issued>, NoSvid> {
         let now = self.0.clock.now();
         let mut state = self.0.state.lock();
         let held = state.proxies.get(proxy).and_then(|held| held.clone().ok());
-        let result = state.issue(proxy, labels, held.as_ref(), now);
+        let asked = Asked { proxy, labels, has_agent };
+        let result = state.issue(&asked, held.as_ref(), now);
         let held_before = held.as_ref().map(|held| &held.issued);
         match &result {
             Ok(new) if held_before == Some(&new.issued) => {}
@@ -224,7 +271,7 @@ impl Issuer {
     fn certificates(&self, soon: Timestamp) -> Vec<Entry> {
         let state = self.0.state.lock();
         let ends = state.proxies.iter().filter_map(|(key, held)| {
-            let ends = held.as_ref().ok()?.issued.svid.not_after;
+            let ends = held.as_ref().ok()?.issued.svid()?.not_after;
             Some((key.mesh.as_ref()?, &*key.name, ends))
         });
         let renewal = Renewal::automatic("the zone, after four fifths of its life");
@@ -322,38 +369,55 @@ impl Mesh {
     }
 }
 
+/// Who asks for a certificate.
+struct Asked<'a> {
+    proxy: &'a ResourceKey,
+    labels: &'a Labels,
+    has_agent: bool,
+}
+
 impl State {
     /// What the proxy shall have: what it has, if that will do, or else a new one.
     fn issue(
         &self,
-        proxy: &ResourceKey,
-        labels: &Labels,
+        asked: &Asked<'_>,
         held: Option<&Held>,
         now: Timestamp,
     ) -> Result<Held, NoSvid> {
+        let Asked { proxy, labels, has_agent } = *asked;
         let mesh = proxy.mesh.as_ref().and_then(|mesh| self.meshes.get(mesh));
         let member = mesh.and_then(|mesh| mesh.best(labels)).ok_or(NoSvid::NoIdentity)?;
         let id = member.spiffe_id(labels)?;
-        let fits = |held: &&Held| held.issued.identity == member.kri && held.issued.svid.id == id;
+        if let Some(timeout) = member.agent_timeout {
+            if !has_agent {
+                return Err(NoSvid::NoAgent(member.kri.clone()));
+            }
+            let proof = Proof::Agent(SpireAgent { id, timeout });
+            let issued = Arc::new(Issued { identity: member.kri.clone(), proof });
+            return Ok(Held { issued, term: None });
+        }
         // Still valid, though its authority may be another one now.
-        let usable = held.filter(fits).filter(|held| now < held.issued.svid.not_after);
+        let fits = |svid: &Svid| svid.id == id && now < svid.not_after;
+        let usable = held.filter(|held| held.issued.identity == member.kri);
+        let usable = usable.filter(|held| held.issued.svid().is_some_and(fits));
         let Some(authority) = &member.authority else {
             return usable.cloned().ok_or_else(|| NoSvid::NoAuthority(member.kri.clone()));
         };
-        let current = |held: &&Held| {
-            Arc::ptr_eq(&held.authority, authority)
-                && held.validity == member.validity
-                && now < held.renew_at
+        let current = |term: &Term| {
+            Arc::ptr_eq(&term.authority, authority)
+                && term.validity == member.validity
+                && now < term.renew_at
         };
-        if let Some(held) = usable.filter(current) {
+        if let Some(held) = usable.filter(|held| held.term.as_ref().is_some_and(current)) {
             return Ok(held.clone());
         }
         match authority.issue(&id, now, member.validity) {
             Ok(svid) => {
                 let renew_at = spread(proxy, &svid).max(now.saturating_add(PAUSE).unwrap_or(now));
-                let issued = Arc::new(Issued { identity: member.kri.clone(), svid });
+                let proof = Proof::Svid(svid);
+                let issued = Arc::new(Issued { identity: member.kri.clone(), proof });
                 let (authority, validity) = (authority.clone(), member.validity);
-                Ok(Held { issued, authority, validity, renew_at })
+                Ok(Held { issued, term: Some(Term { authority, validity, renew_at }) })
             }
             Err(error) => usable.cloned().ok_or_else(|| NoSvid::Sign {
                 identity: member.kri.clone(),
@@ -365,9 +429,11 @@ impl State {
     /// Whether something is due earlier now.
     fn hold(&mut self, proxy: &ResourceKey, new: Result<Held, NoSvid>) -> bool {
         let first = self.due.first().map(|(when, _)| *when);
-        let when = new.as_ref().ok().map(|held| held.renew_at);
-        if let Some(Ok(before)) = self.proxies.insert(proxy.clone(), new) {
-            self.due.remove(&(before.renew_at, proxy.clone()));
+        let due = |held: &Held| held.term.as_ref().map(|term| term.renew_at);
+        let when = new.as_ref().ok().and_then(due);
+        let before = self.proxies.insert(proxy.clone(), new).and_then(Result::ok);
+        if let Some(before) = before.as_ref().and_then(due) {
+            self.due.remove(&(before, proxy.clone()));
         }
         let Some(when) = when else { return false };
         self.due.insert((when, proxy.clone()));

@@ -18,6 +18,6 @@ mod tests;
 mod trust;
 
 pub use self::{
-    issuer::{Changes, Dirty, Issued, Issuer, NoSvid},
+    issuer::{Changes, Dirty, Issued, Issuer, NoSvid, Proof},
     task::Identities,
 };

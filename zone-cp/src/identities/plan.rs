@@ -8,9 +8,9 @@ use crate::generate::Trust;
 use identity::{Authority, TrustDomain, certificates, to_pem};
 use jiff::Timestamp;
 use kinds::{
-    Condition,
+    Condition, GoDuration,
     labels::{Env, Place, own},
-    mesh_identity::{self, MeshIdentity, ProviderType, Status, condition},
+    mesh_identity::{self, MeshIdentity, Provider, ProviderType, Status, condition},
     mesh_trust,
     secret::{self, Secret},
 };
@@ -32,6 +32,9 @@ pub(super) const LAST_GOOD: &str = "LastGood";
 
 /// How long a certificate is valid where its MeshIdentity does not say it.
 const VALIDITY: Duration = Duration::from_secs(5 * 24 * 3600);
+
+/// How long Envoy waits for a SPIRE agent where the MeshIdentity does not say it.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where the control plane is.
 #[derive(Clone, Debug)]
@@ -81,6 +84,8 @@ pub(super) struct Member {
     pub(super) authority: Option<Arc<Authority>>,
     /// How long its certificates are valid.
     pub(super) validity: Duration,
+    /// How long Envoy waits for a SPIRE agent, if these have the certificates.
+    pub(super) agent_timeout: Option<Duration>,
     pub(super) here: Here,
     pub(super) mesh: MeshName,
 }
@@ -189,6 +194,13 @@ pub(super) struct Planner<'a> {
     pub(super) again: Option<Timestamp>,
 }
 
+/// How long Envoy waits for a SPIRE agent, if the provider is one.
+fn agent_timeout(provider: &Provider) -> Option<Duration> {
+    let agent = provider.spire.as_ref().and_then(|spire| spire.agent.as_ref());
+    let timeout = agent.and_then(|agent| agent.timeout).map_or(AGENT_TIMEOUT, GoDuration::to_std);
+    (provider.kind == ProviderType::Spire).then_some(timeout)
+}
+
 fn display_name(resource: &Resource) -> &str {
     let name = resource.head.labels.get(label::DISPLAY_NAME).filter(|name| !name.is_empty());
     name.unwrap_or(&resource.head.key.name)
@@ -205,7 +217,8 @@ impl Planner<'_> {
             domain.and_then(|domain| TrustDomain::new(&domain).map_err(|error| error.to_string()));
         let bundled = spec.provider.as_ref().and_then(|provider| provider.bundled.as_ref());
         let expiry = bundled.and_then(|bundled| bundled.certificate_parameters.as_ref());
-        let validity = expiry.and_then(|it| it.expiry).map_or(VALIDITY, kinds::GoDuration::to_std);
+        let validity = expiry.and_then(|it| it.expiry).map_or(VALIDITY, GoDuration::to_std);
+        let agent_timeout = spec.provider.as_ref().and_then(agent_timeout);
         let mut member = Member {
             name: head.key.name.clone(),
             kri: Arc::new(mesh_identity::KIND.kri(head)),
@@ -214,6 +227,7 @@ impl Planner<'_> {
             domain,
             authority: None,
             validity,
+            agent_timeout,
             here: self.here.clone(),
             mesh: self.view.mesh.clone(),
         };
@@ -281,6 +295,11 @@ impl Planner<'_> {
             ));
             return Ok(false);
         };
+        if member.agent_timeout.is_some() {
+            let message = "SPIRE agents beside proxies have their certificates";
+            conditions.push(Condition::holds(condition::PROVIDER, "ProviderInitialized", message));
+            return Ok(true);
+        }
         let (ProviderType::Bundled, Some(bundled)) = (provider.kind, &provider.bundled) else {
             return Err(Trouble {
                 aspect: condition::PROVIDER,

@@ -17,6 +17,15 @@ use xds::{
     policy::{self, Applied, ProxyFacts},
 };
 
+/// Whose certificate is to be asked for.
+pub(super) struct Unidentified {
+    pub(super) id: ProxyId,
+    pub(super) name: Name,
+    pub(super) traits: Traits,
+    /// `None`: there is no such Dataplane.
+    pub(super) labels: Option<Labels>,
+}
+
 impl Mesh {
     /// A proxy connected. Another one of that name has lost its stream.
     pub(super) fn connect(
@@ -66,12 +75,15 @@ impl Mesh {
         self.replicas.get(name).map(|replica| &replica.labels)
     }
 
-    /// Those whose certificates are to be asked for, with their names and labels.
-    pub(super) fn unidentified(&mut self) -> Vec<(ProxyId, Name, Option<Labels>)> {
+    /// Those whose certificates are to be asked for.
+    pub(super) fn unidentified(&mut self) -> Vec<Unidentified> {
         let ids = std::mem::take(&mut self.unidentified);
-        let named =
-            ids.into_iter().filter_map(|id| Some((id, self.proxies.get(&id)?.name.clone())));
-        named.map(|(id, name)| (id, name.clone(), self.labels_of(&name).cloned())).collect()
+        let proxies = ids.into_iter().filter_map(|id| Some((id, self.proxies.get(&id)?)));
+        let asks = |(id, proxy): (ProxyId, &Connected)| {
+            let labels = self.labels_of(&proxy.name).cloned();
+            Unidentified { id, name: proxy.name.clone(), traits: proxy.traits, labels }
+        };
+        proxies.map(asks).collect()
     }
 
     /// The certificate of a proxy may be another one now.
@@ -140,7 +152,7 @@ impl Mesh {
             let policies = self.policies.iter();
             let select = policies.filter(|(_, it)| it.is_outbound() && it.selects(&facts));
             Key {
-                identity: issued.identity.to_string().into(),
+                credentials: issued.credentials(),
                 calls: Arc::new(Calls::of(replica, proxy.traits.binds_vips)),
                 policies: select.map(|(id, _)| id.clone()).collect(),
             }

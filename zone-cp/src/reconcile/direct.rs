@@ -138,19 +138,19 @@ impl Ways {
         places.filter_map(|address| Some((address, self.aim(&address)?)))
     }
 
-    /// Marks what changes for a proxy when these ways become others, and so perhaps its identity.
+    /// Marks what changes for a proxy when these ways become others, and so perhaps its credentials.
     pub(super) fn mark_turn(
         &self,
         now: &Self,
         proxy: ProxyId,
-        same_identity: bool,
+        same_credentials: bool,
         marks: &mut Marks,
     ) {
         let names: BTreeSet<&Name> = self.ways.keys().chain(now.ways.keys()).collect();
         for name in names {
             let (one, two) = (self.ways.get(name), now.ways.get(name));
             let Some(way) = one.or(two) else { continue };
-            let other = (!same_identity).then_some(Type::Cluster);
+            let other = (!same_credentials).then_some(Type::Cluster);
             for kind in Way::difference(one, two).into_iter().chain(other) {
                 marks.mark(proxy, kind, &way.name);
             }

@@ -1,6 +1,6 @@
 //! What proxies get to call their destinations with.
 //!
-//! Proxies that say the same about whom they call, under the same policies and by the same identity,
+//! Proxies that say the same about whom they call, under the same policies and by the same credentials,
 //! form a group and are treated as one. A mesh without restrictions is one group, so ten thousand
 //! proxies that may call a thousand services are a thousand calls, not ten million.
 
@@ -11,6 +11,7 @@ use super::{
     marks::{Marks, ProxyId},
     services::{Changed, Entry, Services},
 };
+use crate::generate::Credentials;
 use delta::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,8 +29,8 @@ pub(super) type PolicyId = (&'static str, Name);
 /// What proxies have in common that get the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    /// The KRI of the MeshIdentity by which they call.
-    pub(super) identity: Name,
+    /// By which they call.
+    pub(super) credentials: Credentials,
     pub(super) calls: Arc<Calls>,
     /// Those that select them and say something about outgoing traffic.
     pub(super) policies: BTreeSet<PolicyId>,
@@ -272,10 +273,10 @@ impl Groups {
         }
         let group = |id: Option<GroupId>| id.and_then(|id| self.groups.get(&id));
         let (nothing, no_ways) = (BTreeMap::new(), Ways::default());
-        let identity = |id| group(id).map(|group| &group.key.identity);
-        let same_identity = identity(from) == identity(to);
+        let credentials = |id| group(id).map(|group| &group.key.credentials);
+        let same_credentials = credentials(from) == credentials(to);
         let ways = |id| group(id).map_or(&no_ways, |group| &group.ways);
-        ways(from).mark_turn(ways(to), proxy, same_identity, marks);
+        ways(from).mark_turn(ways(to), proxy, same_credentials, marks);
         let calls = |id| group(id).map_or(&nothing, |group| &group.calls);
         let (from, to) = (calls(from), calls(to));
         let names: BTreeSet<&Name> = from.keys().chain(to.keys()).collect();
@@ -283,7 +284,7 @@ impl Groups {
             for kind in Call::difference(from.get(name), to.get(name)) {
                 marks.mark(proxy, kind, name);
             }
-            if !same_identity {
+            if !same_credentials {
                 marks.mark(proxy, Type::Cluster, name);
             }
         }

@@ -33,8 +33,9 @@ use xds::{Changes, Source, Type};
 
 /// Who proxies are and whom they trust.
 pub trait Certificates: Send + Sync {
-    /// The certificate of a Dataplane with these labels; the same one until it is renewed.
-    fn of(&self, proxy: &ResourceKey, labels: &Labels) -> Option<Arc<Issued>>;
+    /// What a Dataplane with these labels proves who it is by, if its proxy is like this; the same
+    /// until it is renewed.
+    fn of(&self, proxy: &ResourceKey, labels: &Labels, traits: Traits) -> Option<Arc<Issued>>;
 
     /// Whose certificates count in a mesh.
     fn trust(&self, mesh: &MeshName) -> Arc<Trust>;
@@ -44,9 +45,9 @@ pub trait Certificates: Send + Sync {
 }
 
 impl Certificates for Issuer {
-    fn of(&self, proxy: &ResourceKey, labels: &Labels) -> Option<Arc<Issued>> {
+    fn of(&self, proxy: &ResourceKey, labels: &Labels, traits: Traits) -> Option<Arc<Issued>> {
         let why = |error: &NoSvid| tracing::info!(%proxy, %error, "proxy without certificate");
-        self.svid(proxy, labels).inspect_err(why).ok()
+        self.issue(proxy, labels, traits.has_agent).inspect_err(why).ok()
     }
 
     fn trust(&self, mesh: &MeshName) -> Arc<Trust> {
@@ -236,7 +237,7 @@ impl Meshes {
             labels
         };
         // Not under the lock: making a certificate takes as long as a hundred changes.
-        let issued = self.0.certificates.of(&key.resource(), &labels);
+        let issued = self.0.certificates.of(&key.resource(), &labels, traits);
         {
             let mut mesh = mesh.lock();
             mesh.identify(id, issued);
@@ -409,10 +410,10 @@ impl Meshes {
     pub(super) fn identify(&self) {
         for (name, mesh) in self.all() {
             let unidentified = mesh.lock().unidentified();
-            let asked = unidentified.into_iter().map(|(id, proxy, labels)| {
-                let key = ResourceKey::in_mesh(&name, &proxy);
-                let issued = labels.and_then(|labels| self.0.certificates.of(&key, &labels));
-                (id, issued)
+            let asked = unidentified.into_iter().map(|asks| {
+                let key = ResourceKey::in_mesh(&name, &asks.name);
+                let of = |labels: &Labels| self.0.certificates.of(&key, labels, asks.traits);
+                (asks.id, asks.labels.as_ref().and_then(of))
             });
             let asked: Vec<_> = asked.collect();
             let mut mesh = mesh.lock();

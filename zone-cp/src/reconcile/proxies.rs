@@ -7,7 +7,7 @@ use super::{
     tcp::{Moment, Record, Wanted},
 };
 use crate::{
-    generate::{Inbound, IngressListener, Part, Redirection, TcpPermissions},
+    generate::{Credentials, Inbound, IngressListener, Part, Redirection, TcpPermissions},
     identities::Issued,
 };
 use delta::Name;
@@ -29,6 +29,8 @@ use xds::{
 pub struct Traits {
     /// It binds listeners on the virtual addresses of services.
     pub binds_vips: bool,
+    /// A SPIRE agent is beside it.
+    pub has_agent: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,12 @@ impl Open {
 
     pub(super) const fn is_ready(&self) -> bool {
         self.is_http() || self.tcp.is_some()
+    }
+
+    /// Whether other callers pass the handshake when one becomes the other.
+    fn greet_others(before: Option<&Self>, now: Option<&Self>) -> bool {
+        let tcp = |open: Option<&Self>| open.and_then(|open| open.tcp.clone());
+        tcp(before).zip(tcp(now)).is_some_and(|(before, now)| !before.greet_like(&now))
     }
 
     /// The types of which a proxy gets something else when one becomes the other.
@@ -200,10 +208,15 @@ impl Connected {
             // Until new permissions are written down, the old ones hold.
             open.tcp = self.record.current(&open.inbound.section);
         }
+        let by_agent = self.credentials().is_some_and(|it| it.are_of_agent());
         // Without a certificate none of them is served.
         let names = before.keys().chain(now.keys()).filter(|_| self.issued.is_some());
         for name in names {
-            for kind in Open::difference(before.get(name), now.get(name)) {
+            let (before, now) = (before.get(name), now.get(name));
+            let kinds = Open::difference(before, now);
+            // Then the listener itself says whom it lets through.
+            let listener = by_agent && Open::greet_others(before, now);
+            for kind in kinds.into_iter().chain(listener.then_some(Type::Listener)) {
                 marks.mark(*id, kind, name);
             }
         }
@@ -253,26 +266,45 @@ impl Connected {
         issued: Option<Arc<Issued>>,
         marks: &mut Marks,
     ) -> Identified {
+        let old = self.credentials();
         let before = std::mem::replace(&mut self.issued, issued);
-        let now = &self.issued;
-        if before == *now {
+        if before == self.issued {
             return Identified::Same;
         }
-        let who = |it: &Option<Arc<Issued>>| it.as_ref().map(|it| it.identity.clone());
-        let (old, new) = (who(&before), who(now));
-        for identity in [&old, &new].into_iter().flatten() {
-            marks.mark(id, Type::Secret, &identity.to_string().into());
+        let new = self.credentials();
+        for credentials in [&old, &new].into_iter().flatten() {
+            if let Credentials::Zone(identity) = credentials {
+                marks.mark(id, Type::Secret, &identity.to_string().into());
+            }
         }
         if old == new {
             return Identified::Renewed;
         }
-        if old.is_some() && new.is_some() {
-            let ready = self.inbounds.iter().filter(|(_, open)| open.is_ready());
-            ready.for_each(|(name, _)| marks.mark(id, Type::Listener, name));
-        } else {
+        let other = takes_secrets(old.as_ref()) != takes_secrets(new.as_ref());
+        if other {
+            marks.mark(id, Type::Secret, &names::TRUST_BUNDLE.into());
+        }
+        if old.is_none() || new.is_none() {
             self.mark_all_inbounds(id, marks);
+            return Identified::Other;
+        }
+        for (name, open) in self.inbounds.iter().filter(|(_, open)| open.is_ready()) {
+            marks.mark(id, Type::Listener, name);
+            if other && !open.is_http() {
+                marks.mark(id, Type::Secret, name);
+            }
         }
         Identified::Other
+    }
+
+    /// Where its Envoy has its certificate from, if it has one.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        self.issued.as_ref().map(|issued| issued.credentials())
+    }
+
+    /// Whether its Envoy has its certificate from us, and all that goes with it.
+    pub(super) fn takes_secrets(&self) -> bool {
+        takes_secrets(self.credentials().as_ref())
     }
 
     /// Everything that it serves, unless it serves nothing for want of a certificate.
@@ -310,6 +342,11 @@ impl Connected {
             }
         }
     }
+}
+
+/// Whether a proxy with these credentials gets secrets of ours.
+fn takes_secrets(credentials: Option<&Credentials>) -> bool {
+    !credentials.is_some_and(Credentials::are_of_agent)
 }
 
 /// Whether a policy says something about what a proxy serves, or about it as a whole.

@@ -1,6 +1,6 @@
 //! What was generated, once for all who get the same.
 
-use crate::generate::Part;
+use crate::generate::{Credentials, Part};
 use delta::{Item, Name};
 use resource::Version;
 use std::{
@@ -69,14 +69,14 @@ impl<I: Ord> Shared<I> {
 #[derive(Debug, Default)]
 pub(super) struct Results {
     /// By what shapes the connections, and by who calls.
-    pub(super) clusters: Shared<(Version, Name)>,
+    pub(super) clusters: Shared<(Version, Credentials)>,
     /// By what shapes the connections of applications, and by where and how these reach it.
     pub(super) listeners: Shared<(Version, Arc<BTreeSet<SocketAddr>>, bool)>,
     /// By what shapes the requests.
     pub(super) routes: Shared<Version>,
     pub(super) assignments: Shared<()>,
     /// The same as clusters, listeners and routes, for those who call replicas one by one.
-    pub(super) direct_clusters: Shared<(Version, Name)>,
+    pub(super) direct_clusters: Shared<(Version, Credentials)>,
     pub(super) direct_listeners: Shared<(SocketAddr, Version)>,
     pub(super) direct_routes: Shared<Version>,
     /// The same destinations, as an ingress forwards to them.

@@ -9,10 +9,7 @@ use super::{
     proxies::{Connected, Open},
     results::Results,
 };
-use crate::{
-    generate::{self, Outbound, Part},
-    identities::Issued,
-};
+use crate::generate::{self, Outbound, Part};
 use delta::{Item, Name};
 use std::collections::BTreeSet;
 use xds::{
@@ -44,11 +41,11 @@ impl Mesh {
         let results = &mut self.results;
         match kind {
             Type::Cluster => {
-                let identity = &proxy.issued.as_ref()?.identity;
-                let inputs = (call.draft.cluster, group.key.identity.clone());
+                let credentials = &group.key.credentials;
+                let inputs = (call.draft.cluster, credentials.clone());
                 let (destination, draft) = (&call.entry.destination, &call.draft.draft.cluster);
                 Some(results.clusters.get(name, inputs, || {
-                    item(kind, name, &generate::cluster(destination, identity, draft))
+                    item(kind, name, &generate::cluster(destination, credentials, draft))
                 }))
             }
             Type::Endpoint => self.assignment(name),
@@ -81,10 +78,10 @@ impl Mesh {
         match kind {
             Type::Cluster => {
                 let (destination, Way { entry, draft, .. }) = group.ways.get(directed)?;
-                let identity = &proxy.issued.as_ref()?.identity;
-                let inputs = (draft.cluster, group.key.identity.clone());
-                let called = &entry.destination;
-                let cluster = || generate::direct_cluster(called, identity, &draft.draft.cluster);
+                let credentials = &group.key.credentials;
+                let inputs = (draft.cluster, credentials.clone());
+                let (called, shape) = (&entry.destination, &draft.draft.cluster);
+                let cluster = || generate::direct_cluster(called, credentials, shape);
                 let make = || item(kind, name, &cluster());
                 Some(results.direct_clusters.get(destination, inputs, make))
             }
@@ -122,17 +119,18 @@ impl Mesh {
     /// What it serves its application's callers with.
     fn served(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
         let proxy = self.proxies.get(&id)?;
-        let identity = &proxy.issued.as_ref()?.identity;
+        let credentials = proxy.credentials()?;
         let Open { inbound, draft, tcp } =
             proxy.inbounds.get(name).filter(|open| open.is_ready())?;
         let made = match kind {
             Type::Cluster => item(kind, name, &generate::inbound_cluster(inbound, &draft.cluster)),
             Type::Listener => {
-                item(kind, name, &generate::inbound_listener(inbound, identity, &draft.listener))
+                let (shape, tcp) = (&draft.listener, tcp.as_ref());
+                item(kind, name, &generate::inbound_listener(inbound, &credentials, shape, tcp))
             }
             Type::Route => item(kind, name, &generate::inbound_route(inbound, draft)?),
             Type::Secret => {
-                let tcp = tcp.as_ref()?;
+                let tcp = tcp.as_ref().filter(|_| proxy.takes_secrets())?;
                 item(kind, name, &generate::inbound_secret(inbound, tcp, &self.trust)?)
             }
             Type::Extension => {
@@ -186,9 +184,12 @@ impl Mesh {
     fn own(&mut self, id: ProxyId, kind: Type, name: &Name) -> Option<Item> {
         let proxy = self.proxies.get(&id)?;
         match (kind, &**name) {
-            (Type::Secret, names::TRUST_BUNDLE) => self.trust_secret.clone(),
+            (Type::Secret, names::TRUST_BUNDLE) => {
+                self.trust_secret.clone().filter(|_| proxy.takes_secrets())
+            }
             (Type::Secret, _) => {
-                let Issued { identity, svid } = &**proxy.issued.as_ref()?;
+                let issued = proxy.issued.as_ref()?;
+                let (identity, svid) = (&issued.identity, issued.svid()?);
                 let secret = || generate::identity_secret(identity, &svid.chain_pem, &svid.key_pem);
                 (identity.to_string() == **name).then(|| item(kind, name, &secret()))
             }
@@ -236,6 +237,9 @@ impl Mesh {
                 names.extend(ready.filter(|(_, it)| it.is_http()).map(|(name, _)| name));
             }
             Type::Secret => {
+                if !proxy.takes_secrets() {
+                    return Vec::new();
+                }
                 let tcp = ready.filter(|(_, it)| !it.is_http()).map(|(name, _)| name.clone());
                 let identity = proxy.issued.iter().map(|it| it.identity.to_string().into());
                 let trust = self.trust_secret.iter().map(|_| names::TRUST_BUNDLE.into());

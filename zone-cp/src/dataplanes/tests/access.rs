@@ -220,6 +220,10 @@ async fn a_malformed_hello_is_refused_with_its_reason() {
         (with(&|it| it["labels"]["a"] = json!(1)), r#"dataplane.labels["a"]: must be a text"#),
         (Hello { control_plane: None, ..hello(&web) }, "hello.control_plane.address: must be set"),
         (
+            Hello { spire_socket: "agent.sock".into(), ..hello(&web) },
+            "hello.spire_socket: \"agent.sock\" is no absolute path",
+        ),
+        (
             Hello { advertised: Some(Address::default()), ..hello(&web) },
             "hello.advertised: the Dataplane has no listener of type ZoneIngress",
         ),

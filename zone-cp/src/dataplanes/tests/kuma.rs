@@ -71,6 +71,27 @@ async fn a_proxy_of_kuma_gets_its_bootstrap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_proxy_of_kuma_knows_its_spire_agent() {
+    let world = World::new().await;
+    let mut asked = asked();
+    asked["spireResources"] = json!({"socketPath": "/tmp/spire-agent/public/api.sock"});
+    let (status, _, body) = post(&world, "", asked.to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    let bootstrap: Value = serde_json::from_str(&body).unwrap();
+    let agent = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path";
+    let clusters = bootstrap["static_resources"]["clusters"].as_array().unwrap();
+    let spire = clusters.iter().find(|it| it["name"] == "system_identity_sds-spire-agent").unwrap();
+    assert_eq!(spire.pointer(agent).unwrap(), "/tmp/spire-agent/public/api.sock");
+    let metadata = &bootstrap["node"]["metadata"];
+    assert_eq!(metadata["spireAgent.socketPath"], "/tmp/spire-agent/public/api.sock");
+
+    asked["spireResources"] = json!({"socketPath": "public/api.sock"});
+    let (status, _, body) = post(&world, "", asked.to_string()).await;
+    let expected = r#"spireResources.socketPath: "public/api.sock" is no absolute path"#;
+    assert_eq!((status.as_u16(), body.as_str()), (422, expected));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_may_not_have_one_is_told_so() {
     let world = World::new().await;
     let answer = async |change: &dyn Fn(&mut Value)| {

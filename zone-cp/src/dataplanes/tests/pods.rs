@@ -1,11 +1,15 @@
 //! Proxies in pods.
 
-use super::world::*;
+use super::{
+    streams::{ask, ours, takes},
+    world::*,
+};
 use kinds::{dataplane, dataplane_insight};
 use proto::atoll::proxy::v1::Hello;
 use resource::{Peer, Resource, label};
 use serde_json::json;
 use tonic::Code;
+use xds::Type;
 
 /// As the controllers of the cluster write it.
 fn of_pod(name: &str) -> Resource {
@@ -50,6 +54,25 @@ async fn a_pod_is_its_own_dataplane_and_no_other() {
     // What it is was read off the pod, and stays so.
     let stored = world.row(dataplane::KIND, "web-1.apps").unwrap();
     assert_eq!(stored.head.version, of_pod("web-1").head.version);
+}
+
+/// The Dataplane of a pod is somebody else's. What is wrong with its proxy is told all the same.
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_told_what_is_not_served() {
+    let world = World::in_cluster().await;
+    world.put(dataplane::KIND, of_pod("web-1")).await;
+    let token = "apps/web/web-1";
+    let mut session = world.session(token, hello_of("web-1")).await.unwrap();
+    let first = ask(Some(ours("shop.web-1.apps")), Type::Cluster);
+    let mut envoy = world.envoy(token, first).await.unwrap();
+    envoy.to_zone.send(ask(None, Type::Listener)).await.unwrap();
+    let problem = "inbound http is not served: no MeshIdentity selects the proxy";
+    let shown = |world: &World| {
+        let insight = world.spec(dataplane_insight::KIND, "web-1.apps");
+        insight.is_some_and(|it| it["metadata"] == json!({ "problems": [problem] }))
+    };
+    takes(&world, &mut envoy, shown).await;
+    assert_eq!(session.problems().await, [problem]);
 }
 
 #[tokio::test(start_paused = true)]

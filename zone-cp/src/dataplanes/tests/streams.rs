@@ -121,7 +121,7 @@ async fn what_envoy_refuses_is_told_and_shown_and_not_advertised() {
 }
 
 /// An Envoy that takes whatever it is sent, until `wanted`. It holds what it took of listeners.
-async fn takes(world: &World, envoy: &mut Envoy, wanted: impl Fn(&World) -> bool) {
+pub(super) async fn takes(world: &World, envoy: &mut Envoy, wanted: impl Fn(&World) -> bool) {
     let take = async {
         loop {
             let response = envoy.next().await.unwrap();
@@ -203,6 +203,42 @@ async fn an_inbound_is_called_once_its_envoy_has_it() {
     };
     envoy.to_zone.send(refusal).await.unwrap();
     world.until(|world| states(world) == ["Ready", "NotReady"]).await;
+}
+
+/// A MeshIdentity leaves certificates to SPIRE agents: an Envoy that knows one is served, and shown
+/// without a certificate of ours; one that knows none is not, and its operator is told why.
+#[tokio::test(start_paused = true)]
+async fn an_envoy_with_a_spire_agent_is_served_by_it() {
+    const AGENT: &str = "/run/spire/sockets/socket";
+    let world = World::new().await;
+    let spec =
+        json!({ "selector": {"dataplane": {"matchLabels": {}}}, "provider": {"type": "Spire"} });
+    let (kind, identity) = row(mesh_identity::KIND, key("identity"), spec);
+    world.put(kind, identity).await;
+    let token = token(&claims());
+    let mut session = world.session(&token, hello(&web("web-1"))).await.unwrap();
+    let node = ours("shop.web-1");
+    let mut envoy = world.envoy(&token, ask(Some(node.clone()), Type::Cluster)).await.unwrap();
+    envoy.to_zone.send(ask(None, Type::Listener)).await.unwrap();
+    takes(&world, &mut envoy, |world| states(world) == ["NotReady"; 2]).await;
+    let problems = session.problems().await;
+    let lacks = |problem: &String| problem.contains("the proxy names no SPIRE agent");
+    assert!(problems.len() == 2 && problems.iter().all(lacks), "{problems:?}");
+    drop(envoy);
+
+    let mut node = node;
+    let metadata = node.metadata.as_mut().unwrap();
+    metadata.fields.insert("spireAgent.socketPath".into(), text(AGENT));
+    let mut envoy = world.envoy(&token, ask(Some(node), Type::Cluster)).await.unwrap();
+    envoy.to_zone.send(ask(None, Type::Listener)).await.unwrap();
+    takes(&world, &mut envoy, |world| states(world) == ["Ready"; 2]).await;
+    assert_eq!(session.problems().await, [""; 0]);
+    let shown = world.spec(dataplane_insight::KIND, "web-1").unwrap();
+    let (mtls, identity) = (&shown["mTLS"], "kri_mid_shop_west__identity_");
+    assert_eq!(
+        (&mtls["issuedBackend"], &mtls["certificateExpirationTime"]),
+        (&json!(identity), &json!(null))
+    );
 }
 
 /// What was sent of listeners, and why some were refused.

@@ -11,7 +11,10 @@ use std::{
     process::Command,
     time::Duration,
 };
-use xds::bootstrap::{Bootstrap, ControlPlane, Token};
+use xds::{
+    bootstrap::{Bootstrap, ControlPlane, Token},
+    names::SPIRE_AGENT,
+};
 
 #[test]
 fn envoy_accepts_every_golden() {
@@ -33,32 +36,36 @@ fn envoy_accepts_every_golden() {
 fn envoy_accepts_the_bootstrap_of_a_name_and_of_an_address() {
     let envoy = envoy();
     for host in ["cp.west.example", "127.0.0.1"] {
-        let bootstrap = Bootstrap {
-            mesh: "shop".parse().unwrap(),
-            name: "web-1".into(),
-            workload: Some("web".into()),
-            zone: "west".parse().unwrap(),
-            dataplane: r#"{"type":"Dataplane","mesh":"shop","name":"web-1"}"#.into(),
-            control_plane: ControlPlane {
-                host: host.into(),
-                server_name: host.into(),
-                port: 5678,
-                ca_pem: authority("west").certificate_pem().into(),
-            },
-            readiness: Some("127.1.0.5:29902".parse().unwrap()),
-            features: Vec::new(),
-            metadata: Default::default(),
-            admin_socket: None,
-            version: "0.1.0".into(),
-            max_heap_mib: 512,
-            token: Token::File("a.b.c".to_owned().into()),
-        };
-        let rendered = bootstrap.render();
+        let rendered = bootstrap(host).render();
         let folder = tempfile::tempdir().unwrap();
         for (name, content) in &rendered.files {
             fs::write(folder.path().join(name), content).unwrap();
         }
         assert_eq!(validate(&envoy, folder.path(), &rendered.bootstrap), None, "{host}");
+    }
+}
+
+fn bootstrap(host: &str) -> Bootstrap {
+    Bootstrap {
+        mesh: "shop".parse().unwrap(),
+        name: "web-1".into(),
+        workload: Some("web".into()),
+        zone: "west".parse().unwrap(),
+        dataplane: r#"{"type":"Dataplane","mesh":"shop","name":"web-1"}"#.into(),
+        control_plane: ControlPlane {
+            host: host.into(),
+            server_name: host.into(),
+            port: 5678,
+            ca_pem: authority("west").certificate_pem().into(),
+        },
+        readiness: Some("127.1.0.5:29902".parse().unwrap()),
+        features: Vec::new(),
+        metadata: Default::default(),
+        admin_socket: None,
+        spire_socket: Some("/run/spire/sockets/socket".into()),
+        version: "0.1.0".into(),
+        max_heap_mib: 512,
+        token: Token::File("a.b.c".to_owned().into()),
     }
 }
 
@@ -103,11 +110,21 @@ fn whole(resources: &Value) -> Value {
     });
     let pems = Pems::new();
     answer(&mut fixed, resources, &pems);
+    fixed["clusters"].as_array_mut().unwrap().push(spire_agent());
     let mut layers = vec![json!({"name": "none", "static_layer": {}})];
     for runtime in resources.get("runtime").and_then(Value::as_array).into_iter().flatten() {
         layers.push(json!({"name": runtime["name"], "static_layer": runtime["layer"]}));
     }
-    json!({"static_resources": fixed, "layered_runtime": {"layers": layers}})
+    // Whoever asks for something says who it is.
+    let node = json!({"id": "shop.web-1", "cluster": "web"});
+    json!({"node": node, "static_resources": fixed, "layered_runtime": {"layers": layers}})
+}
+
+/// The cluster that a proxy knows from its start.
+fn spire_agent() -> Value {
+    let started: Value = serde_json::from_str(&bootstrap("127.0.0.1").render().bootstrap).unwrap();
+    let clusters = started["static_resources"]["clusters"].as_array().unwrap();
+    clusters.iter().find(|it| it["name"] == SPIRE_AGENT).unwrap().clone()
 }
 
 /// Puts into `value` what it would ask for.
@@ -131,8 +148,10 @@ fn answer_object(fields: &mut Map<String, Value>, resources: &Value) {
         let found = list.iter().find(|one| one[field] == *name);
         found.unwrap_or_else(|| panic!("{name} is not among {list:?}")).clone()
     };
-    // A secret without a source is one of the file's.
-    fields.remove("sds_config");
+    // A secret without a source is one of the file's; a SPIRE agent's is asked for.
+    if fields.get("sds_config").is_some_and(|source| source.get("ads").is_some()) {
+        fields.remove("sds_config");
+    }
     if let Some(rds) = fields.remove("rds") {
         let routes = find("routes", "name", &rds["route_config_name"]);
         fields.insert("route_config".into(), routes);

@@ -1,6 +1,8 @@
 //! Short builders of values.
 
-use crate::generate::{Destination, Endpoint, Inbound, IngressService, Outbound, Trust};
+use crate::generate::{
+    Credentials, Destination, Endpoint, Inbound, IngressService, Outbound, Trust,
+};
 use resource::Kri;
 use std::net::SocketAddr;
 use xds::{
@@ -20,6 +22,10 @@ pub(super) fn at(text: &str) -> SocketAddr {
 
 pub(super) fn identity() -> Kri {
     kri("kri_mid_shop___identity_")
+}
+
+pub(super) fn credentials() -> Credentials {
+    Credentials::Zone(identity().into())
 }
 
 pub(super) fn trust() -> Trust {

@@ -2,6 +2,7 @@ mod accept;
 mod fixture;
 mod golden;
 mod redirect;
+mod spire;
 
 use self::{fixture::*, golden::check};
 use super::*;
@@ -18,15 +19,15 @@ const WEB: &str = "spiffe://shop.west.mesh.local/workload/web";
 const STRANGER: &str = "spiffe://shop.west.mesh.local/workload/stranger";
 
 fn outbound_files(called: &[(Destination, Outbound, BTreeSet<Endpoint>)]) -> golden::Resources {
-    let (identity, draft) = (identity(), OutboundDraft::default());
+    let (credentials, draft) = (credentials(), OutboundDraft::default());
     let mut resources = golden::Resources::default();
     for (destination, outbound, endpoints) in called {
         resources.listeners.extend(outbound_listener(outbound, &draft.listener));
         resources.routes.extend(outbound_route(outbound, &draft));
-        resources.clusters.push(cluster(destination, &identity, &draft.cluster));
+        resources.clusters.push(cluster(destination, &credentials, &draft.cluster));
         resources.endpoints.push(load_assignment(&destination.kri.to_string(), endpoints));
     }
-    resources.secrets.push(identity_secret(&identity, "CHAIN", "KEY"));
+    resources.secrets.push(identity_secret(&identity(), "CHAIN", "KEY"));
     resources.secrets.extend(trust_secret(&trust()));
     resources
 }
@@ -81,7 +82,7 @@ fn an_http_inbound() {
 
 fn inbound_files(inbound: &Inbound, draft: &InboundDraft) -> golden::Resources {
     golden::Resources {
-        listeners: vec![inbound_listener(inbound, &identity(), &draft.listener)],
+        listeners: vec![inbound_listener(inbound, &credentials(), &draft.listener, None)],
         routes: inbound_route(inbound, draft).into_iter().collect(),
         clusters: vec![inbound_cluster(inbound, &draft.cluster)],
         secrets: [identity_secret(&identity(), "CHAIN", "KEY")]
@@ -182,7 +183,7 @@ fn a_zone_ingress() {
 #[test]
 fn a_destination_that_nobody_may_answer_for_is_answered_by_nobody() {
     let destination = destination("kri_msvc_shop_east__cart_http", Protocol::Http, &[]);
-    let bytes = cluster(&destination, &identity(), &OutboundDraft::default().cluster);
+    let bytes = cluster(&destination, &credentials(), &OutboundDraft::default().cluster);
     let bytes = bytes.encode_to_vec();
     assert!(bytes.windows(10).any(|part| part == b"urn:nobody"));
 }
@@ -270,7 +271,7 @@ fn who_is_refused_altogether_is_not_admitted() {
 fn equal_permissions_are_equal_bytes_whatever_order_identities_came_in() {
     let of = |ids: &[&str]| {
         let destination = destination("kri_msvc_shop_east__cart_http", Protocol::Http, ids);
-        cluster(&destination, &identity(), &OutboundDraft::default().cluster).encode_to_vec()
+        cluster(&destination, &credentials(), &OutboundDraft::default().cluster).encode_to_vec()
     };
     assert_eq!(of(&["spiffe://a/b", "spiffe://a/a"]), of(&["spiffe://a/a", "spiffe://a/b"]));
     assert_ne!(of(&["spiffe://a/b"]), of(&["spiffe://a/a"]));

@@ -52,7 +52,7 @@ fn a_workload_that_knows_nothing_of_its_sidecar() {
     let mut resources = outbound_files(&[called]);
     let inbound = Inbound { redirected: true, ..http_inbound() };
     let draft = InboundDraft::default();
-    resources.listeners.push(inbound_listener(&inbound, &identity(), &draft.listener));
+    resources.listeners.push(inbound_listener(&inbound, &credentials(), &draft.listener, None));
     resources.routes.extend(inbound_route(&inbound, &draft));
     resources.clusters.push(inbound_cluster(&inbound, &draft.cluster));
     put(&redirection(), &Passthrough::Everything, &mut resources);
@@ -62,7 +62,7 @@ fn a_workload_that_knows_nothing_of_its_sidecar() {
 /// Replicas of a service of HTTP and of one of TCP, which its application calls one by one.
 #[test]
 fn replicas_that_are_called_at_their_own_addresses() {
-    let (identity, mut draft) = (identity(), OutboundDraft::default());
+    let (credentials, mut draft) = (credentials(), OutboundDraft::default());
     draft.cluster.connect_timeout = Duration::from_secs(3);
     draft.route.timeout = Duration::from_secs(4);
     let cart = "spiffe://shop.east.mesh.local/workload/cart";
@@ -76,10 +76,10 @@ fn replicas_that_are_called_at_their_own_addresses() {
         resources.listeners.push(direct_listener(destination, at(address), &draft.listener));
     }
     for destination in [&cart, &redis] {
-        resources.clusters.push(direct_cluster(destination, &identity, &draft.cluster));
+        resources.clusters.push(direct_cluster(destination, &credentials, &draft.cluster));
         resources.routes.extend(direct_route(destination, &draft));
     }
-    resources.secrets.push(identity_secret(&identity, "CHAIN", "KEY"));
+    resources.secrets.push(identity_secret(&identity(), "CHAIN", "KEY"));
     resources.secrets.extend(trust_secret(&trust()));
     check("sidecar-direct", &resources);
 }

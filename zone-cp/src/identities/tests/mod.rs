@@ -1,4 +1,5 @@
 mod changes;
+mod spire;
 mod trust;
 
 use super::*;
@@ -107,6 +108,11 @@ struct East {
 }
 
 impl East {
+    /// What a proxy without a SPIRE agent has.
+    fn svid(&self, proxy: &ResourceKey, labels: &Labels) -> Result<Arc<Issued>, NoSvid> {
+        self.issuer.issue(proxy, labels, false)
+    }
+
     async fn new() -> Self {
         Self::interfered(None).await
     }
@@ -310,17 +316,21 @@ async fn a_zone_makes_its_authority_and_shows_it() {
     assert_eq!(dirty, Dirty { trust: [shop()].into(), proxies: BTreeSet::new() });
     assert_eq!(*east.issuer.trust(&shop()), trusting(&[("shop.east.mesh.local", &[&certificate])]));
 
-    let issued = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    let issued = east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     let id: SpiffeId = "spiffe://shop.east.mesh.local/workload/cart".parse().unwrap();
     assert_eq!(
-        (&issued.svid.id, issued.identity.to_string()),
+        (&issued.svid().unwrap().id, issued.identity.to_string()),
         (&id, "kri_mid_shop___identity_".into())
     );
-    let again = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    let again = east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     assert!(Arc::ptr_eq(&issued, &again));
-    let other = east.issuer.svid(&proxy("cart-2"), &workload("cart")).unwrap();
-    assert_eq!(other.svid.id, id);
-    assert_ne!(other.svid.key_pem, issued.svid.key_pem, "each proxy has a key of its own");
+    let other = east.svid(&proxy("cart-2"), &workload("cart")).unwrap();
+    assert_eq!(other.svid().unwrap().id, id);
+    assert_ne!(
+        other.svid().unwrap().key_pem,
+        issued.svid().unwrap().key_pem,
+        "each proxy has a key of its own"
+    );
     assert!(east.issuer.needs_workload(&shop(), &workload("cart")));
 }
 
@@ -330,7 +340,7 @@ async fn what_was_made_goes_with_its_identity() {
     east.secret("other-root-ca", "a user's").await;
     east.identity(BUNDLED).await;
     east.ready().await;
-    east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     east.dirty().await;
     east.delete(mesh_identity::KIND, proxy("identity-x7")).await;
     let gone = |east: &East| east.trusts().is_none().then_some(());
@@ -340,7 +350,7 @@ async fn what_was_made_goes_with_its_identity() {
     assert!(east.text("other-root-ca").is_some());
     let dirty = east.dirty().await;
     assert_eq!(dirty, Dirty { trust: [shop()].into(), proxies: [proxy("cart-1")].into() });
-    assert_eq!(east.issuer.svid(&proxy("cart-1"), &workload("cart")), Err(NoSvid::NoIdentity));
+    assert_eq!(east.svid(&proxy("cart-1"), &workload("cart")), Err(NoSvid::NoIdentity));
     assert_eq!(*east.issuer.trust(&shop()), Trust::default());
 }
 
@@ -354,7 +364,7 @@ async fn half_an_authority_is_neither_used_nor_completed() {
         "the Secret \"identity-private-key\" is missing, while \"identity-root-ca\" is there";
     east.reported(&not_ready("ProviderNotReady", message)).await;
     assert_eq!((east.text("identity-private-key"), east.trusts()), (None, None));
-    let refused = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap_err();
+    let refused = east.svid(&proxy("cart-1"), &workload("cart")).unwrap_err();
     assert_eq!(refused.to_string(), "MeshIdentity kri_mid_shop___identity_ has no authority");
 
     east.secret("identity-private-key", two.key_pem()).await;
@@ -390,7 +400,7 @@ async fn an_authority_that_was_deleted_is_replaced_and_stays_trusted() {
     let mut east = East::new().await;
     east.identity(BUNDLED).await;
     east.ready().await;
-    east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     let old = east.text("identity-root-ca").unwrap();
     // The first half alone changes nothing.
     east.delete(secret::KIND, proxy("identity-private-key")).await;
@@ -419,7 +429,7 @@ async fn an_authority_that_expired_is_reported() {
     tokio::time::sleep_until(end).await;
     let message = "the authority's certificate expired at 2040-04-28T12:00:00Z";
     east.reported(&not_ready("ProviderNotReady", message)).await;
-    let refused = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap_err();
+    let refused = east.svid(&proxy("cart-1"), &workload("cart")).unwrap_err();
     assert!(matches!(refused, NoSvid::NoAuthority(_)), "{refused:?}");
 
     // What takes its place is trusted alone.
@@ -455,7 +465,7 @@ async fn a_template_without_its_label_is_reported() {
     let of = |aspect| Condition::fails(aspect, "TrustDomainNotRendered", message);
     east.reported(&[of("SpiffeIDProvider"), of("Ready")]).await;
     assert_eq!(east.text("identity-root-ca"), None);
-    let refused = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap_err();
+    let refused = east.svid(&proxy("cart-1"), &workload("cart")).unwrap_err();
     assert!(matches!(refused, NoSvid::TrustDomain { .. }), "{refused:?}");
 }
 
@@ -464,7 +474,7 @@ async fn a_proxy_without_what_its_path_says_has_no_certificate() {
     let east = East::new().await;
     east.identity(BUNDLED).await;
     east.ready().await;
-    let refused = east.issuer.svid(&proxy("cart-1"), &Labels::default()).unwrap_err();
+    let refused = east.svid(&proxy("cart-1"), &Labels::default()).unwrap_err();
     let NoSvid::Path { source, .. } = refused else { panic!("{refused:?}") };
     assert_eq!(source.to_string(), "\"Workload\" is empty");
 }
@@ -505,9 +515,9 @@ async fn an_authority_that_is_given_is_used() {
     east.reported(&not_ready("ProviderNotReady", message)).await;
     east.identity(&spec(true)).await;
     east.ready().await;
-    let issued = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    let issued = east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     let tomorrow = start() + Duration::from_secs(24 * 3600);
-    assert_eq!(issued.svid.not_after, tomorrow);
+    assert_eq!(issued.svid().unwrap().not_after, tomorrow);
     assert_eq!(east.text("identity-root-ca"), None);
 
     east.identity(&given(in_secret("ours"), in_secret("key"), true)).await;
@@ -543,15 +553,15 @@ async fn another_authority_is_trusted_before_it_issues_and_damage_stops_nothing(
     east.secret("key", old.key_pem()).await;
     east.identity(&given(in_secret("ca"), in_secret("key"), true)).await;
     east.ready().await;
-    let first = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    let first = east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     east.dirty().await;
 
     east.secret("ca", new.certificate_pem()).await;
     let message = "the private key does not belong to the certificate";
     east.reported(&damaged(message)).await;
-    let later = east.issuer.svid(&proxy("cart-2"), &workload("cart")).unwrap();
+    let later = east.svid(&proxy("cart-2"), &workload("cart")).unwrap();
     assert!(is_signed_by(&later, &old), "what was good goes on");
-    assert_eq!(east.issuer.svid(&proxy("cart-1"), &workload("cart")), Ok(first.clone()));
+    assert_eq!(east.svid(&proxy("cart-1"), &workload("cart")), Ok(first.clone()));
 
     east.secret("key", new.key_pem()).await;
     east.ready().await;
@@ -560,7 +570,7 @@ async fn another_authority_is_trusted_before_it_issues_and_damage_stops_nothing(
     assert_eq!(dirty, Dirty { trust: [shop()].into(), proxies });
     let both = [old.certificate_pem(), new.certificate_pem()];
     assert_eq!(*east.issuer.trust(&shop()), trusting(&[("shop.east.mesh.local", &both)]));
-    let second = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    let second = east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     assert!(is_signed_by(&first, &old) && is_signed_by(&second, &new));
 }
 
@@ -573,15 +583,16 @@ async fn no_certificate_is_older_than_the_trust_in_it() {
     watcher.spawn(async move {
         let mut seen = BTreeSet::new();
         loop {
-            let issued = issuer.svid(&proxy("cart-1"), &workload("cart"));
+            let issued = issuer.issue(&proxy("cart-1"), &workload("cart"), false);
             let trust = issuer.trust(&shop());
             let trusted = trust.0.values().flatten().flat_map(|pem| identity::certificates(pem));
             let trusted: Vec<_> = trusted.flatten().collect();
             if let Ok(issued) = issued {
-                let leaf = identity::certificates(&issued.svid.chain_pem).unwrap().remove(0);
+                let leaf =
+                    identity::certificates(&issued.svid().unwrap().chain_pem).unwrap().remove(0);
                 let known = trusted.iter().any(|ca| identity::is_issued_by(&leaf, ca));
                 assert!(known, "issued by an authority that nobody knows");
-                seen.insert(issued.svid.chain_pem.clone());
+                seen.insert(issued.svid().unwrap().chain_pem.clone());
             }
             if seen.len() == 3 {
                 return;
@@ -604,7 +615,7 @@ async fn no_certificate_is_older_than_the_trust_in_it() {
 
 fn is_signed_by(issued: &Issued, authority: &Authority) -> bool {
     let verifies = |pem: &str| {
-        let leaf = identity::certificates(&issued.svid.chain_pem).unwrap().remove(0);
+        let leaf = identity::certificates(&issued.svid().unwrap().chain_pem).unwrap().remove(0);
         let ca = identity::certificates(pem).unwrap().remove(0);
         identity::is_issued_by(&leaf, &ca)
     };
@@ -616,8 +627,8 @@ async fn a_certificate_is_replaced_before_it_ends() {
     let mut east = East::new().await;
     east.identity(BUNDLED).await;
     east.ready().await;
-    let first = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
-    east.issuer.svid(&proxy("gone-1"), &workload("cart")).unwrap();
+    let first = east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    east.svid(&proxy("gone-1"), &workload("cart")).unwrap();
     east.issuer.forget(&proxy("gone-1"));
     east.dirty().await;
 
@@ -627,9 +638,9 @@ async fn a_certificate_is_replaced_before_it_ends() {
     assert!(idle.is_err(), "{idle:?} came too early");
     let dirty = timeout(fifth_of_a_day, east.changes.next()).await.expect("it comes too late");
     assert_eq!(dirty, Dirty { trust: BTreeSet::new(), proxies: [proxy("cart-1")].into() });
-    let second = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
-    assert_eq!(second.svid.id, first.svid.id);
-    assert!(first.svid.not_after < second.svid.not_after);
+    let second = east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    assert_eq!(second.svid().unwrap().id, first.svid().unwrap().id);
+    assert!(first.svid().unwrap().not_after < second.svid().unwrap().not_after);
 
     // It goes on like this.
     let dirty = timeout(four_days, east.changes.next()).await.unwrap();
@@ -642,20 +653,20 @@ async fn authorities_and_certificates_are_listed_with_their_ends() {
     let east = East::new().await;
     east.identity(BUNDLED).await;
     east.ready().await;
-    let first = east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    let first = east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     tokio::time::advance(Duration::from_secs(60)).await;
-    let second = east.issuer.svid(&proxy("cart-2"), &workload("cart")).unwrap();
-    assert!(first.svid.not_after < second.svid.not_after);
+    let second = east.svid(&proxy("cart-2"), &workload("cart")).unwrap();
+    assert!(first.svid().unwrap().not_after < second.svid().unwrap().not_after);
     let [authority, certificates] =
-        <[_; 2]>::try_from(east.issuer.entries(first.svid.not_after)).unwrap();
+        <[_; 2]>::try_from(east.issuer.entries(first.svid().unwrap().not_after)).unwrap();
     assert_eq!((authority.sort, &*authority.name), (Sort::Authority, "identity"));
-    assert!(!authority.renewal.automatic && first.svid.not_after < authority.not_after);
+    assert!(!authority.renewal.automatic && first.svid().unwrap().not_after < authority.not_after);
     assert_eq!(
         (certificates.sort, &*certificates.name, certificates.not_after, certificates.several),
         (
             Sort::ProxyCertificates,
             "cart-1",
-            first.svid.not_after,
+            first.svid().unwrap().not_after,
             Some(Several { count: 2, soon: 1 })
         )
     );
@@ -669,7 +680,7 @@ async fn the_closest_identity_is_taken() {
     east.identity(BUNDLED).await;
     east.ready().await;
     let labels = workload("cart").with("team", "a");
-    let first = east.issuer.svid(&proxy("cart-1"), &labels).unwrap();
+    let first = east.svid(&proxy("cart-1"), &labels).unwrap();
     east.dirty().await;
     let closer = json!({
         "selector": {"dataplane": {"matchLabels": {"team": "a"}}},
@@ -681,11 +692,11 @@ async fn the_closest_identity_is_taken() {
     east.until(there).await;
     let dirty = east.dirty().await;
     assert_eq!(dirty.proxies, [proxy("cart-1")].into());
-    let second = east.issuer.svid(&proxy("cart-1"), &labels).unwrap();
-    let paths = [&first, &second].map(|issued| issued.svid.id.path().to_owned());
+    let second = east.svid(&proxy("cart-1"), &labels).unwrap();
+    let paths = [&first, &second].map(|issued| issued.svid().unwrap().id.path().to_owned());
     assert_eq!(paths, ["/workload/cart", "/team/a"]);
     assert_eq!(second.identity.name, "closer");
-    let other = east.issuer.svid(&proxy("pay-1"), &workload("pay")).unwrap();
+    let other = east.svid(&proxy("pay-1"), &workload("pay")).unwrap();
     assert_eq!(other.identity.name, "identity");
     assert!(!east.issuer.needs_workload(&shop(), &labels));
 }
@@ -695,7 +706,7 @@ async fn a_status_causes_no_work() {
     let mut east = East::new().await;
     east.identity(BUNDLED).await;
     east.ready().await;
-    east.issuer.svid(&proxy("cart-1"), &workload("cart")).unwrap();
+    east.svid(&proxy("cart-1"), &workload("cart")).unwrap();
     east.dirty().await;
     let before = east.store.reader().revision();
     let identity = east.get(mesh_identity::KIND, &proxy("identity-x7")).unwrap();

@@ -68,7 +68,7 @@ fn a_service_of_another_zone_is_called_through_the_ingresses_of_that_zone() {
     let destination = destination(EAST_CART, "spiffe://shop.east.mesh.local/workload/cart");
     let outbound = outbound(EAST_CART, &["241.0.0.9:80"]);
     let draft = OutboundDraft::default();
-    let cluster = generate::cluster(&destination, &identity(), &draft.cluster);
+    let cluster = generate::cluster(&destination, &credentials(), &draft.cluster);
     assert_eq!(stream.get(Cluster, EAST_CART), Some(item(Cluster, &name, &cluster)));
     let listener = generate::outbound_listener(&outbound, &draft.listener).unwrap();
     assert_eq!(stream.get(Listener, EAST_CART), Some(item(Listener, &name, &listener)));
@@ -140,7 +140,7 @@ fn who_cannot_prove_to_be_somebody_is_not_called() {
 #[test]
 fn a_proxy_without_certificate_calls_nobody_and_everybody_when_it_has_one() {
     let mut zone = Zone::of(&[web(), remote("east", "cart")]);
-    let mut stream = zone.connect_as("web-1", Traits { binds_vips: true }).unwrap();
+    let mut stream = zone.connect_as("web-1", BINDS).unwrap();
     assert_eq!(stream.names(Cluster), [""; 0]);
     zone.certified.issued.lock().insert("web-1".into(), issued("web-1", 1));
     zone.meshes.reidentify(&web().key());

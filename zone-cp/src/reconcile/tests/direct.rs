@@ -82,7 +82,7 @@ fn each_replica_of_a_service_that_is_named_has_a_listener_and_all_have_one_clust
     }
     for (kri, destination) in [(CART, &cart), (DB, &db)] {
         let name = names::direct(kri);
-        let cluster = generate::direct_cluster(destination, &identity(), &draft.cluster);
+        let cluster = generate::direct_cluster(destination, &credentials(), &draft.cluster);
         let expected = item(Cluster, &name.as_str().into(), &cluster);
         assert_eq!(stream.get(Cluster, &name), Some(expected));
         let route = generate::direct_route(destination, &draft);
@@ -399,7 +399,7 @@ fn who_may_answer_is_who_may_answer_for_the_service() {
     assert_eq!(stream.marks(), marks(&[(Cluster, &way)]));
     let destination = destination(CART, Protocol::Http, "other");
     let draft = OutboundDraft::default().cluster;
-    let cluster = generate::direct_cluster(&destination, &identity(), &draft);
+    let cluster = generate::direct_cluster(&destination, &credentials(), &draft);
     assert_eq!(stream.get(Cluster, &way), Some(item(Cluster, &way.as_str().into(), &cluster)));
     zone.put(&local("cart").with("/identities", json!([])));
     assert_eq!(has(&stream, Listener), [""; 0], "nobody can prove to be it");

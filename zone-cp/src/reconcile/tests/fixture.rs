@@ -5,7 +5,10 @@ use super::super::{
     run::{Feed, inputs},
     written,
 };
-use crate::{generate::Trust, identities::Issued};
+use crate::{
+    generate::{Credentials, SpireAgent, Trust},
+    identities::{Issued, Proof},
+};
 use daemon::Clock;
 use delta::Item;
 use identity::{Svid, TrustDomain};
@@ -20,6 +23,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 use store::{
     Kinds,
@@ -43,6 +47,13 @@ pub(super) fn identity() -> Kri {
     "kri_mid_shop___identity_".parse().unwrap()
 }
 
+/// Of a proxy that binds what it calls itself.
+pub(super) const BINDS: Traits = Traits { binds_vips: true, has_agent: false };
+
+pub(super) fn credentials() -> Credentials {
+    Credentials::Zone(identity().into())
+}
+
 pub(super) fn issued(dataplane: &str, serial: u32) -> Issued {
     let workload = dataplane.rsplit_once('-').map_or(dataplane, |(workload, _)| workload);
     let svid = Svid {
@@ -52,7 +63,15 @@ pub(super) fn issued(dataplane: &str, serial: u32) -> Issued {
         not_before: start(),
         not_after: start(),
     };
-    Issued { identity: identity().into(), svid }
+    Issued { identity: identity().into(), proof: Proof::Svid(svid) }
+}
+
+/// As [`issued`], but a SPIRE agent has it, for which Envoy waits so many seconds.
+pub(super) fn by_agent(dataplane: &str, seconds: u64) -> Issued {
+    let issued = issued(dataplane, 1);
+    let id = issued.svid().unwrap().id.clone();
+    let agent = SpireAgent { id, timeout: Duration::from_secs(seconds) };
+    Issued { proof: Proof::Agent(agent), ..issued }
 }
 
 pub(super) fn trust(zones: &[&str]) -> Trust {
@@ -72,7 +91,7 @@ pub(super) struct Certified {
 }
 
 impl Certificates for Certified {
-    fn of(&self, proxy: &ResourceKey, _labels: &Labels) -> Option<Arc<Issued>> {
+    fn of(&self, proxy: &ResourceKey, _: &Labels, _: Traits) -> Option<Arc<Issued>> {
         self.issued.lock().get(&*proxy.name).cloned().map(Arc::new)
     }
 
@@ -365,7 +384,7 @@ impl Zone {
     /// A proxy with a certificate connects.
     pub(super) fn connect(&mut self, name: &str) -> Stream {
         self.certified.issued.lock().insert(name.into(), issued(name, 1));
-        self.connect_as(name, Traits { binds_vips: true }).unwrap()
+        self.connect_as(name, BINDS).unwrap()
     }
 
     pub(super) fn connect_as(&mut self, name: &str, traits: Traits) -> Result<Stream, NotServed> {

@@ -62,7 +62,7 @@ fn who_may_call_stands_in_the_route_and_nothing_else_changes_with_it() {
     let mut stream = zone.connect("cart-1");
     let (inbound, mut draft) = (inbound("http", Protocol::Http, 8080), InboundDraft::default());
     let name = HTTP.into();
-    let listener = generate::inbound_listener(&inbound, &identity(), &draft.listener);
+    let listener = generate::inbound_listener(&inbound, &credentials(), &draft.listener, None);
     assert_eq!(stream.get(Listener, HTTP), Some(item(Listener, &name, &listener)));
     let cluster = generate::inbound_cluster(&inbound, &draft.cluster);
     assert_eq!(stream.get(Cluster, HTTP), Some(item(Cluster, &name, &cluster)));
@@ -130,7 +130,8 @@ fn a_renewed_certificate_is_one_secret() {
     let mut stream = zone.connect("cart-1");
     let secret = |serial| {
         let issued = issued("cart-1", serial);
-        let (chain, key) = (&issued.svid.chain_pem, &issued.svid.key_pem);
+        let svid = issued.svid().unwrap();
+        let (chain, key) = (&svid.chain_pem, &svid.key_pem);
         Some(item(Secret, &IDENTITY.into(), &generate::identity_secret(&identity(), chain, key)))
     };
     assert_eq!(stream.get(Secret, IDENTITY), secret(1));

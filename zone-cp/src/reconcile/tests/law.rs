@@ -2,7 +2,7 @@
 //! in vain; and what there is follows from what the store holds, not from how it came to hold that.
 
 use super::*;
-use crate::{identities::Issued, reconcile::Traits};
+use crate::identities::Issued;
 use delta::Item;
 use proptest::prelude::*;
 use serde_json::json;
@@ -29,7 +29,7 @@ enum Thing {
 enum Step {
     Put(Thing, u8),
     Delete(Thing),
-    /// By one of two identities, or by none.
+    /// By one of two identities, by one of two SPIRE agents, or by none.
     Certify(u8, u8),
     Trust(bool),
 }
@@ -171,15 +171,14 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (thing(), 0..6_u8).prop_map(|(thing, version)| Step::Put(thing, version)),
         2 => thing().prop_map(Step::Delete),
-        2 => (0..3_u8, 0..3_u8).prop_map(|(proxy, by)| Step::Certify(proxy, by)),
+        2 => (0..3_u8, 0..5_u8).prop_map(|(proxy, by)| Step::Certify(proxy, by)),
         1 => any::<bool>().prop_map(Step::Trust),
     ]
 }
 
 fn zone_with_proxies() -> (Zone, Vec<Stream>) {
     let mut zone = Zone::of(&[Thing::Cart.row(0), Thing::Web.row(0), Thing::Ingress.row(0)]);
-    let traits = Traits { binds_vips: true };
-    let streams = PROXIES.map(|name| zone.connect_as(name, traits).unwrap());
+    let streams = PROXIES.map(|name| zone.connect_as(name, BINDS).unwrap());
     (zone, streams.into())
 }
 
@@ -217,6 +216,7 @@ fn apply(zone: &mut Zone, step: &Step) {
             match by {
                 0 => drop(all.remove(*name)),
                 1 => drop(all.insert((*name).into(), issued(name, 1))),
+                2 | 3 => drop(all.insert((*name).into(), by_agent(name, u64::from(*by)))),
                 _ => {
                     let other = "kri_mid_shop___other_".parse().unwrap();
                     let identity = std::sync::Arc::new(other);
@@ -291,7 +291,7 @@ proptest! {
         *other.certified.trust.lock() = zone.certified.trust.lock().clone();
         other.meshes.retrust(&shop());
         for (name, stream) in PROXIES.iter().zip(streams) {
-            let Ok(fresh) = other.connect_as(name, Traits { binds_vips: true }) else { continue };
+            let Ok(fresh) = other.connect_as(name, BINDS) else { continue };
             prop_assert_eq!(timeless(stream.everything()), timeless(fresh.everything()));
         }
     }

@@ -8,6 +8,7 @@ mod inbounds;
 mod law;
 mod order;
 mod redirect;
+mod spire;
 mod task;
 
 use fixture::*;

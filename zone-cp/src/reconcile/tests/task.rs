@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     identities::Issuer,
-    reconcile::{Meshes, NotServed, ProxyKey, Traits},
+    reconcile::{Meshes, NotServed, ProxyKey},
 };
 use daemon::{Clock, Ready};
 use kinds::{beacon, config, mesh, zone_insight};
@@ -61,7 +61,7 @@ impl Program {
 
     pub(super) fn connect(&self, name: &str) -> Result<Stream, NotServed> {
         let key = ProxyKey { mesh: shop(), name: name.into() };
-        let (source, changes) = self.meshes.connect(&key, Traits { binds_vips: true })?;
+        let (source, changes) = self.meshes.connect(&key, BINDS)?;
         Ok(Stream { source, changes })
     }
 }
