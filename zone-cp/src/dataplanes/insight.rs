@@ -163,7 +163,8 @@ fn mtls(before: Option<&Mtls>, certificate: &Certificate, trusts: &[String]) -> 
         last_certificate_regeneration: issued,
         certificate_regenerations: count.saturating_add(is_new.into()),
         issued_backend: certificate.identity.clone(),
-        supported_backends: trusts.to_vec(),
+        // Whom a SPIRE agent believes, it knows itself.
+        supported_backends: certificate.life.map(|_| trusts.to_vec()).unwrap_or_default(),
     }
 }
 
@@ -236,6 +237,13 @@ mod tests {
             let trusts = vec![format!("trust-{issued}")];
             now = insight(Some(&now), &Stay { certificate, trusts, ..stay("a", &versions) });
         }
+        let spire = Some(Certificate { identity: "spire".into(), life: None });
+        let trusts = vec!["trust".to_owned()];
+        let other =
+            insight(Some(&now), &Stay { certificate: spire, trusts, ..stay("a", &versions) });
+        let mtls = other.0.m_tls.unwrap();
+        assert_eq!((mtls.issued_backend.as_str(), mtls.certificate_regenerations), ("spire", 2));
+        assert_eq!((mtls.certificate_expiration_time, mtls.supported_backends.len()), (None, 0));
         let kept = insight(Some(&now), &stay("a", &versions));
         assert_eq!(kept.0.m_tls, now.0.m_tls, "known until there is another one");
         let mtls = now.0.m_tls.unwrap();
