@@ -7,6 +7,7 @@ use super::{
 };
 use anyhow::{Context, Result, bail};
 use e2e::{PATIENCE, cluster::Images, wait};
+use serde_json::Value;
 use std::time::Duration;
 
 pub(crate) const ALL: &[Scenario] = &[
@@ -84,6 +85,17 @@ fn restarts_and_scaling_fail_no_request(images: &Images) -> Result<()> {
     during("from 10 pods to 1", &|| scale(1))?;
     during("another application", &|| restart(SHOP, "deployment/cart"))?;
     during("other ingresses", &|| restart(SYSTEM, "deployment/atoll-ingress-default"))?;
+    // Of the chart's two one is taken away, and the autoscaler, which looks every 15 s, brings it back.
+    during("fewer ingresses than there shall be", &|| {
+        let ingress = "deployment/atoll-ingress-default";
+        two.kubectl().run(&["scale", "--namespace", SYSTEM, ingress, "--replicas=1"])?;
+        wait::until("there are two again", PATIENCE, || {
+            let deployment = two.kubectl().get(SYSTEM, ingress)?;
+            let ready = deployment.pointer("/status/readyReplicas").and_then(Value::as_u64);
+            let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_u64);
+            if (wanted, ready) == (Some(2), Some(2)) { Ok(()) } else { bail!("{ready:?}") }
+        })
+    })?;
     during("another control plane", &|| restart(SYSTEM, "deployment/atoll-zone-cp"))
 }
 
