@@ -46,12 +46,12 @@ e2e: ## the end-to-end scenarios, or those whose name contains NAME=; kubernetes
 	@# Programs and tests in one go: built apart they have other features, and everything is compiled
 	@# twice. What is built of others is fetched meanwhile, which leaves processors alone for minutes.
 	@trap 'kill $$(jobs -p) 2>/dev/null || true' EXIT; \
-	$(if $(filter kubernetes% spire,$(NAME)),tools/kubernetes.sh >&2 & clusters=$$!;) \
-	$(if $(filter kubernetes-long% spire,$(NAME)),tools/go.sh spire >&2 & spire=$$!;) \
+	$(if $(filter kubernetes% spire%,$(NAME)),tools/kubernetes.sh >&2 & clusters=$$!;) \
+	$(if $(filter kubernetes-long% spire%,$(NAME)),tools/go.sh spire >&2 & spire=$$!;) \
 	cargo build --workspace --locked $(PROGRAMS:%=--bin %) --test scenarios --test kubernetes; \
 	for each in $${clusters-} $${spire-}; do wait $$each; done
 	PATH="$$(dirname "$$(tools/envoy.sh)"):$$PATH" cargo test --workspace --locked --test scenarios --test kubernetes -- \
-	    $(if $(filter kubernetes-long% spire,$(NAME)),--include-ignored) $(NAME)
+	    $(if $(filter kubernetes-long% spire%,$(NAME)),--include-ignored) $(NAME)
 
 bench: ## figures of a release build, one JSON line each; NAME= for one benchmark
 	@tools/bench.sh $(NAME)

@@ -102,7 +102,7 @@ pub struct TcpPermissions {
 impl TcpPermissions {
     /// Whether the handshake lets the same callers through by both.
     #[must_use]
-    pub fn greet_like(&self, other: &Self) -> bool {
+    pub fn same_callers(&self, other: &Self) -> bool {
         permission::callers(&self.permissions) == permission::callers(&other.permissions)
     }
 }

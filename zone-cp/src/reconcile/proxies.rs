@@ -72,9 +72,10 @@ impl Open {
     }
 
     /// Whether other callers pass the handshake when one becomes the other.
-    fn greet_others(before: Option<&Self>, now: Option<&Self>) -> bool {
-        let tcp = |open: Option<&Self>| open.and_then(|open| open.tcp.clone());
-        tcp(before).zip(tcp(now)).is_some_and(|(before, now)| !before.greet_like(&now))
+    fn other_callers(before: Option<&Self>, now: Option<&Self>) -> bool {
+        let (Some(before), Some(now)) = (before, now) else { return false };
+        let both = before.tcp.as_ref().zip(now.tcp.as_ref());
+        both.is_some_and(|(before, now)| !before.same_callers(now))
     }
 
     /// The types of which a proxy gets something else when one becomes the other.
@@ -215,7 +216,7 @@ impl Connected {
             let (before, now) = (before.get(name), now.get(name));
             let kinds = Open::difference(before, now);
             // Then the listener itself says whom it lets through.
-            let listener = by_agent && Open::greet_others(before, now);
+            let listener = by_agent && Open::other_callers(before, now);
             for kind in kinds.into_iter().chain(listener.then_some(Type::Listener)) {
                 marks.mark(*id, kind, name);
             }

@@ -5,7 +5,7 @@ use delta::{Item, Nonce, Update, Version};
 use kinds::{dataplane, dataplane_insight, mesh_identity, mesh_zone_address};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use proto::{
-    atoll::proxy::v1::Problems,
+    atoll::proxy::v1::{Hello, Problems},
     envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
     google::rpc::Status,
 };
@@ -216,7 +216,13 @@ async fn an_envoy_with_a_spire_agent_is_served_by_it() {
     let (kind, identity) = row(mesh_identity::KIND, key("identity"), spec);
     world.put(kind, identity).await;
     let token = token(&claims());
-    let mut session = world.session(&token, hello(&web("web-1"))).await.unwrap();
+    let plain = hello(&web("web-1"));
+    let named = Hello { spire_socket: AGENT.into(), ..plain.clone() };
+    let (session, welcome) = world.welcome(&token, named).await.unwrap();
+    assert!(welcome.bootstrap.contains(AGENT), "{}", welcome.bootstrap);
+    drop(session);
+    let (mut session, welcome) = world.welcome(&token, plain).await.unwrap();
+    assert!(!welcome.bootstrap.contains("spire"), "{}", welcome.bootstrap);
     let node = ours("shop.web-1");
     let mut envoy = world.envoy(&token, ask(Some(node.clone()), Type::Cluster)).await.unwrap();
     envoy.to_zone.send(ask(None, Type::Listener)).await.unwrap();

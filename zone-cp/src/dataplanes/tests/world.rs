@@ -20,7 +20,7 @@ use kinds::{
 };
 use proto::{
     atoll::proxy::v1::{
-        Address, ControlPlane, FromProxy, Hello, Problems, State, ToProxy, from_proxy,
+        Address, ControlPlane, FromProxy, Hello, Problems, State, ToProxy, Welcome, from_proxy,
         proxies_client::ProxiesClient, to_proxy,
     },
     envoy::service::discovery::v3::{
@@ -251,6 +251,15 @@ impl World {
 
     /// A session that said hello, or why it is none.
     pub(super) async fn session(&self, token: &str, hello: Hello) -> Result<Session, Status> {
+        self.welcome(token, hello).await.map(|(session, _)| session)
+    }
+
+    /// A session, and what its proxy starts Envoy with.
+    pub(super) async fn welcome(
+        &self,
+        token: &str,
+        hello: Hello,
+    ) -> Result<(Session, Welcome), Status> {
         let mut client = ProxiesClient::new(self.channel().await);
         let (to_zone, messages) = mpsc::channel(16);
         let hello = from_proxy::Message::Hello(hello);
@@ -259,8 +268,8 @@ impl World {
         let stream = timeout(PATIENCE, client.session(request)).await.unwrap()?.into_inner();
         let mut session = Session { to_zone, stream };
         let first = session.next().await?;
-        assert!(matches!(first, to_proxy::Message::Welcome(_)), "{first:?}");
-        Ok(session)
+        let to_proxy::Message::Welcome(welcome) = first else { panic!("{first:?}") };
+        Ok((session, welcome))
     }
 
     /// Why a session is none.
